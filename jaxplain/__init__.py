@@ -1,3 +1,21 @@
 """Explanations of image classifiers as JAX function transforms."""
 
+from .compose import chunked as chunked
+from .compose import contrast as contrast
+from .compose import ensemble as ensemble
+from .compose import heatmap as heatmap
+from .compose import multiply as multiply
+from .compose import smooth as smooth
+from .compose import smoothgrad as smoothgrad
+from .compose import vargrad as vargrad
+from .explainer import explainer as explainer
+from .explainer import scores as scores
+from .gradients import blur_integrated_gradients as blur_integrated_gradients
+from .gradients import expected_gradients as expected_gradients
+from .gradients import gradient as gradient
+from .gradients import guided_integrated_gradients as guided_integrated_gradients
+from .gradients import input_x_gradient as input_x_gradient
+from .gradients import integrated_gradients as integrated_gradients
+from .taxonomy import methods as methods
+
 __version__ = "0.1.0"

@@ -1,0 +1,310 @@
+"""The convention of every explainer: the explained argument, `target`, `key` and `chunk`, each in one place.
+
+An explainer is a function ``explain(*args, target=None, key=None) -> attribution`` made from a function
+``apply(*args) -> outputs``:
+
+* The **last positional argument** is the input that is explained, a floating-point array whose first axis is the
+  batch: ``(N, H, W, C)`` for images. Everything before it (variables, state, a model pytree) passes through.
+* ``target`` says which score ``(N,)`` of the outputs is explained:
+
+  ===================  ====================================================================
+  ``None``             the predicted class; the output itself where ``apply`` returns ``(N,)``
+  int or ``(N,)`` ints that class, one for all or one per example
+  ``(N, K)`` floats    the weighted sum of the outputs
+  callable             ``outputs -> (N,)``: a margin, a detection box, a sum over a mask
+  ===================  ====================================================================
+
+* ``key`` is needed by explainers that draw random numbers: one PRNG key, or ``(N,)`` keys, one per example. A single
+  key is folded with each example's index, so that no example depends on its batch mates.
+* Explainers never jit: wrap them in ``jax.jit`` yourself. A class out of range is an error; where ``target`` is traced
+  and cannot be inspected, the attribution is NaN.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+Array: TypeAlias = jax.Array
+Apply: TypeAlias = Callable[..., Any]
+Explain: TypeAlias = Callable[..., Array]
+Target: TypeAlias = ArrayLike | Callable[[Array], Array] | None
+Function: TypeAlias = Callable[[Array], Array]
+
+
+def explainer(apply: Apply) -> Callable[[Callable[..., Array]], Explain]:
+    """Decorate ``attribute(f, x, target, key)`` so that it becomes an explainer of ``apply``.
+
+    ``f`` is ``apply`` as a function of the explained argument ``x`` alone, its outputs checked. All of jaxplain's
+    methods are made this way, and so can yours.
+
+    Args:
+      apply: ``apply(*args) -> outputs``, any function JAX can trace.
+
+    Returns:
+      A decorator; what it returns has the attribute ``apply``, by which `smooth`, `contrast` and their like find the
+      class that the network predicts.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxplain
+      >>> def sensitivity(apply):
+      ...     @jaxplain.explainer(apply)
+      ...     def explain(f, x, target, key):
+      ...         return jax.grad(lambda x: jaxplain.scores(f, x, target)(x).sum())(x) ** 2
+      ...     return explain
+      >>> sensitivity(lambda w, x: x @ w)(jnp.array([[1.0, -2.0], [3.0, 0.5]]), jnp.ones((1, 2)), target=1)
+      Array([[4.  , 0.25]], dtype=float32)
+    """
+    if not callable(apply):
+        raise TypeError(
+            f"apply must be a function, got {type(apply).__name__}: pass `model.apply`, or for a Flax NNX or Equinox "
+            "model a function that calls it"
+        )
+
+    def decorate(attribute: Callable[..., Array]) -> Explain:
+        def explain(*args: Any, target: Target = None, key: Array | None = None) -> Array:
+            context, x = split(args)
+            return attribute(lambda x: outputs_of(apply, (*context, x)), x, target, key)
+
+        return inherit(explain, attribute, apply)
+
+    return decorate
+
+
+def inherit(explain: Explain, documented: Callable[..., Any], apply: Apply | None) -> Explain:
+    """Give an explainer the name and text of the function it was made from, and the network it explains."""
+    functools.update_wrapper(explain, documented)
+    vars(explain).pop("__wrapped__", None)  # its signature is the convention's, not the decorated function's
+    vars(explain).update({} if apply is None else {"apply": apply})
+    return explain
+
+
+# ------------------------------------------------------------------------------------------- the explained argument
+
+
+def split(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Array]:
+    """Split the arguments into what passes through and the input that is explained, checked."""
+    if not args:
+        raise TypeError("explain() got no positional argument: the last one is the input to explain")
+    *context, x = args
+    if not isinstance(x, jax.Array | np.ndarray):
+        raise TypeError(
+            f"the last positional argument is the input to explain and must be an array, got {type(x).__name__}: "
+            "put variables and state before it"
+        )
+    x = jnp.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(
+            f"the input to explain has dtype {x.dtype}, which has no gradient: preprocess it to floating point as the "
+            "network expects it, for example (x.astype(jnp.float32) - mean) / std"
+        )
+    if x.ndim == 0 or x.size == 0:
+        raise ValueError(f"the input to explain has shape {x.shape}: it needs a batch axis and at least one element")
+    if concrete(x) and not (finite := np.isfinite(np.asarray(x)).reshape(len(x), -1).all(axis=1)).all():
+        raise ValueError(
+            f"example {finite.argmin()} of the input to explain holds NaN or infinite values: clean it first"
+        )
+    return tuple(context), x
+
+
+def outputs_of(apply: Apply, args: tuple[Any, ...]) -> Array:
+    """Call the network and check that it returned one floating-point array with the batch in front."""
+    outputs, x = apply(*args), args[-1]
+    if not isinstance(outputs, jax.Array | np.ndarray):
+        raise TypeError(
+            f"apply returned {describe(outputs)} instead of one array: wrap it so that it returns the logits alone, "
+            "for example `lambda *args: apply(*args)[0]`"
+        )
+    outputs = jnp.asarray(outputs)
+    if not jnp.issubdtype(outputs.dtype, jnp.floating):
+        raise TypeError(f"apply returned {outputs.dtype}: return the floating-point logits, not labels")
+    if outputs.ndim == 0 or outputs.shape[0] != x.shape[0]:
+        raise ValueError(
+            f"apply returned shape {outputs.shape} for an input of shape {x.shape}: the first axis of both must be "
+            "the batch; give a single example as x[None], and a model of single examples through jax.vmap"
+        )
+    return outputs
+
+
+def describe(value: Any) -> str:
+    """Say in words what a network returned."""
+    if isinstance(value, dict):
+        return f"a dict with keys {sorted(map(str, value))}"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"an object of type {type(value).__name__}"
+
+
+def reference(baseline: ArrayLike, x: Array) -> Array:
+    """Broadcast a baseline against the explained input, in its dtype."""
+    try:
+        return jnp.broadcast_to(jnp.asarray(baseline, x.dtype), x.shape)
+    except ValueError:
+        raise ValueError(
+            f"a baseline of shape {jnp.shape(baseline)} does not broadcast against the input's {x.shape}: "
+            "pass a number, one value per channel, one image, or one image per example"
+        ) from None
+
+
+# ---------------------------------------------------------------------------------------------------------- target
+
+
+def scores(f: Function, x: Array, target: Target = None) -> Function:
+    """The explained score as a function ``x -> (N,)``, its class fixed at ``x``.
+
+    ``target=None`` becomes the class predicted *here*, so that the same score is asked for along a path, under noise or
+    behind a mask.
+
+    Args:
+      f: ``x -> outputs``.
+      x: the input at which the class is decided, ``(N, ...)``.
+      target: in one of the forms of the convention (see `jaxplain.explainer`).
+
+    Returns:
+      A function ``x -> (N,)``.
+
+    Raises:
+      ValueError: where ``target`` does not fit the outputs.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxplain
+      >>> score = jaxplain.scores(lambda x: x * 2, jnp.array([[1.0, 5.0]]))
+      >>> score(jnp.array([[7.0, 3.0]]))
+      Array([6.], dtype=float32)
+    """
+    outputs = f(x) if target is None else jax.eval_shape(f, x)
+    score = scorer(target, outputs)
+    return lambda x: score(f(x))
+
+
+def scorer(target: Target, outputs: Any) -> Function:
+    """Turn a target into a function from outputs to scores ``(N,)``; only `None` looks at the outputs' values."""
+    if callable(target):
+        return functools.partial(_called, target)
+    if outputs.ndim == 1:
+        if target is not None:
+            raise ValueError("apply returns one score per example, so there is no class to choose: leave target=None")
+        return lambda scores: scores
+    if outputs.ndim != 2:
+        raise ValueError(
+            f"apply returned shape {outputs.shape}, neither (N, classes) nor (N,): pass a callable target, "
+            "`outputs -> (N,)`, for example `lambda y: y[:, 7, 7, 3]`"
+        )
+    weights = class_weights(target, outputs)
+    return lambda outputs: (outputs * weights).sum(axis=1)
+
+
+def _called(target: Callable[[Array], Array], outputs: Array) -> Array:
+    scores = target(outputs)
+    if jnp.shape(scores) != outputs.shape[:1]:
+        raise ValueError(
+            f"the callable target returned shape {jnp.shape(scores)} instead of {outputs.shape[:1]}: "
+            "return one score per example"
+        )
+    return scores
+
+
+def class_weights(target: ArrayLike | None, outputs: Any) -> Array:
+    """Write a target that is no callable as weights ``(N, K)`` over the outputs.
+
+    A class that cannot be checked because it is traced, and is out of range, weighs NaN: an attribution may be missing,
+    never quietly zero.
+    """
+    n, size = outputs.shape
+    chosen = outputs.argmax(axis=1) if target is None else jnp.asarray(target)
+    if jnp.issubdtype(chosen.dtype, jnp.floating):
+        if chosen.shape != (n, size):
+            raise ValueError(
+                f"a target of floats weighs every output and must have shape {(n, size)}, got {chosen.shape}; "
+                "a class is an integer"
+            )
+        return chosen.astype(outputs.dtype)
+    if not jnp.issubdtype(chosen.dtype, jnp.integer) or chosen.shape not in ((), (n,)):
+        raise ValueError(
+            f"target has shape {chosen.shape} and dtype {chosen.dtype}: pass a class, {n} classes (one per example), "
+            f"floats of shape {(n, size)}, or a callable"
+        )
+    if concrete(chosen) and (wrong := [c for c in np.ravel(chosen).tolist() if not 0 <= c < size]):
+        raise ValueError(f"target class {wrong[0]} is out of range: the network has classes 0 to {size - 1}")
+    classes = jnp.broadcast_to(chosen, (n,))
+    valid = (classes >= 0) & (classes < size)
+    return jnp.where(valid[:, None], jax.nn.one_hot(classes, size, dtype=outputs.dtype), jnp.nan)
+
+
+def fix_target(explain: Explain, args: tuple[Any, ...], target: Target) -> Target:
+    """Decide `None` once, for transforms that call an explainer at other points than the input itself."""
+    if target is not None:
+        return target
+    outputs = outputs_of(network(explain), args)
+    return outputs.argmax(axis=1) if outputs.ndim == 2 else None
+
+
+def network(explain: Explain) -> Apply:
+    """The network that an explainer explains."""
+    try:
+        return explain.apply  # type: ignore[attr-defined]
+    except AttributeError:
+        raise ValueError(
+            f"`{getattr(explain, '__name__', explain)}` does not say which network it explains, so the predicted class "
+            "is unknown: pass target=, or make it with @jaxplain.explainer(apply)"
+        ) from None
+
+
+# ----------------------------------------------------------------------------------------------------- key and chunk
+
+
+def example_keys(key: Array | None, n: int, method: str) -> Array:
+    """One PRNG key per example: given as ``(N,)`` keys, or one key folded with each example's index."""
+    if key is None:
+        raise ValueError(f"{method} draws random numbers: pass key=jax.random.key(0)")
+    keys = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+    if keys.shape not in ((), (n,)):
+        raise ValueError(f"key has shape {keys.shape}: pass one PRNG key, or {n} of them, one per example")
+    return keys if keys.ndim else jax.vmap(lambda i: jax.random.fold_in(keys, i))(jnp.arange(n))
+
+
+def blocks(xs: Any, chunk: int | None) -> tuple[Any, Array]:
+    """Cut the leading axis of every leaf into equal blocks of at most ``chunk``, the last one filled up by repetition.
+
+    Returns:
+      The leaves as ``(blocks, size, ...)``, and which entries are no repetition, ``(blocks, size)``.
+    """
+    n = jax.tree.leaves(xs)[0].shape[0]
+    require_positive(chunk=n if chunk is None else chunk)
+    count = -(-n // (chunk or n))
+    size = -(-n // count)
+    index = jnp.arange(count * size).reshape(count, size)
+    return jax.tree.map(lambda a: a[jnp.minimum(index, n - 1)], xs), index < n
+
+
+def chunked_sum(fn: Callable[[Any], Any], xs: Any, chunk: int | None) -> Any:
+    """Σ fn(x) over the leading axis of ``xs``, ``chunk`` at a time, at constant memory and in at least float32."""
+    cut = blocks(xs, chunk)
+
+    def add(total: Any, block: tuple[Any, Array]) -> tuple[Any, None]:
+        xs, valid = block
+        values = jax.vmap(lambda x, ok: jax.tree.map(lambda a: jnp.where(ok, a, 0), fn(x)))(xs, valid)
+        return jax.tree.map(lambda t, v: t + v.sum(axis=0, dtype=t.dtype), total, values), None
+
+    one = jax.eval_shape(fn, jax.tree.map(lambda a: a[0], xs))
+    zero = jax.tree.map(lambda a: jnp.zeros(a.shape, jnp.promote_types(a.dtype, jnp.float32)), one)
+    return jax.lax.scan(add, zero, cut)[0]
+
+
+def require_positive(**counts: int) -> None:
+    """Check options that count something."""
+    for name, count in counts.items():
+        if not isinstance(count, int | np.integer) or count < 1:
+            raise ValueError(f"{name}={count} must be a positive integer")
+
+
+def concrete(x: Any) -> bool:
+    """Whether the values of an array are known now, so that they can be checked."""
+    return not isinstance(x, jax.core.Tracer)
