@@ -25,7 +25,7 @@ Pictures: TypeAlias = NDArray[np.uint8]
 DIVERGING = "RdBu_r"
 SEQUENTIAL = "inferno"
 LUMINANCE = np.array([0.299, 0.587, 0.114])
-PALENESS = 0.3
+PALENESS = 0.5
 INK, FAINT, HAIRLINE = (32, 32, 32), (128, 128, 128), (224, 224, 224)
 
 
@@ -63,7 +63,7 @@ def overlay(
     images: ArrayLike,
     maps: ArrayLike,
     *,
-    alpha: float = 0.85,
+    alpha: float = 0.8,
     signed: bool | None = None,
     cmap: str | None = None,
     percentile: float = 99.5,
@@ -126,9 +126,10 @@ def scale(maps: ArrayLike, signed: bool | None, percentile: float) -> tuple[Maps
     maps = as_maps(maps)
     signed = bool((maps < 0).any()) if signed is None else signed
     maps = maps if signed else maps.clip(0)
-    size = np.abs(maps)
-    limit = np.percentile(size, percentile, axis=(1, 2), keepdims=True)
-    limit = np.where(limit > 0, limit, size.max(axis=(1, 2), keepdims=True))  # nearly all of the map is zero
+    _, height, width = maps.shape
+    size = np.abs(maps).reshape(-1, height * width)
+    limit = np.percentile(size, percentile, axis=1)
+    limit = np.where(limit > 0, limit, size.max(axis=1))[:, None, None]  # where nearly all of the map is zero
     return np.clip(maps, -limit, limit) / np.where(limit > 0, limit, 1), signed
 
 
@@ -187,7 +188,7 @@ def panel(
       >>> import numpy as np, jaxplain.visualize as visualize
       >>> image, map = np.ones((1, 8, 8, 3)), np.ones((1, 8, 8))
       >>> visualize.panel(image, {"map": map, "overlay": visualize.overlay(image, map)}, size=200)
-      <PIL.Image.Image image mode=RGB size=640x235 at ...>
+      <PIL.Image.Image image mode=RGB size=640x233 at ...>
     """
     images = as_pictures(images)
     if captions and len(captions) != len(images):
@@ -202,7 +203,7 @@ def panel(
 
     n, height, width, _ = images.shape
     tile = max(1, round(size * width / height)), size
-    font = typeface(max(8, size // 20))
+    font = typeface(max(8, size // 21))
     gap, line = size // 20, 2 * round(font.size)
     across, down = tile[0] + gap, tile[1] + gap + (line if captions else 0)
     header = gap // 2 + line
@@ -226,7 +227,7 @@ def legend(canvas: Image.Image, right: int, middle: int, font: ImageFont.FreeTyp
     """Draw a small labelled colour bar that ends at ``right``, and return where a title to its left must end."""
     draw = ImageDraw.Draw(canvas)
     em = round(font.size)
-    ramp = np.linspace(-1 if signed else 0, 1, 4 * em)[None].repeat(em // 2, axis=0)
+    ramp = np.linspace(-1 if signed else 0, 1, 3 * em)[None].repeat(em // 2, axis=0)
     bar = Image.fromarray(colours(ramp, signed))
     left = right - em - bar.width
     canvas.paste(bar, (left, middle - bar.height // 2))

@@ -1,0 +1,42 @@
+"""The command line: ``jaxplain explain``, ``jaxplain methods``.
+
+Exit status: 0 when all is done, 1 when an image could not be explained, 2 when the command cannot be carried out,
+130 when it was interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from .. import __version__
+from .explain import explain
+from .methods import methods
+from .terminal import STDERR, STDOUT, UsageError, escape_unprintable
+
+COMMANDS = {"explain": explain, "methods": methods}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; ``argv`` defaults to the words after the program's name."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    escape_unprintable()
+    if words == ["--version"]:
+        STDOUT.print(f"jaxplain {__version__}")
+        return 0
+    try:
+        return tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="jaxplain",
+            description="Explain the decisions of image classifiers. --version prints the version.",
+            args=words,
+            config=(tyro.conf.DisallowNone,),
+        )
+    except (UsageError, ImportError) as error:  # a missing extra says how to install it
+        STDERR.print(f"jaxplain: {error}")
+        return 2
+    except KeyboardInterrupt:
+        STDERR.print("jaxplain: interrupted")
+        return 130

@@ -1,0 +1,85 @@
+"""What the user sees: results on the standard output; steps, progress and errors on the other one."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import sys
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+# File names are printed as they are: not as markup, emoji or numbers to colour, and never wrapped.
+STDOUT = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+STDERR = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, stderr=True)
+
+
+class UsageError(Exception):
+    """A command that cannot be carried out; the message is one sentence that says why."""
+
+
+class ImageError(Exception):
+    """An image that cannot be explained, while others can; the message is the rest of a sentence that names it."""
+
+
+def escape_unprintable() -> None:
+    """Let the terminal show what its encoding lacks as an escape sequence, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the nearest known ones."""
+    near = difflib.get_close_matches(name, names, cutoff=0.5)
+    return f": did you mean {' or '.join(near)}?" if near else ""
+
+
+class Report:
+    """Tells what is being done; a bar counts the images while the ``with`` block lasts."""
+
+    def __init__(self, total: int) -> None:
+        self.failed = False
+        self._bar = Progress(
+            SpinnerColumn("line"),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=STDERR,
+            transient=True,
+            redirect_stdout=False,
+            disable=not STDERR.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=total)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def step(self, text: str) -> None:
+        """Say what begins now."""
+        self._bar.update(self._task, description=text)
+        if not STDERR.is_terminal:
+            STDERR.print(f"{text} ...")
+
+    def success(self, text: str) -> None:
+        """Print the result of one image."""
+        self._bar.advance(self._task)
+        self._bar.stop()  # both outputs may be the same terminal
+        STDOUT.print(text)
+        self._bar.start()
+
+    def failure(self, text: str) -> None:
+        """Tell why one image is not explained; the others are."""
+        self.failed = True
+        self._bar.advance(self._task)
+        STDERR.print(f"jaxplain: {text}")

