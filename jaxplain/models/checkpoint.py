@@ -118,9 +118,9 @@ def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
     arrays = {}
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
-        _require(0 <= begin <= end <= len(body), f"the bytes of {name!r} lie outside the file")
-        array = np.frombuffer(body[begin:end], _SAFETENSORS_DTYPES[entry["dtype"]])
-        arrays[name] = array.reshape(entry["shape"])
+        _require(0 <= begin <= end <= len(body), f"the bytes of {name} lie outside the file")
+        arrays[name] = np.ndarray(entry["shape"], _SAFETENSORS_DTYPES[entry["dtype"]], body[begin:end])
+        _require(arrays[name].nbytes == end - begin, f"{name} has other bytes than its shape needs")
     return arrays
 
 

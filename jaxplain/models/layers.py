@@ -26,7 +26,8 @@ def batch_norm(train: bool, *, name: str) -> nn.BatchNorm:
 
 def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Array:
     """Max-pooling over square windows."""
-    return nn.max_pool(x, (size, size), (stride, stride), ((padding, padding), (padding, padding)))
+    pads = ((padding, padding), (padding, padding))
+    return nn.max_pool(x, (size, size), (stride, stride), pads)  # pyright: ignore[reportArgumentType]
 
 
 def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:

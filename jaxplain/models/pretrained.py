@@ -53,13 +53,10 @@ def load_state_dict(template: Any, state_dict: Mapping[str, np.ndarray]) -> Any:
     """
     names = jax.tree.leaves(jax.tree.map_with_path(lambda path, _: _torch_name(path), template))
     found = [name for name in state_dict if not name.endswith("num_batches_tracked")]
-    missing = [name for name in names if name not in found]
-    unused = [name for name in found if name not in names]
-    if missing or unused:
-        raise ValueError(
-            f"the state dict does not fit the module: {_few(missing)} missing, {_few(unused)} unused; "
-            "load a checkpoint of this network, or rename its keys"
-        )
+    for a, b, fault in ((names, found, "lacks"), (found, names, "has, unknown to the module,")):
+        if odd := [name for name in a if name not in b]:
+            shown = ", ".join(odd[:3]) + (f" and {len(odd) - 3} more" if len(odd) > 3 else "")
+            raise ValueError(f"the state dict {fault} {shown}: load a checkpoint of this network, or rename its keys")
     return jax.tree.map_with_path(lambda path, like: _convert(path, state_dict[_torch_name(path)], like), template)
 
 
@@ -77,11 +74,6 @@ def _convert(path: tuple[Any, ...], array: np.ndarray, like: Any) -> jax.Array:
             "load a checkpoint of this network with as many classes"
         )
     return jnp.asarray(np.array(array, like.dtype, order="C"))
-
-
-def _few(names: list[str]) -> str:
-    shown = ", ".join(names[:3]) or "nothing"
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
 def pretrained(
