@@ -10,18 +10,19 @@ import io
 import json
 import os
 import pickletools
+import re
 import struct
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import ml_dtypes  # noqa: F401 (gives NumPy its bfloat16 and float8)
+import jax.numpy as jnp
 import numpy as np
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training scripts put the state dict
-_PREFIXES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every name
+_PREFIX = re.compile(r"(module\.|_orig_mod\.)+")  # what DataParallel and torch.compile put before every name
 
 _TORCH_DTYPES = {
     "torch.DoubleStorage": "float64",
@@ -92,13 +93,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             arrays = _read_legacy(path.read_bytes())
         else:
             raise ValueError("it is neither a PyTorch checkpoint nor a safetensors file")
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a parser trips over: the file is not what it claims to be
         reason = error if isinstance(error, ValueError) else "it is damaged or cut short"
         remedy = "save the state dict again with torch.save(model.state_dict(), path), or as safetensors"
         raise ValueError(f"cannot read {path}: {reason}; {remedy}") from error
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in arrays):
-            arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    if all(map(_PREFIX.match, arrays)):
+        return {_PREFIX.sub("", name, count=1): array for name, array in arrays.items()}
     return arrays
 
 
@@ -119,7 +121,8 @@ def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
         _require(0 <= begin <= end <= len(body), f"the bytes of {name} lie outside the file")
-        arrays[name] = np.ndarray(entry["shape"], _SAFETENSORS_DTYPES[entry["dtype"]], body[begin:end])
+        dtype = jnp.dtype(_SAFETENSORS_DTYPES[entry["dtype"]])
+        arrays[name] = np.ndarray(entry["shape"], dtype, body[begin:end])
         _require(arrays[name].nbytes == end - begin, f"{name} has other bytes than its shape needs")
     return arrays
 
@@ -251,7 +254,7 @@ def _find(module: str, name: str) -> Callable[..., Any] | str:
 def _storage(kind: str, dtype: str, key: str, location: str, size: int, view: Any = None) -> _Storage:
     known = kind == "storage" and isinstance(key, str) and isinstance(dtype, str)
     _require(known, "its pickle refers to something that is no storage")
-    return _Storage(key, np.dtype(_TORCH_DTYPES[dtype]), view)
+    return _Storage(key, jnp.dtype(_TORCH_DTYPES[dtype]), view)
 
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}

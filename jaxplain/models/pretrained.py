@@ -70,7 +70,7 @@ def _convert(path: tuple[Any, ...], array: np.ndarray, like: Any) -> jax.Array:
         array = np.moveaxis(array, (0, 1), (-1, -2))
     if array.shape != like.shape:
         raise ValueError(
-            f"{_torch_name(path)} has shape {array.shape} in the layout of its variable, which has {like.shape}; "
+            f"{_torch_name(path)} has shape {array.shape} in JAX's layout where the module expects {like.shape}: "
             "load a checkpoint of this network with as many classes"
         )
     return jnp.asarray(np.array(array, like.dtype, order="C"))

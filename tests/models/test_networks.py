@@ -98,7 +98,7 @@ def test_names_that_do_not_fit():
         models.load_state_dict(template, state_dict | {"fc.bias": np.ones(2)})
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("mobilenet_v2", marks=pytest.mark.slow), *SLOW])
 def test_random_variables(name):
     module, variables, preprocess = getattr(models, name)(num_classes=10)
     other = getattr(models, name)(num_classes=10, key=jax.random.key(1)).variables
