@@ -96,7 +96,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     except MemoryError:
         raise
     except Exception as error:  # whatever a parser trips over: the file is not what it claims to be
-        reason = error if isinstance(error, ValueError) else "it is damaged or cut short"
+        reason = error if type(error) is ValueError else "it is damaged or cut short"
         remedy = "save the state dict again with torch.save(model.state_dict(), path), or as safetensors"
         raise ValueError(f"cannot read {path}: {reason}; {remedy}") from error
     if all(map(_PREFIX.match, arrays)):
