@@ -89,7 +89,7 @@ def smooth(
 
         def noisy(sample: Array) -> Array:
             draw, inner = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, sample)), out_axes=1)(keys)
-            noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:], x.dtype))(draw)
+            noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:], jnp.float32))(draw).astype(x.dtype)
             return explain(*context, x + scale * noise, target=target, key=inner)
 
         if statistic == "mean":
@@ -306,7 +306,7 @@ def contrast(explain: Explain, against: Literal["others", "runner_up", "softmax"
 
     @transformed(explain)
     def contrasted(*args: Any, target: Target = None, key: Array | None = None) -> Array:
-        outputs = jax.lax.stop_gradient(outputs_of(network(explain), args))
+        outputs = outputs_of(network(explain), args)
         if outputs.ndim != 2 or outputs.shape[1] < 2:
             raise ValueError(f"contrast needs outputs (N, classes) with two or more classes, got shape {outputs.shape}")
         if callable(target) or (target is not None and jnp.issubdtype(jnp.asarray(target).dtype, jnp.floating)):

@@ -261,7 +261,10 @@ def network(explain: Explain) -> Apply:
 
 
 def example_keys(key: Array | None, n: int, method: str) -> Array:
-    """One PRNG key per example: given as ``(N,)`` keys, or one key folded with each example's index."""
+    """One PRNG key per example: given as ``(N,)`` keys, or one key folded with each example's index.
+
+    Draw from them in float32 and cast, so that every dtype sees the same random numbers.
+    """
     if key is None:
         raise ValueError(f"{method} draws random numbers: pass key=jax.random.key(0)")
     keys = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)

@@ -229,7 +229,8 @@ def expected_gradients(apply: Apply, *, baselines: ArrayLike, samples: int = 50,
 
         def draw(key: Array) -> tuple[Array, Array]:
             which, where = jax.random.split(key)
-            return data[jax.random.randint(which, (), 0, len(data))], jax.random.uniform(where, dtype=x.dtype)
+            index = jax.random.randint(which, (), 0, len(data), dtype=jnp.int32)
+            return data[index], jax.random.uniform(where, dtype=jnp.float32).astype(x.dtype)
 
         def term(sample: Array) -> Array:
             x0, t = jax.vmap(lambda key: draw(jax.random.fold_in(key, sample)))(keys)

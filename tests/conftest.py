@@ -1,4 +1,18 @@
-"""Every test runs with 64-bit types allowed and silent rank promotion forbidden."""
+"""Every test runs with 64-bit types allowed, silent rank promotion forbidden, and four simulated devices.
+
+The compiler is told to hurry: tests compile thousands of small functions and run each of them once.
+"""
+
+import os
+
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=4",
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+    ]
+)
 
 import jax
 

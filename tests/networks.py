@@ -73,7 +73,13 @@ class Smooth(nn.Module):
         return dense(4, "fc2")(jnp.tanh(dense(10, "fc1")(x.mean(axis=(1, 2)))))
 
 
-NETWORKS = {"chain": Chain(), "residual": Residual(), "depthwise": Depthwise(), "branches": Branches(), "smooth": Smooth()}
+NETWORKS = {
+    "chain": Chain(),
+    "residual": Residual(),
+    "depthwise": Depthwise(),
+    "branches": Branches(),
+    "smooth": Smooth(),
+}
 
 PARAMS = {"weight": "kernel", "bias": "bias"}
 NORM_PARAMS = {"weight": "scale", "bias": "bias"}

@@ -56,7 +56,9 @@ def test_completeness_of_integrated_gradients(rule):
     np.testing.assert_allclose(total, difference, rtol=1e-12 if rule == "gauss_legendre" else 1e-4)
 
 
-@pytest.mark.parametrize("rule", ["gauss_legendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid"])
+@pytest.mark.parametrize(
+    "rule", ["gauss_legendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid"]
+)
 def test_quadratures_integrate_what_they_promise(rule):
     nodes, weights = quadrature(rule, 8)
     assert weights.sum() == pytest.approx(1)
@@ -118,7 +120,12 @@ def test_guided_integrated_gradients_against_a_naive_version(fraction, max_dista
     for i in range(2):
         slope = jax.jit(jax.grad(lambda x, i=i: module.apply(variables, x[None])[0, TARGETS[i]]))
         naive = naive_guided_integrated_gradients(
-            lambda x, slope=slope: np.asarray(slope(x)), np.array(X[i]), np.array(BASELINE[0]), 20, fraction, max_distance
+            lambda x, slope=slope: np.asarray(slope(x)),
+            np.array(X[i]),
+            np.array(BASELINE[0]),
+            20,
+            fraction,
+            max_distance,
         )
         assert relative_error(maps[i], naive) < 1e-8
 
@@ -131,7 +138,9 @@ def test_guided_integrated_gradients_is_complete_and_straight_at_distance_zero()
     np.testing.assert_allclose(total, difference, rtol=1e-2)
     straight = jaxplain.integrated_gradients(module.apply, baseline=BASELINE, steps=10, rule="riemann_left")
     np.testing.assert_allclose(
-        guided(steps=10, max_distance=0.0)(variables, X, target=TARGETS), straight(variables, X, target=TARGETS), atol=1e-12
+        guided(steps=10, max_distance=0.0)(variables, X, target=TARGETS),
+        straight(variables, X, target=TARGETS),
+        atol=1e-12,
     )
 
 

@@ -1,0 +1,273 @@
+"""What every explainer promises, tested over one table of all of them."""
+
+import functools
+
+import equinox as eqx
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import jaxplain
+from jaxplain.taxonomy import METHODS
+
+KEY = jax.random.key(7)
+BASELINES = np.random.default_rng(0).normal(size=(4, 6, 6, 3)) * 0.3
+
+OPTIONS = {
+    "integrated_gradients": {"steps": 6, "chunk": 4},
+    "expected_gradients": {"baselines": BASELINES, "samples": 6, "chunk": 4},
+    "blur_integrated_gradients": {"steps": 6, "max_sigma": 3.0, "chunk": 4},
+    "guided_integrated_gradients": {"steps": 4},
+    "smoothgrad": {"samples": 6, "chunk": 4},
+    "vargrad": {"samples": 6, "chunk": 4},
+}
+TRANSFORMS = {
+    "smooth_squares_of_input_x_gradient": lambda f: jaxplain.smooth(
+        jaxplain.input_x_gradient(f), samples=5, statistic="square", chunk=2
+    ),
+    "smooth_of_smooth": lambda f: jaxplain.smooth(jaxplain.smoothgrad(f, samples=2), samples=3),
+    "multiply": lambda f: jaxplain.multiply(jaxplain.gradient(f), jaxplain.smoothgrad(f, samples=3)),
+    "ensemble": lambda f: jaxplain.ensemble([jaxplain.gradient(f), jaxplain.smoothgrad(f, samples=3)], normalize=True),
+    "contrast": lambda f: jaxplain.contrast(jaxplain.input_x_gradient(f), "softmax"),
+    "chunked": lambda f: jaxplain.chunked(jaxplain.smoothgrad(f, samples=3), 2),
+}
+EXPLAINERS = {name: functools.partial(m.make, **OPTIONS.get(name, {})) for name, m in METHODS.items()} | TRANSFORMS
+every_explainer = pytest.mark.parametrize("make", EXPLAINERS.values(), ids=EXPLAINERS)
+
+
+class Linen(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.max_pool(nn.relu(nn.Conv(4, (3, 3), name="conv", param_dtype=jnp.float64)(x)), (2, 2), (2, 2))
+        x = nn.gelu(nn.Dense(6, name="hidden", param_dtype=jnp.float64)(x.reshape(len(x), -1)))
+        return nn.Dense(5, name="head", param_dtype=jnp.float64)(x)
+
+
+X = jax.random.normal(jax.random.key(1), (3, 6, 6, 3), jnp.float64)
+VARIABLES = Linen().init(jax.random.key(0), X)
+APPLY = Linen().apply
+TARGETS = jnp.array([4, 0, 2])
+
+
+def plain(variables, x):
+    p = variables["params"]
+    x = jax.lax.conv_general_dilated(x, p["conv"]["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    x = jax.nn.relu(x + p["conv"]["bias"].reshape(1, 1, 1, -1))
+    x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    x = jax.nn.gelu(x.reshape(len(x), -1) @ p["hidden"]["kernel"] + p["hidden"]["bias"][None])
+    return x @ p["head"]["kernel"] + p["head"]["bias"][None]
+
+
+def nnx_function():
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.conv = nnx.Conv(3, 4, (3, 3), rngs=rngs, param_dtype=jnp.float64)
+            self.hidden = nnx.Linear(36, 6, rngs=rngs, param_dtype=jnp.float64)
+            self.head = nnx.Linear(6, 5, rngs=rngs, param_dtype=jnp.float64)
+
+        def __call__(self, x):
+            x = nnx.max_pool(nnx.relu(self.conv(x)), (2, 2), (2, 2))
+            return self.head(nnx.gelu(self.hidden(x.reshape(len(x), -1))))
+
+    net = Net(nnx.Rngs(0))
+    for name, params in VARIABLES["params"].items():
+        getattr(net, name).kernel[...] = params["kernel"]
+        getattr(net, name).bias[...] = params["bias"]
+    graph, state = nnx.split(net)
+    return lambda x: nnx.merge(graph, state)(x)
+
+
+def equinox_function():
+    p = VARIABLES["params"]
+    key = jax.random.key(0)
+    conv = eqx.nn.Conv2d(3, 4, 3, padding=1, key=key)
+    conv = eqx.tree_at(
+        lambda c: (c.weight, c.bias),
+        conv,
+        (p["conv"]["kernel"].transpose(3, 2, 0, 1), p["conv"]["bias"].reshape(4, 1, 1)),
+    )
+    layers = []
+    for name, sizes in {"hidden": (36, 6), "head": (6, 5)}.items():
+        linear = eqx.nn.Linear(*sizes, key=key)
+        layers.append(eqx.tree_at(lambda c: (c.weight, c.bias), linear, (p[name]["kernel"].T, p[name]["bias"])))
+    hidden, head = layers
+    pool = eqx.nn.MaxPool2d(2, 2)
+
+    def one(x):
+        x = pool(jax.nn.relu(conv(x.transpose(2, 0, 1)))).transpose(1, 2, 0)
+        return head(jax.nn.gelu(hidden(x.reshape(-1))))
+
+    return jax.vmap(one)
+
+
+def close(a, b, rtol=1e-9):
+    np.testing.assert_allclose(
+        np.asarray(a, float), np.asarray(b, float), atol=rtol * np.abs(np.asarray(b, float)).max()
+    )
+
+
+@functools.cache
+def expected(make):
+    """What most tests compare with, compiled once."""
+    return jax.jit(make(APPLY))(VARIABLES, X, target=TARGETS, key=KEY)
+
+
+@every_explainer
+def test_shape_dtype_and_jit(make):
+    eager = make(APPLY)(VARIABLES, X, target=TARGETS, key=KEY)
+    assert eager.shape == X.shape
+    assert eager.dtype == X.dtype
+    assert np.isfinite(eager).all()
+    close(expected(make), eager)
+
+
+@every_explainer
+def test_no_recompilation(make):
+    traces = []
+
+    def counted(variables, x):
+        traces.append(1)
+        return APPLY(variables, x)
+
+    explain = jax.jit(make(counted)).trace  # what jit would recompile, it would trace again
+    explain(VARIABLES, X, target=TARGETS, key=KEY)
+    before = len(traces)
+    explain(VARIABLES, X + 1, target=TARGETS - 0, key=jax.random.key(3))
+    assert len(traces) == before
+
+
+@every_explainer
+def test_targets_agree(make):
+    explain = jax.jit(make(APPLY))
+    predicted = APPLY(VARIABLES, X).argmax(axis=1)
+    close(explain(VARIABLES, X, key=KEY), explain(VARIABLES, X, target=predicted, key=KEY))
+    close(explain(VARIABLES, X, target=2, key=KEY), explain(VARIABLES, X, target=jnp.full(3, 2), key=KEY))
+
+
+@pytest.mark.parametrize(
+    "make", [m for n, m in EXPLAINERS.items() if n != "contrast"], ids=set(EXPLAINERS) - {"contrast"}
+)
+def test_weights_and_callables_agree_with_classes(make):
+    explain = make(APPLY)
+    chosen = lambda logits: jnp.take_along_axis(logits, TARGETS[:, None], axis=1)[:, 0]
+    close(jax.jit(explain)(VARIABLES, X, target=jax.nn.one_hot(TARGETS, 5, dtype=X.dtype), key=KEY), expected(make))
+    if "chunked" not in explain.__qualname__:  # the callable's own arrays do not come in chunks
+        close(jax.jit(functools.partial(explain, target=chosen))(VARIABLES, X, key=KEY), expected(make))
+        close(jax.jit(make(lambda variables, x: chosen(APPLY(variables, x))))(VARIABLES, X, key=KEY), expected(make))
+
+
+@every_explainer
+def test_batch_mates_do_not_matter(make):
+    explain = jax.jit(make(APPLY))
+    keys = jax.random.split(KEY, 3)
+    together = explain(VARIABLES, X, target=TARGETS, key=keys)
+    for i in range(3):
+        alone = explain(VARIABLES, X[i : i + 1], target=TARGETS[i : i + 1], key=keys[i : i + 1])
+        close(alone[0], together[i])
+    first = explain(VARIABLES, X[:1], target=TARGETS[:1], key=KEY)  # one key is folded with the index alone
+    close(first[0], explain(VARIABLES, X, target=TARGETS, key=KEY)[0])
+
+
+@every_explainer
+def test_vmap_equals_loop(make):
+    explain = make(APPLY)
+    shifted = jax.jit(jax.vmap(lambda s: explain(VARIABLES, X, target=(TARGETS + s) % 5, key=KEY)))(jnp.arange(2))
+    close(shifted[0], expected(make))
+    close(shifted[1], jax.jit(explain)(VARIABLES, X, target=(TARGETS + 1) % 5, key=KEY))
+
+
+@every_explainer
+def test_frameworks_agree(make):
+    closure = lambda x: plain(VARIABLES, x)
+    for function in (closure, nnx_function(), equinox_function()):
+        close(jax.jit(make(function))(X, target=TARGETS, key=KEY), expected(make))
+
+
+@every_explainer
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-4), (jnp.bfloat16, 0.1)])
+def test_other_dtypes(make, dtype, tolerance):
+    def smooth_network(variables, x):  # no kinks, on which a rounding error decides
+        p = variables["params"]
+        x = jnp.tanh(x.reshape(len(x), -1)[:, :36] @ p["hidden"]["kernel"])
+        return x @ p["head"]["kernel"]
+
+    if make is EXPLAINERS["guided_integrated_gradients"] and dtype == jnp.bfloat16:
+        pytest.skip("its path sorts the gradients, and bfloat16 has too few distinct ones to agree on an order")
+    explain = make(smooth_network)
+    low = jax.tree.map(lambda a: a.astype(dtype), (VARIABLES, X))
+    same = jax.tree.map(lambda a: a.astype(jnp.float64), low)
+    keys = jax.random.split(KEY, 3)
+    maps = jax.jit(explain)(*low, target=TARGETS, key=keys)
+    assert maps.dtype == dtype
+    close(maps, jax.jit(explain)(*same, target=TARGETS, key=keys), tolerance)
+
+
+@every_explainer
+def test_zero_and_constant_images_are_finite(make):
+    explain = jax.jit(make(APPLY))
+    for image in (jnp.zeros_like(X), jnp.ones_like(X)):
+        assert np.isfinite(explain(VARIABLES, image, target=TARGETS, key=KEY)).all()
+
+
+@every_explainer
+def test_inside_scan_cond_and_remat(make):
+    explain = make(APPLY)
+    call = jax.checkpoint(lambda x: explain(VARIABLES, x, target=TARGETS, key=KEY))
+    maybe = lambda x: jax.lax.cond(x.sum() < 1e9, call, jnp.zeros_like, x)
+    _, maps = jax.jit(lambda xs: jax.lax.scan(lambda c, x: (c, maybe(x)), 0, xs))(X[None])
+    close(maps[0], expected(make))
+
+
+@every_explainer
+def test_gradient_with_respect_to_the_parameters(make):
+    """An explanation is differentiable in the parameters: against finite differences, on a network without kinks."""
+
+    def network(w, x):
+        return jnp.tanh(jnp.sin(x.reshape(len(x), -1)) @ w)
+
+    explain = make(network)
+    w = jax.random.normal(jax.random.key(2), (108, 5), jnp.float64) * 0.1
+    direction = jax.random.normal(jax.random.key(3), w.shape, jnp.float64)
+    loss = jax.jit(lambda w: (explain(w, X, target=TARGETS, key=KEY) ** 2).sum())
+    step = 1e-6
+    finite = (loss(w + step * direction) - loss(w - step * direction)) / (2 * step)
+    np.testing.assert_allclose(jnp.vdot(jax.jit(jax.grad(loss))(w), direction), finite, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [n for n in EXPLAINERS if "chunk" in OPTIONS.get(n, {})])
+def test_independent_of_chunk(name):
+    maps = [
+        jax.jit(METHODS[name].make(APPLY, **OPTIONS[name] | {"chunk": chunk}))(VARIABLES, X, target=TARGETS, key=KEY)
+        for chunk in (None, 1, 4, 5, 100)
+    ]
+    for other in maps[1:]:
+        close(other, maps[0])
+
+
+RANDOM = [name for name, m in METHODS.items() if "key" in m.needs]
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_random_methods_are_reproducible_from_their_key(name):
+    explain = jax.jit(EXPLAINERS[name](APPLY))
+    first, again, other = (explain(VARIABLES, X, target=TARGETS, key=jax.random.key(k)) for k in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0
+    np.testing.assert_array_equal(explain(VARIABLES, X, target=TARGETS, key=jax.random.PRNGKey(0)), first)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_a_missing_key_is_an_error(name):
+    with pytest.raises(ValueError, match=r"pass key=jax.random.key\(0\)"):
+        EXPLAINERS[name](APPLY)(VARIABLES, X)
+
+
+@every_explainer
+def test_sharded_over_devices(make):
+    mesh = jax.make_mesh((3,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:3])
+    x = jax.device_put(X, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch")))
+    maps = jax.jit(make(APPLY))(VARIABLES, x, target=TARGETS, key=KEY)
+    close(maps, expected(make))
