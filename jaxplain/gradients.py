@@ -326,7 +326,8 @@ def _guided_step(
     rooms = jax.ops.segment_sum(room.reshape(-1), group, -(-x.size // size))
     spent_before = jnp.cumsum(rooms) - rooms
     share = jnp.clip((spend - spent_before) / jnp.where(rooms > 0, rooms, 1), 0, 1)
-    return now + share[group].reshape(x.shape).astype(x.dtype) * (upper - now)
+    share = share[group].reshape(x.shape).astype(x.dtype)
+    return jnp.where(share == 1, upper, now + share * (upper - now))  # who has arrived has no room left, to the last bit
 
 
 # ------------------------------------------------------------------------------------------------------------- paths

@@ -104,7 +104,7 @@ def naive_guided_integrated_gradients(slope, x, x0, steps, fraction, max_distanc
             moving = moving.reshape(x.shape) & ~frozen
             room = np.abs(upper - now)[moving].sum()
             share = min(1.0, spend / room) if room > 0 else 1.0
-            now[moving] += share * (upper - now)[moving]
+            now[moving] = upper[moving] if share == 1 else (now + share * (upper - now))[moving]
             frozen |= moving
         total += grad * (now - before)
     return total

@@ -74,10 +74,16 @@ class Preprocess:
 
     def _crop(self, image: Image.Image) -> np.ndarray:
         shorter = min(image.size)
-        width, height = (side * self.resize // shorter for side in image.size)
-        left, top = round((width - self.crop) / 2), round((height - self.crop) / 2)
-        resized = image.resize((width, height), self.interpolation)
-        return np.asarray(resized.crop((left, top, left + self.crop, top + self.crop)))
+
+        def span(side: int) -> tuple[float, float]:
+            """Where the crop begins and ends along one side of the photograph, in its own pixels."""
+            resized = side * self.resize // shorter
+            first = round((resized - self.crop) / 2)
+            return first * side / resized, (first + self.crop) * side / resized
+
+        # Resize the crop alone: all of a photograph of 1 × 3000 would become 256 × 768000.
+        (left, right), (top, bottom) = map(span, image.size)
+        return np.asarray(image.resize((self.crop, self.crop), self.interpolation, (left, top, right, bottom)))
 
 
 TORCHVISION = Preprocess(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))

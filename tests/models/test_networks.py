@@ -1,6 +1,7 @@
 """The networks against PyTorch's logits, and weights loaded by name."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import jax
@@ -154,7 +155,7 @@ def test_a_missing_package_is_named(monkeypatch):
 def test_class_names():
     names = models.imagenet_classes()
     assert len(names) == 1000
-    assert len(set(names)) == 998
+    assert [name for name, count in Counter(names).items() if count > 1] == ["crane", "maillot"]
     assert [names[index] for index in (0, 282, 999)] == ["tench", "tiger cat", "toilet tissue"]
 
 

@@ -1,4 +1,5 @@
-"""Every test runs with 64-bit types allowed, silent rank promotion forbidden, and four simulated devices.
+"""Every test runs with 64-bit types allowed, silent rank promotion forbidden, and four simulated devices; the examples
+of the docstrings run with what a user has who configures nothing.
 
 The compiler is told to hurry: tests compile thousands of small functions and run each of them once.
 """
@@ -15,6 +16,16 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 
 import jax
+import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True)
+def _defaults_for_doctests(request):
+    if not isinstance(request.node, pytest.DoctestItem):
+        yield
+        return
+    with jax.enable_x64(False), jax.numpy_rank_promotion("allow"):
+        yield
