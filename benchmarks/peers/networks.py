@@ -91,12 +91,12 @@ class Smooth(nn.Module):
         super().__init__()
         self.conv1, self.conv2 = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 8, 3, stride=2)
         self.fc1, self.fc2 = nn.Linear(8, 10), nn.Linear(10, 4)
-        self.tanh, self.softplus = nn.Tanh(), nn.Softplus()
+        self.tanh1, self.tanh2, self.softplus = nn.Tanh(), nn.Tanh(), nn.Softplus()
         self.pool, self.flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten()
 
     def forward(self, x):
-        x = self.softplus(self.conv2(self.tanh(self.conv1(x))))
-        return self.fc2(self.tanh(self.fc1(self.flatten(self.pool(x)))))
+        x = self.softplus(self.conv2(self.tanh1(self.conv1(x))))
+        return self.fc2(self.tanh2(self.fc1(self.flatten(self.pool(x)))))
 
 
 NETWORKS = {"chain": Chain, "residual": Residual, "depthwise": Depthwise, "branches": Branches, "smooth": Smooth}

@@ -1,0 +1,63 @@
+"""Make `tests/data/captum_propagation.npz`: captum's guided backprop, deconvolution and DeepLIFT on the small networks.
+
+    pip install '.[benchmark]' && python benchmarks/peers/captum_propagation.py
+
+Guided backprop and deconvolution start from 1 at the target and act on `nn.ReLU` modules only, so `smooth`, which has
+none, is left out. DeepLIFT (rescale) is stored where captum meets its axiom to 1e-9. Where it does not, as in
+max-pooling with a baseline that varies, only its error is, as `{network}/deeplift_error/{baseline}`: the worst image's
+``sum / (z_c(x) - z_c(baseline)) - 1``.
+"""
+
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from captum.attr import Deconvolution, DeepLift, GuidedBackprop
+from networks import NETWORKS, TARGETS, build, images
+from torch import nn
+
+OUT = Path(__file__).parents[2] / "tests" / "data" / "captum_propagation.npz"
+
+
+def nhwc(x):
+    return x.detach().numpy().transpose(0, 2, 3, 1)
+
+
+def baselines():
+    """A constant one and one that varies, ``{name: (1, 3, 8, 8)}``."""
+    zero = torch.zeros(1, 3, 8, 8, dtype=torch.float64)
+    noise = torch.randn(zero.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return {"zero": zero, "noise": 0.5 * noise}
+
+
+def main():
+    warnings.filterwarnings("ignore", "Setting (forward, )?backward hooks")
+    x = images().requires_grad_()
+    numbers = {
+        "versions": np.array([f"{package} {version(package)}" for package in ("captum", "torch")]),
+        "images": nhwc(x),
+        "targets": np.array(TARGETS),
+        **{f"baseline_{key}": nhwc(baseline) for key, baseline in baselines().items()},
+    }
+    for name in NETWORKS:
+        network = build(name)
+        numbers |= {f"{name}/state/{key}": value.numpy() for key, value in network.state_dict().items()}
+        numbers[f"{name}/outputs"] = network(x).detach().numpy()
+        if any(isinstance(module, nn.ReLU) for module in network.modules()):
+            numbers[f"{name}/guided_backprop"] = nhwc(GuidedBackprop(network).attribute(x, target=TARGETS))
+            numbers[f"{name}/deconvnet"] = nhwc(Deconvolution(network).attribute(x, target=TARGETS))
+        for key, baseline in baselines().items():
+            maps = DeepLift(network).attribute(x, baseline, target=TARGETS)
+            difference = (network(x) - network(baseline))[range(len(x)), TARGETS]
+            error = (maps.sum(dim=(1, 2, 3)) / difference - 1).abs().max().item()
+            numbers[f"{name}/deeplift_error/{key}"] = np.array(error)
+            print(f"{name} {key}: DeepLIFT complete to {error:.1e}")
+            if error < 1e-9:
+                numbers[f"{name}/deeplift/{key}"] = nhwc(maps)
+    np.savez_compressed(OUT, **numbers)
+
+
+if __name__ == "__main__":
+    main()
