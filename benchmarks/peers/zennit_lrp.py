@@ -20,8 +20,9 @@ leaves behind, so every merged pair is too small by the factor 1 / sqrt(1 + 1e-5
 4e-6 to 2e-5. PyTorch's own fusion is exact and is checked below to 1e-12.
 
 Rules whose denominators cannot vanish are checked against their axiom on copies of the networks without biases, where
-the relevance of the pixels adds up to the logit; those built on z+ may lose relevance at outputs that nothing positive
-reaches, here up to 14 % (`epsilon_plus` on `residual`), and guided backprop and its like promise no sum.
+the relevance of the pixels adds up to the logit. Those that split by sign lose (or with beta, gain) what they send to
+outputs that no input of the sign reaches, here 14 % of `epsilon_plus` on `residual`; guided backprop and its like
+promise no sum.
 """
 
 import copy
