@@ -110,9 +110,15 @@ def close(a, b, rtol=1e-9):
 
 
 @functools.cache
+def jitted(make):
+    """The explainer of the Linen network: compiled once for all tests that call it with arguments of these shapes."""
+    return jax.jit(make(APPLY))
+
+
+@functools.cache
 def expected(make):
-    """What most tests compare with, compiled once."""
-    return jax.jit(make(APPLY))(VARIABLES, X, target=TARGETS, key=KEY)
+    """What most tests compare with."""
+    return jitted(make)(VARIABLES, X, target=TARGETS, key=KEY)
 
 
 @every_explainer
@@ -141,15 +147,13 @@ def test_no_recompilation(make):
 
 @every_explainer
 def test_targets_agree(make):
-    explain = jax.jit(make(APPLY))
+    explain = jitted(make)
     predicted = APPLY(VARIABLES, X).argmax(axis=1)
     close(explain(VARIABLES, X, key=KEY), explain(VARIABLES, X, target=predicted, key=KEY))
     close(explain(VARIABLES, X, target=2, key=KEY), explain(VARIABLES, X, target=jnp.full(3, 2), key=KEY))
 
 
-@pytest.mark.parametrize(
-    "make", [m for n, m in EXPLAINERS.items() if n != "contrast"], ids=set(EXPLAINERS) - {"contrast"}
-)
+@pytest.mark.parametrize("make", [pytest.param(m, id=n) for n, m in EXPLAINERS.items() if n != "contrast"])
 def test_weights_and_callables_agree_with_classes(make):
     explain = make(APPLY)
     chosen = lambda logits: jnp.take_along_axis(logits, TARGETS[:, None], axis=1)[:, 0]
@@ -161,14 +165,14 @@ def test_weights_and_callables_agree_with_classes(make):
 
 @every_explainer
 def test_batch_mates_do_not_matter(make):
-    explain = jax.jit(make(APPLY))
+    explain = jitted(make)
     keys = jax.random.split(KEY, 3)
     together = explain(VARIABLES, X, target=TARGETS, key=keys)
     for i in range(3):
         alone = explain(VARIABLES, X[i : i + 1], target=TARGETS[i : i + 1], key=keys[i : i + 1])
         close(alone[0], together[i])
     first = explain(VARIABLES, X[:1], target=TARGETS[:1], key=KEY)  # one key is folded with the index alone
-    close(first[0], explain(VARIABLES, X, target=TARGETS, key=KEY)[0])
+    close(first[0], expected(make)[0])
 
 
 @every_explainer
@@ -176,7 +180,7 @@ def test_vmap_equals_loop(make):
     explain = make(APPLY)
     shifted = jax.jit(jax.vmap(lambda s: explain(VARIABLES, X, target=(TARGETS + s) % 5, key=KEY)))(jnp.arange(2))
     close(shifted[0], expected(make))
-    close(shifted[1], jax.jit(explain)(VARIABLES, X, target=(TARGETS + 1) % 5, key=KEY))
+    close(shifted[1], jitted(make)(VARIABLES, X, target=(TARGETS + 1) % 5, key=KEY))
 
 
 @every_explainer
@@ -207,7 +211,7 @@ def test_other_dtypes(make, dtype, tolerance):
 
 @every_explainer
 def test_zero_and_constant_images_are_finite(make):
-    explain = jax.jit(make(APPLY))
+    explain = jitted(make)
     for image in (jnp.zeros_like(X), jnp.ones_like(X)):
         assert np.isfinite(explain(VARIABLES, image, target=TARGETS, key=KEY)).all()
 
@@ -241,7 +245,7 @@ def test_gradient_with_respect_to_the_parameters(make):
 def test_independent_of_chunk(name):
     maps = [
         jax.jit(METHODS[name].make(APPLY, **OPTIONS[name] | {"chunk": chunk}))(VARIABLES, X, target=TARGETS, key=KEY)
-        for chunk in (None, 1, 4, 5, 100)
+        for chunk in (None, 1, 4, 100)
     ]
     for other in maps[1:]:
         close(other, maps[0])
@@ -252,7 +256,7 @@ RANDOM = [name for name, m in METHODS.items() if "key" in m.needs]
 
 @pytest.mark.parametrize("name", RANDOM)
 def test_random_methods_are_reproducible_from_their_key(name):
-    explain = jax.jit(EXPLAINERS[name](APPLY))
+    explain = jitted(EXPLAINERS[name])
     first, again, other = (explain(VARIABLES, X, target=TARGETS, key=jax.random.key(k)) for k in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0
@@ -269,5 +273,5 @@ def test_a_missing_key_is_an_error(name):
 def test_sharded_over_devices(make):
     mesh = jax.make_mesh((3,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:3])
     x = jax.device_put(X, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch")))
-    maps = jax.jit(make(APPLY))(VARIABLES, x, target=TARGETS, key=KEY)
+    maps = jitted(make)(VARIABLES, x, target=TARGETS, key=KEY)
     close(maps, expected(make))
