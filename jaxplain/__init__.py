@@ -16,6 +16,13 @@ from .gradients import gradient as gradient
 from .gradients import guided_integrated_gradients as guided_integrated_gradients
 from .gradients import input_x_gradient as input_x_gradient
 from .gradients import integrated_gradients as integrated_gradients
+from .propagation import composites as composites
+from .propagation import deconvnet as deconvnet
+from .propagation import deep_taylor as deep_taylor
+from .propagation import guided_backprop as guided_backprop
+from .propagation import lrp as lrp
+from .propagation import rules as rules
+from .propagation import softmax_gradient_lrp as softmax_gradient_lrp
 from .taxonomy import methods as methods
 
 __version__ = "0.1.0"

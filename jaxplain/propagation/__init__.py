@@ -1,0 +1,10 @@
+"""Backpropagation with other rules: one engine, and the methods that are nothing but their rules."""
+
+from . import composites as composites
+from . import rules as rules
+from .engine import replay as replay
+from .lrp import deconvnet as deconvnet
+from .lrp import deep_taylor as deep_taylor
+from .lrp import guided_backprop as guided_backprop
+from .lrp import lrp as lrp
+from .lrp import softmax_gradient_lrp as softmax_gradient_lrp

@@ -1,0 +1,194 @@
+"""Composites: which rule each unit gets.
+
+A composite is a function ``unit -> rule or None``; `None` leaves the choice to the method's defaults. `first_match` makes one
+from pairs of a matcher and a rule; the ready-made ones below are nothing else. Their names, rules and numbers are those
+in use in the field (Kohlbrenner et al. 2020; Montavon et al. 2019; Anders et al. 2021).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from ..explainer import Array
+from . import rules
+from .engine import BoundUnit, Composite, Rule
+from .units import WEIGHTED, Unit
+
+Matcher: TypeAlias = "str | Callable[[Unit], bool]"
+
+
+def matches(matcher: Matcher, unit: Unit) -> bool:
+    """Whether a unit is what a matcher asks for.
+
+    Args:
+      matcher: a kind (``"conv"``), a path (``"*/layer4.*/conv?"``, with or without the network's own name in front), or a
+        function ``unit -> bool``.
+      unit: the unit.
+    """
+    if callable(matcher):
+        return bool(matcher(unit))
+    return matcher == unit.kind or path_matches(matcher, unit.path)
+
+
+def path_matches(pattern: str, path: str) -> bool:
+    """Whether a module path fits a pattern, with or without its first name."""
+    return any(fnmatch.fnmatchcase(p, pattern) for p in (path, path.partition("/")[2]) if p)
+
+
+def first_match(*pairs: tuple[Matcher, Rule]) -> Composite:
+    """The composite that answers with the rule of the first matcher that fits.
+
+    Args:
+      pairs: ``(matcher, rule)``, in the order in which they are asked; see `matches`.
+
+    Returns:
+      A composite.
+
+    Example:
+      >>> import jaxplain
+      >>> from jaxplain import composites, rules
+      >>> mine = composites.first_match((composites.first_layer, rules.flat()), ("conv", rules.gamma(0.1)))
+    """
+
+    def composite(unit: Unit) -> Rule | None:
+        return next((rule for matcher, rule in pairs if matches(matcher, unit)), None)
+
+    return composite
+
+
+def first_layer(unit: Unit) -> bool:
+    """Matches the first convolutions or dense layers by data flow, several where the network branches at once."""
+    return unit.first and unit.kind in WEIGHTED
+
+
+def last_layer(unit: Unit) -> bool:
+    """Matches the last convolutions or dense layers by data flow."""
+    return unit.last and unit.kind in WEIGHTED
+
+
+def uniform(rule: Rule) -> Composite:
+    """One rule for every conv and dense unit."""
+    return first_match((lambda unit: unit.kind in WEIGHTED, rule))
+
+
+def layered(*, conv: Rule, dense: Rule, first: Rule | None = None) -> Composite:
+    """One rule for convolutions, one for dense layers, maybe another for the first layer."""
+    start: list[tuple[Matcher, Rule]] = [] if first is None else [(first_layer, first)]
+    return first_match(*start, ("conv", conv), ("dense", dense))
+
+
+def epsilon_plus(epsilon: ArrayLike = 1e-6) -> Composite:
+    """Dense layers by ε, convolutions by z+."""
+    return layered(conv=rules.z_plus(), dense=rules.epsilon(epsilon))
+
+
+def epsilon_plus_flat(epsilon: ArrayLike = 1e-6) -> Composite:
+    """`epsilon_plus` with the flat rule in the first layer."""
+    return layered(conv=rules.z_plus(), dense=rules.epsilon(epsilon), first=rules.flat())
+
+
+def epsilon_alpha2_beta1(epsilon: ArrayLike = 1e-6) -> Composite:
+    """Dense layers by ε, convolutions by α2β1."""
+    return layered(conv=rules.alpha_beta(2.0, 1.0), dense=rules.epsilon(epsilon))
+
+
+def epsilon_alpha2_beta1_flat(epsilon: ArrayLike = 1e-6) -> Composite:
+    """`epsilon_alpha2_beta1` with the flat rule in the first layer."""
+    return layered(conv=rules.alpha_beta(2.0, 1.0), dense=rules.epsilon(epsilon), first=rules.flat())
+
+
+def epsilon_gamma_box(
+    low: ArrayLike, high: ArrayLike, *, epsilon: ArrayLike = 1e-6, gamma: ArrayLike = 0.25
+) -> Composite:
+    """Dense layers by ε, convolutions by γ, the first layer by zᴮ with the input's bounds."""
+    return layered(conv=rules.gamma(gamma), dense=rules.epsilon(epsilon), first=rules.z_box(low, high))
+
+
+def sequential_preset_a(epsilon: ArrayLike = 0.1) -> Composite:
+    """Dense layers by ε = 0.1, convolutions by α1β0."""
+    return layered(conv=rules.alpha_beta(1.0, 0.0), dense=rules.epsilon(epsilon))
+
+
+def sequential_preset_a_flat(epsilon: ArrayLike = 0.1) -> Composite:
+    """`sequential_preset_a` with the flat rule in the first layer."""
+    return layered(conv=rules.alpha_beta(1.0, 0.0), dense=rules.epsilon(epsilon), first=rules.flat())
+
+
+def sequential_preset_b(epsilon: ArrayLike = 0.1) -> Composite:
+    """Dense layers by ε = 0.1, convolutions by α2β1."""
+    return layered(conv=rules.alpha_beta(2.0, 1.0), dense=rules.epsilon(epsilon))
+
+
+def sequential_preset_b_flat(epsilon: ArrayLike = 0.1) -> Composite:
+    """`sequential_preset_b` with the flat rule in the first layer."""
+    return layered(conv=rules.alpha_beta(2.0, 1.0), dense=rules.epsilon(epsilon), first=rules.flat())
+
+
+# ------------------------------------------------- composites that change activations only, the rest by its gradient
+
+
+def by_gradient(*pairs: tuple[Matcher, Rule]) -> Composite:
+    """The given rules, and the true gradient everywhere else."""
+    composite = first_match(*pairs)
+    return lambda unit: composite(unit) or rules.gradient()
+
+
+def guided_backprop() -> Composite:
+    """The positive part of what arrives at an activation times its true derivative; the gradient elsewhere."""
+
+    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
+        return unit.pull(x, jnp.maximum(r, 0))
+
+    return by_gradient(("activation", rule))
+
+
+def deconvnet() -> Composite:
+    """The positive part of what arrives at an activation, whatever its input; the gradient elsewhere."""
+
+    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
+        return jnp.maximum(r, 0)
+
+    return by_gradient(("activation", rule))
+
+
+def excitation_backprop() -> Composite:
+    """Convolutions and dense layers by z+ without biases."""
+    return uniform(rules.z_plus(bias=False))
+
+
+def beta_smooth(beta: float = 10.0) -> Composite:
+    """At activations the derivative of a softplus of sharpness β in place of the true one; the gradient elsewhere.
+
+    Reference:
+      Dombrowski et al.: Explanations can be manipulated and geometry is to blame. NeurIPS 2019.
+    """
+
+    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
+        return r / (1 + jnp.exp(-beta * x))
+
+    return by_gradient(("activation", rule))
+
+
+def lrp_defaults(unit: Unit) -> Rule | None:
+    """What a unit gets where the composite of LRP answers `None`."""
+    return DEFAULTS.get(unit.kind)
+
+
+DEFAULTS: dict[str, Any] = {
+    "conv": rules.epsilon(),
+    "dense": rules.epsilon(),
+    "scale": rules.epsilon(),
+    "pool": rules.proportional(),
+    "sum": rules.proportional(),
+    "max_pool": rules.winner(),
+    "product": rules.half(),
+    "division": rules.numerator(),
+    "activation": rules.pass_through(),
+    "norm": rules.pass_through(),
+    "softmax": rules.softmax(),
+}

@@ -1,0 +1,348 @@
+"""The engine: a network evaluated forward with every unit's rule as its backward, so that `jax.vjp` walks back.
+
+Each unit becomes a `jax.custom_vjp` function with the unit's own forward value. Every operand is an explicit argument,
+constants included, so that units work inside ``scan`` and ``cond`` and the result is differentiable in the parameters.
+
+A value that depends on the explained input may travel in several *lanes*: DeepLIFT carries the reference along with the
+input. A rule sees one lane as an array, several as a tuple.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import primitives as P
+
+from ..explainer import Array
+from .graph import Op, scan_split, trace
+from .units import Branching, Plan, Unit, find_units
+
+Rule: TypeAlias = Callable[["BoundUnit", Any, Any, Any], Any]
+Composite: TypeAlias = Callable[[Unit], "Rule | None"]
+Lanes: TypeAlias = tuple[Array, ...]
+Values: TypeAlias = dict[int, Array]
+
+
+# ------------------------------------------------------------------------------------------------ a unit with its values
+
+
+@dataclass(frozen=True, eq=False)
+class BoundUnit:
+    """A unit together with the values of its constants: what a rule works with.
+
+    Everything that a `Unit` knows is here as well (``kind``, ``path``, ``nonnegative``, ...).
+    """
+
+    unit: Unit
+    constants: dict[int, Any]
+    notes: list[Array] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.unit, name)
+
+    def forward(self, *inputs: Array) -> Array:
+        """What the network computes here."""
+        return run(self.unit.ops, {**self.constants, **dict(zip(self.unit.inputs, inputs, strict=True))})[
+            self.unit.outputs[0]
+        ]
+
+    def pull(self, inputs: Any, cotangent: Array) -> Any:
+        """The true backward pass of the unit at ``inputs``, an array or a tuple of them."""
+        several = isinstance(inputs, tuple)
+        cotangents = jax.vjp(self.forward, *(inputs if several else (inputs,)))[1](cotangent)
+        return cotangents if several else cotangents[0]
+
+    def share(self, relevance: Array, z: Array, stabilizer: Any, bias: Any = 0.0) -> Array:
+        """``R / (z + ε sign z)``, noting for the ledger what of R the bias takes, the stabiliser, and dead denominators.
+
+        Args:
+          relevance: R.
+          z: the denominator, the sum of all contributions.
+          stabilizer: ε.
+          bias: the part of ``z`` that no input made.
+        """
+        denominator = stabilize(z, stabilizer)
+        share = relevance / denominator
+        lost = jnp.where(z == 0, 0, share * (denominator - z))
+        dead = jnp.where(z == 0, relevance - share * bias, 0)
+        self.note(bias=share * bias, stabilizer=lost, dead=dead)
+        return share
+
+    def note(self, *, bias: Any = 0.0, stabilizer: Any = 0.0, dead: Any = 0.0) -> None:
+        """Note for the ledger what of the relevance biases take, the stabiliser takes, and dead denominators lose."""
+        self.notes.append(
+            jnp.stack([jnp.sum(v, dtype=jnp.zeros(()).dtype) for v in map(jnp.asarray, (bias, stabilizer, dead))])
+        )
+
+    # ---------------------------------------------------------------------------------- affine units: y = x w + b
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether the unit has a `weight`, a `bias` and `linear`."""
+        return self.unit.affine is not None
+
+    @functools.cached_property
+    def weight(self) -> Array:
+        """The effective weight: scales before and behind the weight operation (BatchNorm) folded into it."""
+        affine = self._affine
+        base = affine.base
+        if base is None or len(base.inputs) == 1:
+            factors = (self._factor(op) for op in affine.after)
+            return functools.reduce(jnp.multiply, factors, jnp.ones((), self._dtype))
+        weight = self._value(base.inputs[1 - affine.operand])
+        for op in (*affine.before, *affine.after):
+            weight = weight * self._along_weight(op, weight.shape)
+        return weight
+
+    @functools.cached_property
+    def bias(self) -> Array:
+        """The effective bias, of the output's shape: what the unit makes of an input that is zero."""
+        affine = self._affine
+        (shape,) = self.unit.input_shapes
+        env, value = dict(self.constants), self.unit.inputs[0]
+        env[value] = jnp.zeros(shape, self._dtype)
+        if affine.base is not None and not affine.before:  # skip the weight operation: it maps zero to zero
+            aval = affine.base.eqn.outvars[0].aval
+            env[affine.base.outputs[0]] = jnp.zeros(aval.shape, aval.dtype)
+            return run(affine.after, env)[self.unit.outputs[0]]
+        return run(self.unit.ops, env)[self.unit.outputs[0]]
+
+    def linear(self, x: Array, weight: Array) -> Array:
+        """``x w`` for an input and a weight in place of the unit's own, without bias."""
+        affine = self._affine
+        base = affine.base
+        if base is None or len(base.inputs) == 1:
+            (y,) = (x,) if base is None else base.bind(x)
+            return y * weight
+        operands = [x, weight] if affine.operand == 0 else [weight, x]
+        (value,) = base.bind(*operands)
+        for op in affine.after:
+            if op not in affine.labels:
+                (value,) = op.bind(value)
+        return value
+
+    def transpose(self, cotangent: Array, weight: Array) -> Array:
+        """``cᵀ w``: the transpose of ``x -> linear(x, weight)``."""
+        (shape,) = self.unit.input_shapes
+        like = jax.ShapeDtypeStruct(shape, self._dtype)
+        return jax.linear_transpose(lambda x: self.linear(x, weight), like)(cotangent)[0]
+
+    @property
+    def _affine(self) -> Any:
+        if self.unit.affine is None:
+            raise ValueError(
+                f"the unit `{self.unit.kind}` at {self.unit.place} has no weight: give it a rule that needs none, "
+                "or let the composite answer None there"
+            )
+        return self.unit.affine
+
+    @property
+    def _dtype(self) -> Any:
+        return self.unit.ops[0].eqn.outvars[0].aval.dtype
+
+    def _value(self, atom: Any) -> Array:
+        return self.constants[atom] if isinstance(atom, int) else atom.val
+
+    def _factor(self, op: Op) -> Array:
+        """The constant that a scale multiplies by; 1 for a shift."""
+        if op.primitive is P.neg_p or (op.primitive is P.sub_p and not self._explained(op, 0)):
+            return -jnp.ones((), self._dtype)
+        if op.primitive in (P.mul_p, P.div_p):
+            constant = jnp.asarray(self._value(op.inputs[1 if self._explained(op, 0) else 0]))
+            return constant if op.primitive is P.mul_p else 1 / constant
+        return jnp.ones((), self._dtype)
+
+    def _explained(self, op: Op, operand: int) -> bool:
+        atom = op.inputs[operand]
+        return isinstance(atom, int) and atom not in self.constants
+
+    def _along_weight(self, op: Op, shape: tuple[int, ...]) -> Array:
+        """The factor of a scale, its axes moved to the weight's."""
+        factor, affine = self._factor(op), self._affine
+        axes = affine.labels[op]
+        if factor.ndim == 0:
+            return factor
+        groups = affine.base.params.get("feature_group_count", 1)
+        kept = [i for i, axis in enumerate(axes) if axis is not None]
+        vector = factor[tuple(slice(None) if i in kept else 0 for i in range(factor.ndim))]
+        vector = vector.transpose(tuple(sorted(range(len(kept)), key=lambda i: axes[kept[i]])))
+        order = sorted(axes[i] for i in kept)
+        sizes = dict(zip(order, vector.shape, strict=True))
+        if groups > 1 and op in affine.before and sizes[order[0]] > 1:  # input channels come in groups
+            _, inward = affine.base.params["dimension_numbers"].rhs_spec[:2]
+            outward = affine.base.params["dimension_numbers"].rhs_spec[0]
+            table = jnp.repeat(vector.reshape(groups, -1), shape[outward] // groups, axis=0)  # (out, in of its group)
+            table = table if outward < inward else table.T
+            return table.reshape([n if axis in (inward, outward) else 1 for axis, n in enumerate(shape)])
+        return vector.reshape([sizes.get(axis, 1) for axis in range(len(shape))])
+
+
+def stabilize(z: Array, stabilizer: Any) -> Array:
+    """``z + ε sign z``, with sign 0 = 1."""
+    return z + jnp.where(z >= 0, stabilizer, -jnp.asarray(stabilizer)).astype(z.dtype)
+
+
+def run(ops: Sequence[Op], env: dict[int, Any]) -> dict[int, Any]:
+    """Evaluate operations in order, adding what they return to ``env``."""
+    for op in ops:
+        values = [env[a] if isinstance(a, int) else a.val for a in op.inputs]
+        env.update(zip(op.outputs, op.bind(*values), strict=True))
+    return env
+
+
+# ----------------------------------------------------------------------------------------------------------- the replay
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A traced network, ready to be evaluated with rules.
+
+    Attributes:
+      plan: its units.
+      tree: the structure of what it returns.
+    """
+
+    plan: Plan
+    tree: Any
+
+    def __call__(
+        self, rule_of: Composite, *lanes: Array, probes: Values | None = None, accounts: Values | None = None
+    ) -> Any:
+        """Evaluate the network with rules.
+
+        Args:
+          rule_of: the rule of each unit; None leaves it as it is, with its own gradient.
+          lanes: the input, and whatever else travels with it.
+          probes: zeros to add to units' results, by position, so that `jax.vjp` returns the relevance there.
+          accounts: zeros of shape ``(5,)``, by position, for which `jax.vjp` returns the unit's ledger.
+
+        Returns:
+          What the network returns; a tuple of that where there are several lanes.
+        """
+        run = _Run(rule_of, len(lanes), probes or {}, accounts or {})
+        outputs = run.plan(self.plan, [tuple(lanes)])
+        trees = [jax.tree.unflatten(self.tree, [out[i] for out in outputs]) for i in range(len(lanes))]
+        return trees[0] if len(lanes) == 1 else tuple(trees)
+
+
+def replay(f: Callable[[Array], Any], x: Any, *, regions: bool = True) -> Replay:
+    """Trace a function of the explained input, and find its units.
+
+    Args:
+      f: any JAX function of one array.
+      x: an input, or its shape and dtype.
+      regions: whether softmax and normalisation are units; without, they fall into their operations.
+
+    Returns:
+      A `Replay`; ``replay(f, x)(lambda unit: None, x)`` is ``f(x)``, with the same gradients.
+    """
+    graph, tree = trace(f, x)
+    return Replay(find_units(graph, [True], regions=regions), tree)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One evaluation. A value that depends on the explained input is a tuple of lanes."""
+
+    rule_of: Composite
+    lanes: int
+    probes: Values
+    accounts: Values
+
+    def plan(self, plan: Plan, args: Sequence[Any]) -> list[Lanes]:
+        """Evaluate a plan; every output comes in lanes."""
+        env: dict[int, Any] = {**plan.graph.constants, **dict(zip(plan.graph.inputs, args, strict=True))}
+
+        def lanes_of(atom: Any) -> Lanes:
+            if not isinstance(atom, int):
+                return (atom.val,) * self.lanes
+            return env[atom] if atom in plan.dependent else (env[atom],) * self.lanes
+
+        for step in plan.steps:
+            if isinstance(step, Op):
+                run([step], env)
+            elif isinstance(step, Branching):
+                results = self.branching(step, [lanes_of(a) for a in step.op.inputs])
+                for out, lanes in zip(step.op.outputs, results, strict=True):
+                    env[out] = lanes if out in plan.dependent else lanes[0]
+            else:
+                self.unit(step, env)
+        return [lanes_of(a) for a in plan.graph.outputs]
+
+    def unit(self, unit: Unit, env: dict[int, Any]) -> None:
+        constants = {a: env[a] for a in unit.constants}
+        inputs = tuple(env[a] for a in unit.inputs)
+        rule = None if unit.kind == "shape" else self.rule_of(unit)
+        if rule is None:
+            each = [run(unit.ops, constants | dict(zip(unit.inputs, lane, strict=True))) for lane in zip(*inputs)]
+            env.update({out: tuple(lane[out] for lane in each) for out in unit.outputs})
+        else:
+            account = self.accounts.get(unit.position, jnp.zeros(5))
+            env[unit.outputs[0]] = ruled(unit, rule, inputs, constants, account)
+        if unit.position in self.probes:
+            probe = self.probes[unit.position]
+            env[unit.outputs[0]] = tuple(y + probe for y in env[unit.outputs[0]])
+
+    def branching(self, step: Branching, operands: list[Lanes]) -> list[Lanes]:
+        """Evaluate control flow, every lane of an operand as an operand of its own."""
+        op, flags = step.op, step.flags
+        split = lambda values, flags: tuple(v if flag else v[:1] for v, flag in zip(values, flags, strict=True))
+        whole = lambda values: [v if len(v) == self.lanes else v * self.lanes for v in values]
+        given = lambda values: [v if flag else v[0] for v, flag in values]
+
+        if op.primitive is P.cond_p:
+            if flags[0] and self.lanes > 1:
+                raise ValueError(
+                    f"a `cond` at {op.place} is decided by the explained input, so that an input and its reference may "
+                    "take different branches: explain it by a method without a reference"
+                )
+            branches = [lambda *xs, p=p: self.plan(p, given(zip(xs, flags[1:], strict=True))) for p in step.plans]
+            return list(jax.lax.switch(operands[0][0], branches, *split(operands[1:], flags[1:])))
+
+        ((body,), (consts, carries)) = step.plans, scan_split(op)
+        outs = [*flags[consts : consts + carries], *(a in body.dependent for a in body.graph.outputs[carries:])]
+        const, carry, xs = (
+            split(operands[a:b], flags[a:b])
+            for a, b in ((0, consts), (consts, consts + carries), (consts + carries, None))
+        )
+
+        def turn(carry: Any, x: Any) -> tuple[Any, Any]:
+            out = split(self.plan(body, given(zip((*const, *carry, *x), flags, strict=True))), outs)
+            return out[:carries], out[carries:]
+
+        options = {name: op.params[name] for name in ("length", "reverse", "unroll")}
+        carry, ys = jax.lax.scan(turn, carry, xs, **options)
+        return whole([*carry, *ys])
+
+
+def ruled(unit: Unit, rule: Rule, inputs: tuple[Lanes, ...], constants: dict[int, Any], account: Array) -> Lanes:
+    """Evaluate one unit, its rule as its backward."""
+
+    @jax.custom_vjp
+    def f(inputs: tuple[Lanes, ...], constants: dict[int, Any], account: Array) -> Lanes:
+        bound = BoundUnit(unit, constants)
+        return tuple(bound.forward(*lane) for lane in zip(*inputs, strict=True))
+
+    def forward(inputs: tuple[Lanes, ...], constants: dict[int, Any], account: Array) -> Any:
+        outputs = f(inputs, constants, account)
+        return outputs, (inputs, constants, outputs)
+
+    def backward(residuals: Any, relevance: Lanes) -> Any:
+        inputs, constants, outputs = residuals
+        bound = BoundUnit(unit, constants)
+        bare = lambda lanes: lanes[0] if len(outputs) == 1 else lanes
+        given = tuple(map(bare, inputs))
+        result = rule(bound, given[0] if len(given) == 1 else given, bare(outputs), bare(relevance))
+        results = (result,) if len(given) == 1 else tuple(result)
+        lanes = tuple((r,) if len(outputs) == 1 else tuple(r) for r in results)
+        total = lambda values: sum((jnp.sum(v, dtype=account.dtype) for v in jax.tree.leaves(values)), jnp.zeros(()))
+        ledger = jnp.stack([total(relevance), total(lanes), *sum(bound.notes, jnp.zeros(3))])
+        return lanes, None, ledger.astype(account.dtype)
+
+    f.defvjp(forward, backward)
+    return f(inputs, constants, account)

@@ -1,0 +1,213 @@
+"""A network as a flat list of operations. The only file that touches jaxprs, by JAX's public modules.
+
+`trace` inlines what has no meaning of its own here (``jit``, ``remat``, custom derivatives of whole layers) and keeps what
+has: control flow, with its bodies as graphs, and elementwise functions with a derivative of their own, such as
+``jax.nn.relu``, as one operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+from jax import lax
+from jax.extend import core as jexc
+from jax.extend import source_info_util
+from jax.extend.core import primitives as P
+
+Atom: TypeAlias = "int | jexc.Literal"
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One operation.
+
+    Attributes:
+      eqn: the equation it was traced from.
+      inputs: values by number, or literals.
+      outputs: values by number.
+      path: the names of the modules it was called in, such as ``ResNet/layer4.1/conv2``.
+      bodies: the graphs of a control-flow operation.
+    """
+
+    eqn: Any
+    inputs: tuple[Atom, ...]
+    outputs: tuple[int, ...]
+    path: str
+    bodies: tuple[Graph, ...] = ()
+
+    @property
+    def primitive(self) -> jexc.Primitive:
+        return self.eqn.primitive
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return self.eqn.params
+
+    @property
+    def place(self) -> str:
+        """Where the user wrote it: module path, file and line."""
+        return f"{self.path or 'the top level'} ({source_info_util.summarize(self.eqn.source_info)})"
+
+    def bind(self, *values: Any) -> list[Any]:
+        """Apply the operation as the network does."""
+        stack = source_info_util.current_name_stack() + self.eqn.source_info.name_stack
+        with source_info_util.user_context(self.eqn.source_info.traceback, name_stack=stack):
+            out = self.primitive.bind(*values, **self.primitive.get_bind_params(self.params))
+        return list(out) if self.primitive.multiple_results else [out]
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Operations in an order in which they can be evaluated.
+
+    Attributes:
+      ops: the operations.
+      inputs: the numbers of the arguments.
+      outputs: what is returned.
+      constants: values known when the network was traced.
+      avals: the type of each value, ``avals[number].shape`` and ``.dtype``.
+    """
+
+    ops: tuple[Op, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[Atom, ...]
+    constants: dict[int, Any]
+    avals: dict[int, Any]
+
+    def aval(self, atom: Atom) -> Any:
+        return self.avals[atom] if isinstance(atom, int) else atom.aval
+
+
+def trace(f: Callable[..., Any], *args: Any) -> tuple[Graph, Any]:
+    """Trace a function of arrays to a graph, and the structure of what it returns."""
+    closed, shape = jax.make_jaxpr(lambda *args: f(*args), return_shape=True)(*args)  # a fresh function: it is cached
+    return flatten(closed), jax.tree.structure(shape)
+
+
+def flatten(jaxpr: Any, path: str = "") -> Graph:
+    """Inline calls until only operations and control flow are left."""
+    ops: list[Op] = []
+    constants: dict[int, Any] = {}
+    avals: dict[int, Any] = {}
+
+    def number(aval: Any) -> int:
+        avals[len(avals)] = aval
+        return len(avals) - 1
+
+    def inline(jaxpr: Any, args: Sequence[Atom], path: str) -> list[Atom]:
+        jaxpr, values = opened(jaxpr)
+        env: dict[Any, Atom] = dict(zip(jaxpr.invars, args, strict=True))
+        for var, value in zip(jaxpr.constvars, values, strict=True):
+            env[var] = number(var.aval)
+            constants[env[var]] = value
+        read = lambda atom: atom if isinstance(atom, jexc.Literal) else env[atom]
+        for eqn in jaxpr.eqns:
+            here = "/".join(part for part in (path, str(eqn.source_info.name_stack)) if part)
+            inputs = tuple(map(read, eqn.invars))
+            body = callee(eqn)
+            if body is not None:
+                env.update(zip(eqn.outvars, inline(body, inputs, here), strict=True))
+                continue
+            outputs = tuple(number(var.aval) for var in eqn.outvars)
+            env.update(zip(eqn.outvars, outputs, strict=True))
+            ops.append(Op(eqn, inputs, outputs, here, tuple(flatten(b, here) for b in bodies(eqn))))
+        return list(map(read, jaxpr.outvars))
+
+    open_jaxpr, _ = opened(jaxpr)
+    inputs = tuple(number(var.aval) for var in open_jaxpr.invars)
+    outputs = tuple(inline(jaxpr, inputs, path))
+    return Graph(tuple(ops), inputs, outputs, constants, avals)
+
+
+def opened(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
+    """A jaxpr and its constants, whether it came closed, open, or (from JAX 0.11) as one of both."""
+    return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
+
+
+def callee(eqn: Any) -> Any:
+    """The jaxpr to inline where an equation only calls one."""
+    if eqn.primitive in (P.jit_p, P.remat_p, P.closed_call_p, P.call_p):
+        return eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+    if eqn.primitive in (P.custom_jvp_call_p, P.custom_vjp_call_p) and not is_elementwise_call(eqn):
+        return eqn.params.get("call_jaxpr", eqn.params.get("jaxpr"))
+    return None
+
+
+def bodies(eqn: Any) -> tuple[Any, ...]:
+    """The jaxprs that control flow runs."""
+    if eqn.primitive is P.scan_p:
+        return (eqn.params["jaxpr"],)
+    if eqn.primitive is P.cond_p:
+        return tuple(eqn.params["branches"])
+    return ()
+
+
+def is_elementwise_call(eqn: Any) -> bool:
+    """Whether an equation is a custom derivative around elementwise operations with one result."""
+    if eqn.primitive not in (P.custom_jvp_call_p, P.custom_vjp_call_p) or len(eqn.outvars) != 1:
+        return False
+
+    def all_elementwise(jaxpr: Any) -> bool:
+        jaxpr, _ = opened(jaxpr)
+        return all(
+            eqn.primitive in ELEMENTWISE
+            or (eqn.primitive is P.broadcast_in_dim_p and not eqn.invars[0].aval.shape)
+            or (bool(inner := list(jexc.jaxprs_in_params(eqn.params))) and all(map(all_elementwise, inner)))
+            for eqn in jaxpr.eqns
+        )
+
+    return all_elementwise(eqn.params.get("call_jaxpr", eqn.params.get("jaxpr")))
+
+
+def scan_split(op: Op) -> tuple[int, int]:
+    """How many of a scan's operands are constants, and how many are carried."""
+    if "num_carry" in op.params:
+        return op.params["num_consts"], op.params["num_carry"]
+    consts, carries, *_ = (len(group) for group in op.params["ft_in"].unpack())  # from JAX 0.11
+    return consts, carries
+
+
+def primitive_of(f: Callable[..., Any], *args: Any) -> jexc.Primitive:
+    """A primitive that JAX exports as a function only."""
+    return jax.make_jaxpr(f)(*args).eqns[0].primitive
+
+
+SPLIT = primitive_of(lambda x: lax.split(x, (1, 1)), np.zeros(2, np.float32))
+BARRIER = primitive_of(lax.optimization_barrier, np.zeros(2, np.float32))
+ELEMENTWISE = frozenset(
+    [
+        *(P.abs_p, P.acos_p, P.acosh_p, P.add_jaxvals_p, P.add_p, P.and_p, P.asin_p, P.asinh_p, P.atan2_p, P.atan_p),
+        *(P.atanh_p, P.cbrt_p, P.ceil_p, P.clamp_p, P.convert_element_type_p, P.copy_p, P.cos_p, P.cosh_p, P.digamma_p),
+        *(P.div_p, P.eq_p, P.erf_inv_p, P.erf_p, P.erfc_p, P.exp2_p, P.exp_p, P.expm1_p, P.floor_p, P.ge_p, P.gt_p),
+        *(
+            P.integer_pow_p,
+            P.is_finite_p,
+            P.le_p,
+            P.lgamma_p,
+            P.log1p_p,
+            P.log_p,
+            P.logistic_p,
+            P.lt_p,
+            P.max_p,
+            P.min_p,
+        ),
+        *(P.mul_p, P.ne_p, P.neg_p, P.nextafter_p, P.not_p, P.or_p, P.pow_p, P.reduce_precision_p, P.rem_p, P.round_p),
+        *(
+            P.rsqrt_p,
+            P.select_n_p,
+            P.sign_p,
+            P.sin_p,
+            P.sinh_p,
+            P.sqrt_p,
+            P.square_p,
+            P.stop_gradient_p,
+            P.sub_p,
+            P.tan_p,
+        ),
+        *(P.tanh_p, P.xor_p),
+    ]
+)

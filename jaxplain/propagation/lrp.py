@@ -1,0 +1,237 @@
+"""LRP and its relatives: explainers that walk back through a network by rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import primitives as P
+from jax.typing import ArrayLike
+
+from ..explainer import Apply, Array, Explain, Function, Target, explainer, scorer
+from . import composites, rules
+from .engine import Composite, Replay, Rule, replay
+from .graph import Graph
+from .units import Unit
+
+
+def complete_composite(composite: Composite | None) -> Composite:
+    """The composite's rules, else the defaults of LRP, else an error."""
+
+    def rule_of(unit: Unit) -> Rule:
+        rule = (composite(unit) if composite else None) or composites.lrp_defaults(unit)
+        if rule is None:
+            raise ValueError(
+                f"no rule for `{unit.kind}` at {unit.place}: give it one in the composite, for example "
+                f"lambda unit: rules.gradient() if unit.kind == {unit.kind!r} else None"
+            )
+        return rule
+
+    return rule_of
+
+
+def start(outputs: Array, target: Target) -> Array:
+    """The relevance of the outputs: ``z · ∂score/∂z``, which is z_c at the target and 0 elsewhere."""
+    score = scorer(target, outputs)
+    return outputs * jax.grad(lambda y: score(y).sum())(outputs)
+
+
+def lrp(apply: Apply, composite: Composite | None = None) -> Explain:
+    """Layer-wise relevance propagation.
+
+    ``R_in = rule(unit, x, y, R_out)`` from the outputs, where ``R = z_c`` at the target and 0 elsewhere, to the input.
+
+    Args:
+      apply: ``apply(*args) -> outputs``, any JAX function: sequential, residual, branching, attention.
+      composite: ``unit -> rule or None`` (see `jaxplain.composites`); where it answers None, and without one: ε for
+        conv, dense and BatchNorm, proportional for averages and sums, the winner for maxima, half each for products,
+        pass for activations and normalisation, the first order for softmax.
+
+    Returns:
+      An explainer; the relevance has the input's shape and the unit of the score.
+
+    Raises:
+      ValueError: if a value that depends on the input meets an operation that has no rule.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxplain
+      >>> w = jnp.array([[1.0, -1.0], [2.0, 1.0]])
+      >>> jaxplain.lrp(lambda x: jnp.maximum(x @ w, 0).sum(axis=1))(jnp.array([[1.0, 1.0]])).round(3)
+      Array([[1., 2.]], dtype=float32)
+
+    Reference:
+      Bach, Binder, Montavon, Klauschen, Müller, Samek: On pixel-wise explanations for non-linear classifier decisions by
+      layer-wise relevance propagation. PLoS ONE 2015.
+    """
+
+    @explainer(apply)
+    def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
+        outputs, pullback = jax.vjp(propagator(f, x, composite), x)
+        return pullback(start(outputs, target))[0]
+
+    return explain
+
+
+def propagator(f: Function, x: Array, composite: Composite | None) -> Function:
+    """``f`` with the rules of LRP as its backward."""
+    network = replay(f, x)
+    refuse_training_mode(network, x)
+    rule_of = complete_composite(composite)
+    return lambda x: network(rule_of, x)
+
+
+def refuse_training_mode(network: Replay, x: Any) -> None:
+    """Raise where a network draws random numbers, or normalises with the statistics of its batch."""
+    if op := next((op for op in every_op(network.plan.graph) if op.primitive in RANDOM), None):
+        raise ValueError(
+            f"the network draws random numbers at {op.place}, as dropout does in training: switch it to inference, "
+            "for example functools.partial(model.apply, train=False)"
+        )
+    for unit in network.plan.units():
+        if unit.kind == "norm" and len(x) > 1 and unit.input_shapes[0][:1] == x.shape[:1]:
+            reduced = [op for op in unit.ops if op.primitive is P.reduce_sum_p and 0 in op.params["axes"]]
+            if any(op.eqn.invars[0].aval.shape == unit.input_shapes[0] for op in reduced):
+                raise ValueError(
+                    f"the normalisation at {unit.place} takes its statistics from the batch, as BatchNorm does in "
+                    "training, so that examples depend on each other: switch it to inference"
+                )
+
+
+def every_op(graph: Graph) -> Any:
+    for op in graph.ops:
+        yield op
+        for body in op.bodies:
+            yield from every_op(body)
+
+
+RANDOM = frozenset([P.random_bits_p, P.random_split_p, P.random_seed_p, P.threefry2x32_p, P.rng_bit_generator_p])
+
+
+def guided_backprop(apply: Apply) -> Explain:
+    """Guided backpropagation: at every activation only the positive part of the gradient passes.
+
+    ``R_in = max(R_out, 0) · f'(z)``, which is ``R · [R > 0] · [z > 0]`` for a ReLU; every ReLU is found, functional or not,
+    and so are its relatives. At other operations, the gradient.
+
+    Args:
+      apply: ``apply(*args) -> outputs``, any JAX function.
+
+    Returns:
+      An explainer; the attribution has the input's shape.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxplain
+      >>> f = lambda x: jnp.maximum(x, 0) @ jnp.array([[1.0], [-1.0]])
+      >>> jaxplain.guided_backprop(f)(jnp.array([[1.0, 1.0]]))
+      Array([[1., 0.]], dtype=float32)
+
+    Reference:
+      Springenberg, Dosovitskiy, Brox, Riedmiller: Striving for Simplicity. ICLR workshop 2015, arXiv:1412.6806.
+    """
+    return _modified_gradient(apply, composites.guided_backprop())
+
+
+def deconvnet(apply: Apply) -> Explain:
+    """DeconvNet: at every activation only the positive part passes, whatever the activation's input was.
+
+    ``R_in = max(R_out, 0)``; max-pooling by its switches; at other operations, the gradient.
+
+    Args:
+      apply: ``apply(*args) -> outputs``, any JAX function.
+
+    Returns:
+      An explainer; the attribution has the input's shape.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxplain
+      >>> f = lambda x: jnp.maximum(x, 0) @ jnp.array([[1.0], [-1.0]])
+      >>> jaxplain.deconvnet(f)(jnp.array([[-1.0, 1.0]]))
+      Array([[1., 0.]], dtype=float32)
+
+    Reference:
+      Zeiler, Fergus: Visualizing and Understanding Convolutional Networks. ECCV 2014, arXiv:1311.2901.
+    """
+    return _modified_gradient(apply, composites.deconvnet())
+
+
+def _modified_gradient(apply: Apply, composite: Composite) -> Explain:
+    @explainer(apply)
+    def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
+        network = replay(f, x)
+        outputs, pullback = jax.vjp(lambda x: network(composite, x), x)
+        score = scorer(target, outputs)
+        return pullback(jax.grad(lambda y: score(y).sum())(outputs))[0]
+
+    return explain
+
+
+def deep_taylor(apply: Apply, low: ArrayLike | None = None, high: ArrayLike | None = None) -> Explain:
+    """Deep Taylor decomposition of a ReLU network.
+
+    z+ in every layer; in the first, zᴮ where pixels are bounded and w² where they are not. Biases take no share, and the
+    relevance starts as ``max(z_c, 0)``.
+
+    Args:
+      apply: ``apply(*args) -> outputs``, any JAX function.
+      low: the lowest value of the input, in the network's (normalised) units; broadcasts against it.
+      high: the highest one; pass both or neither.
+
+    Returns:
+      An explainer; the relevance has the input's shape and is not negative on ReLU networks.
+
+    Raises:
+      ValueError: if only one bound is given.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxplain
+      >>> f = lambda x: jnp.maximum(x @ jnp.array([[1.0], [2.0]]), 0)
+      >>> jaxplain.deep_taylor(f)(jnp.array([[1.0, 1.0]])).round(3)  # 3, divided as 1 : 4
+      Array([[0.6, 2.4]], dtype=float32)
+
+    Reference:
+      Montavon, Lapuschkin, Binder, Samek, Müller: Explaining nonlinear classification decisions with deep Taylor
+      decomposition. Pattern Recognition 2017, arXiv:1512.02479.
+    """
+    if (low is None) != (high is None):
+        raise ValueError("deep_taylor needs both bounds of the pixels, low= and high=, or neither")
+    first = rules.w_square(bias=False) if low is None or high is None else rules.z_box(low, high)
+    composite = composites.layered(conv=rules.z_plus(bias=False), dense=rules.z_plus(bias=False), first=first)
+
+    @explainer(apply)
+    def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
+        outputs, pullback = jax.vjp(propagator(f, x, composite), x)
+        return pullback(jnp.maximum(start(outputs, target), 0))[0]
+
+    return explain
+
+
+def softmax_gradient_lrp(apply: Apply, composite: Composite | None = None) -> Explain:
+    """LRP that starts from the gradient of the softmax: what speaks for the class rather than for the others.
+
+    ``R_c = p_c (1 - p_c)`` at the target and ``R_n = -p_c p_n`` elsewhere, ``p = softmax(z)``.
+
+    Args:
+      apply: ``apply(*args) -> logits (N, K)``.
+      composite: as for `lrp`.
+
+    Returns:
+      An explainer; the relevance has the input's shape. The score is the target's probability.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxplain
+      >>> jaxplain.softmax_gradient_lrp(lambda x: x @ jnp.eye(2))(jnp.array([[1.0, 1.0]])).round(3)
+      Array([[ 0.25, -0.25]], dtype=float32)
+
+    Reference:
+      Iwana, Kuroki, Uchida: Explaining Convolutional Neural Networks using Softmax Gradient Layer-wise Relevance
+      Propagation. ICCV workshop 2019, arXiv:1908.04351.
+    """
+
+    @explainer(apply)
+    def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
+        outputs, pullback = jax.vjp(propagator(f, x, composite), x)
+        score = scorer(target, outputs)
+        return pullback(jax.grad(lambda z: score(jax.nn.softmax(z)).sum())(outputs))[0]
+
+    return explain

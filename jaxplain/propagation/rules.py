@@ -1,0 +1,307 @@
+"""Rules: how a unit hands the relevance of its output to its inputs.
+
+A rule is a function ``rule(unit, inputs, outputs, relevance) -> relevance of the inputs``. ``inputs`` is an array, or a
+tuple of arrays where several operands of the unit depend on the explained input. Affine units (``y = x w + b``: convolution,
+dense, BatchNorm, average pooling) offer ``unit.weight``, ``unit.bias``, ``unit.linear(x, w)`` and ``unit.transpose(c, w)``;
+every unit offers ``unit.pull(x, c)``, its true backward pass. ``unit.share(R, z, ε, b)`` is ``R / (z + ε sign z)``, kept in the
+ledger.
+
+Symbols: x inputs, w weight, b bias, R relevance of the outputs, ``v+ = max(v, 0)``, ``v- = min(v, 0)``, sign(0) = 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from ..explainer import Array
+from .engine import BoundUnit, Rule
+
+STABILIZER = 1e-6
+
+
+def positive(v: Array) -> Array:
+    """``v+``."""
+    return jnp.maximum(v, 0)
+
+
+def negative(v: Array) -> Array:
+    """``v-``."""
+    return jnp.minimum(v, 0)
+
+
+def parts(unit: BoundUnit, x: Array) -> tuple[Array, Array | None]:
+    """``x+`` and ``x-``, which is None where it is provably zero, so that its terms are not computed."""
+    return (x, None) if unit.nonnegative else (positive(x), negative(x))
+
+
+def forward(unit: BoundUnit, terms: Sequence[tuple[Array | None, Array]]) -> Array:
+    """``Σ_t x_t w_t`` over the terms that are not provably zero."""
+    return sum(unit.linear(x, w) for x, w in terms if x is not None)  # type: ignore[return-value]
+
+
+def backward(unit: BoundUnit, terms: Sequence[tuple[Array | None, Array]], share: Array) -> Array:
+    """``Σ_t x_t (shareᵀ w_t)``."""
+    return sum(x * unit.transpose(share, w) for x, w in terms if x is not None)  # type: ignore[return-value]
+
+
+def zero(*, bias: bool = True) -> Rule:
+    """LRP-0: ``R_i = x_i Σ_j w_ij R_j / z_j``, ``z = x w + b``; nothing flows where ``z = 0``.
+
+    Reference:
+      Bach et al.: On pixel-wise explanations by layer-wise relevance propagation. PLoS ONE 2015.
+    """
+
+    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
+        b = unit.bias if bias else jnp.zeros((), y.dtype)
+        z = y if bias else y - unit.bias
+        share = unit.share(jnp.where(z == 0, 0, r), jnp.where(z == 0, 1, z), 0.0, jnp.where(z == 0, 0, b))
+        unit.note(dead=jnp.where(z == 0, r, 0))
+        return x * unit.transpose(share, unit.weight)
+
+    return rule
+
+
+def epsilon(epsilon: ArrayLike = STABILIZER, *, bias: bool = True) -> Rule:
+    """LRP-ε: ``R_i = x_i Σ_j w_ij R_j / (z_j + ε sign z_j)``, ``z = x w + b``.
+
+    Args:
+      epsilon: absorbs relevance where the output is small; may be traced.
+      bias: whether the bias takes its share.
+
+    Reference:
+      Bach et al.: On pixel-wise explanations by layer-wise relevance propagation. PLoS ONE 2015.
+    """
+
+    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
+        b = unit.bias if bias else 0.0
+        z = y if bias else y - unit.bias
+        return x * unit.transpose(unit.share(r, z, epsilon, b), unit.weight)
+
+    return rule
+
+
+def gamma(gamma: ArrayLike = 0.25, *, bias: bool = True, stabilizer: float = STABILIZER) -> Rule:
+    """LRP-γ, generalised to inputs of both signs: what agrees with the output's sign counts 1 + γ times.
+
+    Where ``z > 0``: ``x+ (w + γ w+) + x- (w + γ w-)``; where ``z < 0``: ``x+ (w + γ w-) + x- (w + γ w+)``; the bias is
+    modified like the weight of ``x+``.
+
+    Args:
+      gamma: may be traced; 0 is LRP-0.
+      bias: whether the bias takes its share.
+      stabilizer: of the denominators.
+
+    Reference:
+      Montavon et al.: Layer-wise relevance propagation, an overview. 2019; generalised: Andéol et al., 2021.
+    """
+
+    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
+        w, b = unit.weight, unit.bias if bias else jnp.zeros((), y.dtype)
+        plus, minus = parts(unit, x)
+        result = jnp.zeros_like(x)
+        for favoured, other, active in ((positive, negative, y > 0), (negative, positive, y < 0)):
+            terms = [(plus, w + gamma * favoured(w)), (minus, w + gamma * other(w))]
+            b_t = b + gamma * favoured(b)
+            share = unit.share(jnp.where(active, r, 0), forward(unit, terms) + b_t, stabilizer, b_t)
+            result = result + backward(unit, terms, share)
+        unit.note(dead=jnp.where(y == 0, r, 0))
+        return result
+
+    return rule
+
+
+def alpha_beta(
+    alpha: ArrayLike = 2.0, beta: ArrayLike = 1.0, *, bias: bool = True, stabilizer: float = STABILIZER
+) -> Rule:
+    """LRP-αβ: ``α`` times the positive contributions' shares less ``β`` times the negative ones', ``α - β = 1``.
+
+    ``R = α (x+ w+ + x- w-) R / z+ - β (x+ w- + x- w+) R / z-``, ``z± = Σ`` of the contributions of that sign and ``b±``.
+
+    Args:
+      alpha: weight of the positive part.
+      beta: weight of the negative part; 0 computes none.
+      bias: whether the bias takes its share.
+      stabilizer: of the denominators.
+
+    Reference:
+      Bach et al.: On pixel-wise explanations by layer-wise relevance propagation. PLoS ONE 2015.
+    """
+
+    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
+        w, b = unit.weight, unit.bias if bias else jnp.zeros((), y.dtype)
+        plus, minus = parts(unit, x)
+        result = jnp.zeros_like(x)
+        for factor, same, other in ((alpha, positive, negative), (-jnp.asarray(beta), negative, positive)):
+            if isinstance(beta, int | float) and beta == 0 and same is negative:
+                continue
+            terms = [(plus, same(w)), (minus, other(w))]
+            share = unit.share(factor * r, forward(unit, terms) + same(b), stabilizer, same(b))
+            result = result + backward(unit, terms, share)
+        return result
+
+    return rule
+
+
+def z_plus(*, bias: bool = True, stabilizer: float = STABILIZER) -> Rule:
+    """LRP-z+: ``R = (x+ w+ + x- w-) R / z+``: `alpha_beta` with α = 1 and β = 0.
+
+    Args:
+      bias: whether the positive part of the bias takes its share.
+      stabilizer: of the denominator.
+
+    Reference:
+      Montavon et al.: Explaining nonlinear classification decisions with deep Taylor decomposition. 2017.
+    """
+    return alpha_beta(1.0, 0.0, bias=bias, stabilizer=stabilizer)
+
+
+def z_box(low: ArrayLike, high: ArrayLike, *, stabilizer: float = STABILIZER) -> Rule:
+    """The zᴮ rule for inputs in a box: ``R = (x w - l w+ - h w-) R / (the sum of that)``.
+
+    Args:
+      low: the lowest value of the input, in the network's (normalised) units; broadcasts against it.
+      high: the highest one.
+      stabilizer: of the denominator.
+
+    Reference:
+      Montavon et al.: Explaining nonlinear classification decisions with deep Taylor decomposition. 2017.
+    """
+
+    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
+        w = unit.weight
+        l, h = (jnp.broadcast_to(jnp.asarray(bound, x.dtype), x.shape) for bound in (low, high))
+        terms = [(x, w), (-l, positive(w)), (-h, negative(w))]
+        return backward(unit, terms, unit.share(r, forward(unit, terms), stabilizer))
+
+    return rule
+
+
+def w_square(*, bias: bool = True, stabilizer: float = STABILIZER) -> Rule:
+    """The w² rule: ``R_i = Σ_j w_ij² R_j / Σ_i w_ij²``, whatever the input.
+
+    Args:
+      bias: whether the square of the bias takes its share.
+      stabilizer: of the denominator.
+
+    Reference:
+      Montavon et al.: Explaining nonlinear classification decisions with deep Taylor decomposition. 2017.
+    """
+
+    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
+        b = unit.bias**2 if bias else jnp.zeros((), y.dtype)
+        terms = [(jnp.ones_like(x), unit.weight**2)]
+        return backward(unit, terms, unit.share(r, forward(unit, terms) + b, stabilizer, b))
+
+    return rule
+
+
+def flat(*, stabilizer: float = STABILIZER) -> Rule:
+    """The flat rule: every input of a neuron gets the same share, ``w_square`` with ``w = 1`` and no bias.
+
+    Reference:
+      Lapuschkin et al.: Unmasking Clever Hans predictors. Nature Communications 2019.
+    """
+
+    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
+        terms = [(jnp.ones_like(x), jnp.ones_like(unit.weight))]
+        return backward(unit, terms, unit.share(r, forward(unit, terms), stabilizer))
+
+    return rule
+
+
+def pass_through() -> Rule:
+    """The output's relevance is the input's: ``R_in = R_out``; several operands of the same shape get equal parts."""
+
+    def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
+        return r if not isinstance(x, tuple) else tuple(r / len(x) for _ in x)
+
+    return rule
+
+
+def gradient() -> Rule:
+    """The true backward pass: ``R_in = Jᵀ R_out``."""
+    return lambda unit, x, y, r: unit.pull(x, r)
+
+
+def proportional(stabilizer: float = STABILIZER) -> Rule:
+    """Each operand of a linear operation gets its share: ``R_i = x_i Jᵀ R / z``; for sums, pooling and products.
+
+    A product is linear in each operand by itself, so that each gets all of R; `half` divides it.
+    """
+
+    def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
+        b = unit.bias if unit.is_affine else 0.0
+        pulled = unit.pull(x, unit.share(r, y, stabilizer, b))
+        return tuple(a * c for a, c in zip(x, pulled, strict=True)) if isinstance(x, tuple) else x * pulled
+
+    return rule
+
+
+def half(stabilizer: float = STABILIZER) -> Rule:
+    """A product of two explained operands: half of the relevance to each.
+
+    Reference:
+      Achtibat et al.: AttnLRP. ICML 2024, arXiv:2402.05602.
+    """
+
+    def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
+        if not isinstance(x, tuple):  # a value times itself
+            return r
+        pulled = unit.pull(x, unit.share(r, y, stabilizer))
+        return tuple(a * c / 2 for a, c in zip(x, pulled, strict=True))
+
+    return rule
+
+
+def signal(stabilizer: float = STABILIZER) -> Rule:
+    """A product of a signal and a gate: all of the relevance to the signal.
+
+    The gate is the factor that is broadcast over the other, as in squeeze-and-excitation, or squashed by a sigmoid. Where
+    none or both are gates, each gets half.
+
+    Reference:
+      Arras et al.: Explaining and interpreting LSTMs. 2019, arXiv:1909.12114.
+    """
+    equal = half(stabilizer)
+
+    def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
+        if not isinstance(x, tuple) or sum(unit.gates) != 1:
+            return equal(unit, x, y, r)
+        pulled = unit.pull(x, unit.share(r, y, stabilizer))
+        return tuple(jnp.zeros_like(a) if gate else a * c for a, c, gate in zip(x, pulled, unit.gates, strict=True))
+
+    return rule
+
+
+def numerator() -> Rule:
+    """A division of two explained operands: all of the relevance to the dividend."""
+
+    def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
+        divisor = jnp.zeros_like(x[1])
+        return (unit.pull((x[0] * 0, jnp.ones_like(x[1])), r)[0], divisor)
+
+    return rule
+
+
+def winner() -> Rule:
+    """The largest element takes all, as in the true backward pass of a maximum."""
+    return gradient()
+
+
+def softmax() -> Rule:
+    """``R_i = x_i (R_i - s_i Σ_j R_j)``, the first order of a softmax ``s`` around its input.
+
+    Reference:
+      Achtibat et al.: AttnLRP. ICML 2024, arXiv:2402.05602, equation 13.
+    """
+
+    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
+        result = x * unit.pull(x, r / jnp.where(y == 0, 1, y))
+        unit.note(bias=jnp.sum(r) - jnp.sum(result))
+        return result
+
+    return rule

@@ -1,0 +1,663 @@
+"""Find the units of a network by data flow: what a rule is about.
+
+A *unit* is the smallest piece that a rule can be written for: a convolution with its bias and BatchNorm, an activation
+function however it is spelled, a residual sum, a softmax. Nothing here looks at the name of a module or a function.
+
+The walk goes from the outputs to the inputs. At each value that is needed it asks which operations make it one unit:
+
+1. a weight operation (convolution, dense, einsum), a pooling sum, or nothing, with the constant scales and shifts behind
+   and before it: an affine map, whose effective weight and bias the rules see;
+2. operations between one value and one value of the same shape, elementwise or with reductions: an activation,
+   a softmax, a normalisation;
+3. a single operation: a sum, a product, a maximum, or one that only moves numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core as jexc
+from jax.extend.core import primitives as P
+
+from .graph import BARRIER, ELEMENTWISE, SPLIT, Atom, Graph, Op, is_elementwise_call, scan_split
+
+WEIGHTED = ("conv", "dense")
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """A piece of a network that one rule handles.
+
+    Attributes:
+      kind: ``"conv"``, ``"dense"``, ``"scale"`` (constant factors and shifts by themselves, as a BatchNorm before an
+        activation), ``"pool"`` (averages and sums), ``"max_pool"``, ``"sum"``, ``"product"``, ``"division"``,
+        ``"activation"``, ``"norm"``, ``"softmax"``, ``"shape"``; for what the engine does not know, the operation's name.
+      path: the names of the modules it was called in, such as ``ResNet/layer4.1/conv2``; empty where there are none.
+      place: the path with the source line.
+      position: its number in the order of evaluation.
+      first: whether no conv or dense unit lies between the input and it; the first layer has this.
+      last: whether no conv or dense unit lies behind it.
+      nonnegative: whether its input provably has no negative value, as behind a ReLU.
+      input_shapes: the shapes of the operands that depend on the explained input.
+      output_shape: the shape of the result.
+    """
+
+    kind: str
+    ops: tuple[Op, ...]
+    inputs: tuple[int, ...]
+    constants: tuple[int, ...]
+    outputs: tuple[int, ...]
+    nonnegative: bool
+    input_shapes: tuple[tuple[int, ...], ...]
+    output_shape: tuple[int, ...]
+    path: str
+    place: str
+    affine: Affine | None = None
+    gates: tuple[bool, ...] = ()
+    position: int = -1
+    first: bool = False
+    last: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """How an affine unit is put together.
+
+    Attributes:
+      base: the weight operation or pooling sum; None where the unit only scales and shifts.
+      operand: which operand of the base is explained.
+      before: scales and shifts before the base.
+      after: scales, shifts and reshapes behind it.
+      labels: for each scale, the axis of the weight that each of its axes belongs to.
+    """
+
+    base: Op | None
+    operand: int
+    before: tuple[Op, ...]
+    after: tuple[Op, ...]
+    labels: dict[Op, tuple[Any, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Branching:
+    """Control flow, its bodies as plans; ``flags`` tells which operands depend on the explained input."""
+
+    op: Op
+    plans: tuple[Plan, ...]
+    flags: tuple[bool, ...]
+
+
+Step: TypeAlias = "Op | Unit | Branching"
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A graph whose operations are sorted into units.
+
+    Attributes:
+      graph: the graph.
+      steps: units, control flow, and the operations that do not depend on the explained input.
+      dependent: the values that do.
+    """
+
+    graph: Graph
+    steps: tuple[Step, ...]
+    dependent: frozenset[int]
+
+    def units(self) -> Iterator[Unit]:
+        """Every unit, in the order of evaluation, those of control flow included."""
+        for step in self.steps:
+            if isinstance(step, Unit):
+                yield step
+            elif isinstance(step, Branching):
+                for plan in step.plans:
+                    yield from plan.units()
+
+
+def find_units(graph: Graph, flags: Sequence[bool], *, regions: bool = True) -> Plan:
+    """Sort a graph into units.
+
+    Args:
+      graph: the network.
+      flags: which of its inputs are explained.
+      regions: whether softmax and normalisation are units; without, they fall into their operations.
+
+    Raises:
+      ValueError: where a ``while`` loop depends on the explained input.
+    """
+    return located(_Search(graph, flags, regions).plan())
+
+
+class _Search:
+    """The walk through one graph."""
+
+    def __init__(self, graph: Graph, flags: Sequence[bool], regions: bool):
+        self.graph, self.flags, self.regions = graph, flags, regions
+        self.dependent = frozenset(dependents(graph, flags))
+        self.producer = {out: op for op in graph.ops for out in op.outputs}
+        self.uses = Counter(a for op in graph.ops for a in op.inputs if isinstance(a, int))
+        self.uses.update(a for a in graph.outputs if isinstance(a, int))
+        self.nonnegative = nonnegative_values(graph)
+        self.dominator = self.dominators()
+
+    # ----------------------------------------------------------------------------------------------- the walk
+
+    def plan(self) -> Plan:
+        needed = {a for a in self.graph.outputs if self.depends(a)}
+        steps: list[Step] = []
+        for op in reversed(self.graph.ops):
+            if not self.explained(op):
+                steps.append(op)
+            elif needed.intersection(op.outputs):
+                step = self.branching(op) if op.bodies else self.unit(op)
+                steps.append(step)
+                needed.update(a for a in op.inputs if self.depends(a)) if op.bodies else needed.update(step.inputs)
+        return Plan(self.graph, tuple(reversed(steps)), self.dependent)
+
+    def depends(self, atom: Atom) -> bool:
+        return isinstance(atom, int) and atom in self.dependent
+
+    def explained(self, op: Op) -> tuple[int, ...]:
+        """The operands that depend on the explained input."""
+        return tuple(a for a in op.inputs if self.depends(a))
+
+    def branching(self, op: Op) -> Branching:
+        flags = tuple(map(self.depends, op.inputs))
+        if op.primitive is P.scan_p:
+            flags = carried_flags(op, flags)
+        bodies = (flags[1:] if op.primitive is P.cond_p else flags,) * len(op.bodies)
+        plans = tuple(_Search(b, f, self.regions).plan() for b, f in zip(op.bodies, bodies, strict=True))
+        return Branching(op, plans, flags)
+
+    def unit(self, op: Op) -> Unit:
+        if op.primitive is P.while_p:
+            raise ValueError(
+                f"a `while` loop depends on the explained input at {op.place}, and cannot be walked backwards: "
+                "use jax.lax.scan, or fori_loop with a number of steps known before tracing"
+            )
+        return self.affine(op) or self.region(op) or self.single(op)
+
+    def make(self, kind: str, ops: Sequence[Op], inputs: Sequence[int], outputs: Sequence[int], **more: Any) -> Unit:
+        inside = {out for op in ops for out in op.outputs}
+        outer = {a for op in ops for a in op.inputs if isinstance(a, int)} - inside - set(inputs)
+        named = more.pop("named", ops[-1])
+        shapes = tuple(self.graph.avals[a].shape for a in inputs)
+        return Unit(
+            kind,
+            tuple(ops),
+            tuple(inputs),
+            tuple(sorted(outer)),
+            tuple(outputs),
+            all(a in self.nonnegative for a in inputs),
+            shapes,
+            self.graph.avals[outputs[0]].shape,
+            named.path,
+            named.place,
+            **more,
+        )
+
+    # ----------------------------------------------------------------------------------------- 1. affine maps
+
+    def affine(self, last: Op) -> Unit | None:
+        chain: list[Op] = []
+        op: Op | None = last
+        while op and (self.is_shift_or_scale(op) or (chain and op.primitive in RELABEL)):
+            chain.append(op)
+            (value,) = self.explained(op)
+            op = self.producer.get(value) if self.uses[value] == 1 else None
+        base = op and self.base_kind(op)
+        if op and base:
+            chain.reverse()
+            labels, absorbed = self.fold(op, base, chain)
+            if absorbed == len(chain):
+                return self.based(op, base, chain, labels)
+            chain = chain[absorbed:][::-1]
+        run = []  # scales and shifts by themselves, up to the next operation of another sort
+        for op in chain:
+            if not self.is_shift_or_scale(op):
+                break
+            run.insert(0, op)
+        if not run:
+            return None
+        (value,) = self.explained(run[0])
+        parts = Affine(None, 0, (), tuple(run), dict.fromkeys(run, ()))
+        return self.make("scale", run, (value,), run[-1].outputs, affine=parts, named=run[0])
+
+    def based(self, op: Op, kind: str, after: list[Op], labels: dict[Op, tuple[Any, ...]]) -> Unit:
+        (value,) = self.explained(op)
+        operand = op.inputs.index(value)
+        before = self.run_before(value) if kind in WEIGHTED else []
+        if before:
+            axes = weight_axes_of_input(op, operand)
+            if all(self.fits(s, axes) for s in before):
+                labels = labels | dict.fromkeys(before, axes)
+                (value,) = self.explained(before[0])
+            else:
+                before = []
+        ops = [*before, op, *after]
+        parts = Affine(op, operand, tuple(before), tuple(after), labels)
+        return self.make(kind, ops, (value,), ops[-1].outputs, affine=parts, named=op)
+
+    def run_before(self, value: int) -> list[Op]:
+        """Scales and shifts that only this operation uses and that no earlier weight absorbs."""
+        run: list[Op] = []
+        op = self.producer.get(value) if self.uses[value] == 1 else None
+        while op and self.is_shift_or_scale(op):
+            run.insert(0, op)
+            (value,) = self.explained(op)
+            op = self.producer.get(value) if self.uses[value] == 1 else None
+        if not run:
+            return []
+        unit = self.affine(run[-1])
+        absorbed = unit is not None and unit.affine is not None and unit.affine.base is not None
+        return [] if absorbed else run
+
+    def is_shift_or_scale(self, op: Op) -> bool:
+        """Whether an operation is ``v + c``, ``v - c``, ``c - v``, ``v · c``, ``v / c`` or ``-v`` of one explained value."""
+        operands = self.explained(op)
+        if len(operands) != 1 or not self.is_float(op.outputs[0]):
+            return False
+        if op.primitive is P.div_p:
+            return self.depends(op.inputs[0])
+        return op.primitive in (P.add_p, P.sub_p, P.mul_p, P.neg_p, P.add_jaxvals_p)
+
+    def is_float(self, atom: Atom) -> bool:
+        return jnp.issubdtype(self.graph.aval(atom).dtype, jnp.floating)
+
+    def base_kind(self, op: Op) -> str | None:
+        if len(self.explained(op)) != 1 or not self.is_float(op.outputs[0]):
+            return None
+        return {
+            P.conv_general_dilated_p: "conv",
+            P.dot_general_p: "dense",
+            P.reduce_sum_p: "pool",
+            P.reduce_window_sum_p: "pool",
+            P.cumsum_p: "pool",
+        }.get(op.primitive)
+
+    def fold(self, base: Op, kind: str, chain: list[Op]) -> tuple[dict[Op, tuple[Any, ...]], int]:
+        """Follow the axes of the weight through the operations behind it, as far as every scale belongs to them.
+
+        Returns:
+          The axis of the weight for each axis of each scale, and how many operations are absorbed.
+        """
+        if kind not in WEIGHTED:
+            scales = [op for op in chain if self.is_shift_or_scale(op)]
+            count = len(chain) if len(scales) == len(chain) and all(map(self.keeps_shape, chain)) else 0
+            return (dict.fromkeys(scales, ()), count) if count else ({}, 0)
+        axes = weight_axes_of_output(base, base.inputs.index(self.explained(base)[0]))
+        labels: dict[Op, tuple[Any, ...]] = {}
+        for i, op in enumerate(chain):
+            if op.primitive in RELABEL:
+                axes = relabel(op, axes, self.graph)
+            elif self.keeps_shape(op) and self.fits(op, axes):
+                labels[op] = axes
+            else:
+                return labels, i
+        return labels, len(chain)
+
+    def keeps_shape(self, op: Op) -> bool:
+        (value,) = self.explained(op)
+        return self.graph.avals[value].shape == self.graph.avals[op.outputs[0]].shape
+
+    def fits(self, op: Op, axes: tuple[Any, ...]) -> bool:
+        """Whether the constant of a scale varies along axes of the weight only; a shift always fits."""
+        if op.primitive in (P.neg_p, P.add_p, P.sub_p, P.add_jaxvals_p):
+            return self.keeps_shape(op)
+        (constant,) = (a for a in op.inputs if not self.depends(a))
+        return self.keeps_shape(op) and all(axes[i] is not None for i in varying(constant, self.graph, self.producer))
+
+    # ------------------------------------------------------------------ 2. from one value to one of the same shape
+
+    def dominators(self) -> dict[int, int]:
+        """For each value made by local operations: the nearest value through which all of it depends on the input."""
+        result: dict[int, int] = {}
+        for op in self.graph.ops:
+            operands = set(self.explained(op))
+            if operands and is_local(op):
+                common = self.common(operands, result)
+                if common is not None:
+                    result[op.outputs[0]] = common
+        return result
+
+    @staticmethod
+    def common(values: set[int], dominator: dict[int, int]) -> int | None:
+        def upwards(value: int) -> list[int]:
+            chain = [value]
+            while chain[-1] in dominator:
+                chain.append(dominator[chain[-1]])
+            return chain
+
+        first, *others = map(upwards, values)
+        rest = [set(chain) for chain in others]
+        return next((v for v in first if all(v in chain for chain in rest)), None)
+
+    def region(self, op: Op) -> Unit | None:
+        operands = set(self.explained(op))
+        root = self.dominator.get(op.outputs[0])
+        if len(operands) < 2 or root is None or not self.is_float(op.outputs[0]):
+            return None
+        if self.graph.avals[root].shape != self.graph.avals[op.outputs[0]].shape:
+            return None
+        inside: dict[Op, None] = {}
+        stack = [op]
+        while stack:
+            member = stack.pop()
+            inside[member] = None
+            for value in self.explained(member):
+                if value != root and self.producer[value] not in inside:
+                    stack.append(self.producer[value])
+        ops = [o for o in self.graph.ops if o in inside]
+        kind = region_kind(ops)
+        if kind != "activation" and not self.regions:
+            return None
+        return self.make(kind, ops, (root,), op.outputs)
+
+    # -------------------------------------------------------------------------------------- 3. single operations
+
+    def single(self, op: Op) -> Unit:
+        operands = [a for a in op.inputs if self.depends(a)]
+        gates = tuple(self.is_gate(a, op) for a in operands)
+        kind = self.kind(op, operands)
+        return self.make(kind, (op,), tuple(dict.fromkeys(operands)), op.outputs, gates=gates)
+
+    def is_gate(self, atom: Atom, op: Op) -> bool:
+        """Whether a factor is broadcast over the other, or squashed: what is usually called a gate."""
+        if math.prod(self.graph.aval(atom).shape) < math.prod(self.graph.avals[op.outputs[0]].shape):
+            return True
+        maker = self.producer.get(atom) if isinstance(atom, int) else None
+        while maker is not None and maker.primitive in MOVES and self.explained(maker):
+            if maker.primitive is P.broadcast_in_dim_p:
+                return True
+            maker = self.producer.get(self.explained(maker)[0])
+        return maker is not None and maker.primitive in (P.logistic_p, P.clamp_p)
+
+    def kind(self, op: Op, operands: Sequence[int]) -> str:
+        primitive = op.primitive
+        if not all(map(self.is_float, op.outputs)):
+            return "shape"  # predicates and indices carry no relevance
+        if not any(map(self.is_float, operands)):
+            return "integer"
+        if primitive in (P.gather_p, P.dynamic_slice_p, P.dynamic_update_slice_p, P.scatter_p) and not all(
+            self.is_float(a) for a in operands
+        ):
+            return "integer"
+        if primitive in MAXIMA:
+            return "max_pool"
+        if primitive in MOVES or (primitive is P.select_n_p and not self.depends(op.inputs[0])):
+            return "shape"
+        if primitive is P.select_n_p:
+            return "shape" if len(operands) > 1 else "activation"
+        if len(operands) > 1:
+            several = {
+                **dict.fromkeys((P.add_p, P.sub_p, P.add_jaxvals_p, P.scatter_add_p), "sum"),
+                **dict.fromkeys((P.mul_p, P.dot_general_p, P.conv_general_dilated_p), "product"),
+                **dict.fromkeys((P.max_p, P.min_p), "max_pool"),
+                P.div_p: "division",
+            }
+            if primitive in several:
+                return several[primitive]
+            return "activation" if len(set(operands)) == 1 and is_elementwise(op) else primitive.name
+        return "activation" if is_elementwise(op) else primitive.name
+
+
+# --------------------------------------------------------------------------------------------------- what depends on x
+
+
+def dependents(graph: Graph, flags: Sequence[bool]) -> set[int]:
+    """The values that depend on the flagged inputs."""
+    found = {i for i, flag in zip(graph.inputs, flags, strict=True) if flag}
+    for op in graph.ops:
+        inputs = [isinstance(a, int) and a in found for a in op.inputs]
+        if any(inputs):
+            found.update(out for out, flag in zip(op.outputs, dependent_outputs(op, inputs), strict=True) if flag)
+    return found
+
+
+def dependent_outputs(op: Op, flags: Sequence[bool]) -> list[bool]:
+    if op.primitive is P.scan_p:
+        flags = carried_flags(op, flags)
+    elif op.primitive is P.cond_p and not flags[0]:
+        flags = flags[1:]
+    if not op.bodies or len(flags) != len(op.bodies[0].inputs):
+        return [True] * len(op.outputs)
+    found = [dependents(body, flags) for body in op.bodies]
+    return [
+        any(isinstance(body.outputs[i], int) and body.outputs[i] in f for body, f in zip(op.bodies, found, strict=True))
+        for i in range(len(op.outputs))
+    ]
+
+
+def carried_flags(op: Op, flags: Sequence[bool]) -> tuple[bool, ...]:
+    """Which operands of a scan's body depend on the input, once what is carried has gone round."""
+    (body,), (consts, carries) = op.bodies, scan_split(op)
+    flags = list(flags)
+    while True:
+        found = dependents(body, flags)
+        carried = [isinstance(a, int) and a in found for a in body.outputs[:carries]]
+        before = flags[consts : consts + carries]
+        after = [a or b for a, b in zip(before, carried, strict=True)]
+        if after == before:
+            return tuple(flags)
+        flags[consts : consts + carries] = after
+
+
+# ------------------------------------------------------------------------------------------------- sorts of operations
+
+RELABEL = frozenset([P.reshape_p, P.transpose_p, P.squeeze_p, P.convert_element_type_p, P.copy_p, P.name_p])
+MOVES = RELABEL | frozenset(
+    [
+        *(P.broadcast_in_dim_p, P.slice_p, P.dynamic_slice_p, P.gather_p, P.concatenate_p, P.pad_p, P.rev_p),
+        *(P.dynamic_update_slice_p, P.scatter_p, P.reduce_precision_p, P.device_put_p, P.sharding_constraint_p),
+        *(P.stop_gradient_p, SPLIT, BARRIER),
+    ]
+)
+MAXIMA = frozenset(
+    [P.reduce_window_max_p, P.reduce_window_min_p, P.reduce_max_p, P.reduce_min_p, P.cummax_p, P.cummin_p]
+)
+REDUCTIONS = frozenset([P.reduce_sum_p, P.reduce_max_p, P.reduce_min_p])
+LOCAL = ELEMENTWISE | REDUCTIONS | frozenset([P.broadcast_in_dim_p, P.reshape_p, P.squeeze_p])
+
+
+def is_elementwise(op: Op) -> bool:
+    return op.primitive in ELEMENTWISE or is_elementwise_call(op.eqn)
+
+
+def is_local(op: Op) -> bool:
+    return op.primitive in LOCAL or is_elementwise_call(op.eqn)
+
+
+def region_kind(ops: Sequence[Op]) -> str:
+    """What operations from one value to one value are: a softmax divides (its logarithm subtracts) by a sum of exp."""
+    primitives = {op.primitive for op in ops}
+    if not primitives & REDUCTIONS:
+        return "activation"
+    softmax = {P.exp_p, P.reduce_sum_p} <= primitives and ops[-1].primitive in (P.div_p, P.sub_p)
+    return "softmax" if softmax else "norm"
+
+
+# --------------------------------------------------------------------------------------------------- axes of a weight
+
+
+def weight_axes_of_output(base: Op, operand: int) -> tuple[Any, ...]:
+    """For each axis of a weight operation's result, the axis of the weight it runs along, or None."""
+    if base.primitive is P.conv_general_dilated_p:
+        numbers = base.params["dimension_numbers"]
+        axes: list[Any] = [None] * len(numbers.out_spec)
+        if operand == 0 and base.params["batch_group_count"] == 1:
+            axes[numbers.out_spec[1]] = numbers.rhs_spec[0]
+        return tuple(axes)
+    contract, batch = base.params["dimension_numbers"]
+    ranks = [len(a.aval.shape) for a in base.eqn.invars]
+    free = [[i for i in range(ranks[k]) if i not in contract[k] and i not in batch[k]] for k in (0, 1)]
+    of_weight = [list(batch[1 - operand]), free[0] if operand == 1 else [], free[1] if operand == 0 else []]
+    padding = [None] * len(free[operand])
+    return tuple(of_weight[0] + (of_weight[1] + padding if operand == 1 else padding + of_weight[2]))
+
+
+def weight_axes_of_input(base: Op, operand: int) -> tuple[Any, ...]:
+    """For each axis of the explained operand, the axis of the weight it is contracted with, or None."""
+    if base.primitive is P.conv_general_dilated_p:
+        numbers = base.params["dimension_numbers"]
+        axes: list[Any] = [None] * len(numbers.lhs_spec)
+        if operand == 0 and base.params["batch_group_count"] == 1:
+            axes[numbers.lhs_spec[1]] = numbers.rhs_spec[1]
+        return tuple(axes)
+    contract, batch = base.params["dimension_numbers"]
+    axes = [None] * len(base.eqn.invars[operand].aval.shape)
+    for mine, other in ((contract[operand], contract[1 - operand]), (batch[operand], batch[1 - operand])):
+        for i, j in zip(mine, other, strict=True):
+            axes[i] = j
+    return tuple(axes)
+
+
+def relabel(op: Op, axes: tuple[Any, ...], graph: Graph) -> tuple[Any, ...]:
+    """Follow the axes through an operation that moves them."""
+    if op.primitive is P.transpose_p:
+        return tuple(axes[i] for i in op.params["permutation"])
+    if op.primitive is P.squeeze_p:
+        return tuple(a for i, a in enumerate(axes) if i not in op.params["dimensions"])
+    if op.primitive is not P.reshape_p:
+        return axes
+    (before, after) = graph.aval(op.inputs[0]).shape, graph.avals[op.outputs[0]].shape
+    starts = {(math.prod(before[:i]), n): axes[i] for i, n in enumerate(before) if n > 1}
+    return tuple(starts.get((math.prod(after[:i]), n)) for i, n in enumerate(after))
+
+
+def varying(constant: Atom, graph: Graph, producer: dict[int, Op]) -> tuple[int, ...]:
+    """The axes along which a constant may have different values."""
+    shape = graph.aval(constant).shape
+    op = producer.get(constant) if isinstance(constant, int) else None
+    if op is not None and op.primitive is P.broadcast_in_dim_p:
+        mapped = op.params["broadcast_dimensions"]
+        return tuple(mapped[i] for i in varying(op.inputs[0], graph, producer) if shape[mapped[i]] > 1)
+    if op is not None and op.primitive in ELEMENTWISE:
+        ranked = [a for a in op.inputs if len(graph.aval(a).shape) == len(shape)]
+        return tuple(sorted({i for a in ranked for i in varying(a, graph, producer)}))
+    return tuple(i for i, n in enumerate(shape) if n > 1)
+
+
+# -------------------------------------------------------------------------------------------------------- sign analysis
+
+
+def nonnegative_values(graph: Graph) -> set[int]:
+    """The values that provably have no negative element."""
+    found: set[int] = set()
+
+    def known(atom: Atom) -> bool:
+        return atom in found if isinstance(atom, int) else bool(np.all(np.asarray(atom.val) >= 0))
+
+    for op in graph.ops:
+        if len(op.outputs) == 1 and _nonnegative(op.eqn, list(map(known, op.inputs)), op.inputs):
+            found.add(op.outputs[0])
+    return found
+
+
+def _nonnegative(eqn: Any, known: list[bool], inputs: Sequence[Any]) -> bool:
+    primitive = eqn.primitive
+    if primitive in (P.exp_p, P.exp2_p, P.logistic_p, P.abs_p, P.sqrt_p, P.rsqrt_p, P.square_p, P.erfc_p):
+        return True
+    if primitive in (P.max_p, P.and_p):
+        return any(known)
+    if primitive is P.mul_p and inputs[0] is inputs[1]:
+        return True
+    if primitive is P.integer_pow_p:
+        return eqn.params["y"] % 2 == 0 or all(known)
+    if primitive is P.select_n_p:
+        return all(known[1:])
+    if primitive is P.clamp_p:
+        return known[0]
+    if primitive is P.pad_p or primitive in SIGN_KEEPING:
+        return all(known)
+    if primitive in (P.dynamic_slice_p, P.gather_p):
+        return known[0]
+    if is_elementwise_call(eqn):
+        return nonnegative_call(next(iter(jexc.jaxprs_in_params(eqn.params))), known)
+    return False
+
+
+def nonnegative_call(jaxpr: Any, known: list[bool]) -> bool:
+    """Whether the result of an elementwise function has no negative value."""
+    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+    env = dict(zip(jaxpr.invars, known, strict=False))
+    read = lambda a: bool(np.all(np.asarray(a.val) >= 0)) if isinstance(a, jexc.Literal) else env.get(a, False)
+    for eqn in jaxpr.eqns:
+        inner = list(jexc.jaxprs_in_params(eqn.params))
+        known = list(map(read, eqn.invars))
+        env[eqn.outvars[0]] = nonnegative_call(inner[0], known) if inner else _nonnegative(eqn, known, eqn.invars)
+    return all(map(read, jaxpr.outvars))
+
+
+SIGN_KEEPING = frozenset(
+    [
+        *(P.add_p, P.mul_p, P.div_p, P.min_p, P.reduce_sum_p, P.reduce_max_p, P.reduce_min_p, P.reduce_window_sum_p),
+        *(
+            P.reduce_window_max_p,
+            P.reduce_window_min_p,
+            P.cumsum_p,
+            P.cummax_p,
+            P.reshape_p,
+            P.transpose_p,
+            P.squeeze_p,
+        ),
+        *(P.broadcast_in_dim_p, P.slice_p, P.concatenate_p, P.rev_p, P.copy_p, P.convert_element_type_p, P.name_p),
+        *(P.stop_gradient_p, P.add_jaxvals_p, P.sharding_constraint_p, P.log1p_p, P.dynamic_update_slice_p),
+    ]
+)
+
+
+# ---------------------------------------------------------------------------------------------------- first and last
+
+
+def located(plan: Plan) -> Plan:
+    """Number the units, and find the first and the last layers by data flow."""
+    counter = iter(range(10**9))
+    n = len(plan.graph.inputs)
+    return _located(plan, [False] * n, [False] * len(plan.graph.outputs), counter)
+
+
+def _located(plan: Plan, before: Sequence[bool], behind: Sequence[bool], counter: Iterator[int]) -> Plan:
+    """Tell each unit whether a weighted one lies before or behind it, given what lies around the graph."""
+    graph = plan.graph
+    any_of = lambda marks, atoms: any(isinstance(a, int) and marks.get(a, False) for a in atoms)
+    weighted: Callable[[Step], bool] = lambda step: (
+        (isinstance(step, Unit) and step.kind in WEIGHTED)
+        or (isinstance(step, Branching) and any(u.kind in WEIGHTED for p in step.plans for u in p.units()))
+    )
+    ends: Callable[[Step], tuple[Sequence[Any], Sequence[int]]] = lambda step: (
+        (step.inputs, step.outputs) if isinstance(step, Unit | Op) else (step.op.inputs, step.op.outputs)
+    )
+    later: dict[Any, bool] = {}
+    for atom, mark in zip(graph.outputs, behind, strict=True):
+        later[atom] = later.get(atom, False) or mark
+    lasts: dict[int, bool] = {}
+    for i, step in reversed(list(enumerate(plan.steps))):
+        inputs, outputs = ends(step)
+        lasts[i] = any_of(later, outputs)
+        for a in inputs:
+            if isinstance(a, int):
+                later[a] = later.get(a, False) or lasts[i] or weighted(step)
+    earlier = dict(zip(graph.inputs, before, strict=True))
+    steps: list[Step] = []
+    for i, step in enumerate(plan.steps):
+        inputs, outputs = ends(step)
+        mark = any_of(earlier, inputs)
+        if isinstance(step, Unit):
+            step = dataclasses.replace(step, position=next(counter), first=not mark, last=not lasts[i])
+        elif isinstance(step, Branching):
+            loop = step.op.primitive is P.scan_p and weighted(step)
+            plans = tuple(
+                _located(p, [mark or loop] * len(p.graph.inputs), [lasts[i] or loop] * len(p.graph.outputs), counter)
+                for p in step.plans
+            )
+            step = dataclasses.replace(step, plans=plans)
+        steps.append(step)
+        earlier.update(dict.fromkeys(outputs, mark or weighted(step)))
+    return dataclasses.replace(plan, steps=tuple(steps))
