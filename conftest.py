@@ -1,7 +1,7 @@
-"""Every test runs with 64-bit types allowed, silent rank promotion forbidden, and four simulated devices; the examples
-of the docstrings run with what a user has who configures nothing.
+"""Every test runs with 64-bit types allowed, silent rank promotion forbidden, and four simulated devices.
 
-The compiler is told to hurry: tests compile thousands of small functions and run each of them once.
+The examples of the docstrings run with JAX's defaults, as a user would run them. The compiler is told to hurry: tests
+compile thousands of small functions and run each of them once.
 """
 
 import os

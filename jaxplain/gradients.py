@@ -327,7 +327,7 @@ def _guided_step(
     spent_before = jnp.cumsum(rooms) - rooms
     share = jnp.clip((spend - spent_before) / jnp.where(rooms > 0, rooms, 1), 0, 1)
     share = share[group].reshape(x.shape).astype(x.dtype)
-    return jnp.where(share == 1, upper, now + share * (upper - now))  # who has arrived has no room left, to the last bit
+    return jnp.where(share == 1, upper, now + share * (upper - now))  # exactly, so that no room is left by rounding
 
 
 # ------------------------------------------------------------------------------------------------------------- paths
