@@ -18,7 +18,9 @@ from .gradients import input_x_gradient as input_x_gradient
 from .gradients import integrated_gradients as integrated_gradients
 from .propagation import composites as composites
 from .propagation import deconvnet as deconvnet
+from .propagation import deep_shap as deep_shap
 from .propagation import deep_taylor as deep_taylor
+from .propagation import deeplift as deeplift
 from .propagation import guided_backprop as guided_backprop
 from .propagation import lrp as lrp
 from .propagation import rules as rules

@@ -2,6 +2,8 @@
 
 from . import composites as composites
 from . import rules as rules
+from .deeplift import deep_shap as deep_shap
+from .deeplift import deeplift as deeplift
 from .engine import replay as replay
 from .lrp import deconvnet as deconvnet
 from .lrp import deep_taylor as deep_taylor

@@ -191,4 +191,5 @@ DEFAULTS: dict[str, Any] = {
     "activation": rules.pass_through(),
     "norm": rules.pass_through(),
     "softmax": rules.softmax(),
+    "select": rules.gradient(),
 }

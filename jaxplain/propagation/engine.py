@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.extend.core import primitives as P
 
 from ..explainer import Array
-from .graph import Op, scan_split, trace
+from .graph import Graph, Op, scan_split, trace
 from .units import Branching, Plan, Unit, find_units
 
 Rule: TypeAlias = Callable[["BoundUnit", Any, Any, Any], Any]
@@ -245,6 +245,46 @@ def replay(f: Callable[[Array], Any], x: Any, *, regions: bool = True) -> Replay
     return Replay(find_units(graph, [True], regions=regions), tree)
 
 
+def no_rule(unit: Unit) -> ValueError:
+    """The error of a unit that a method has no rule for."""
+    if unit.kind == "integer":
+        return ValueError(
+            f"the explained input turns into integers before {unit.place}, where no relevance can follow: explain a part "
+            "of the network without it"
+        )
+    return ValueError(
+        f"no rule for `{unit.kind}` at {unit.place}: give it one in the composite, for example "
+        f"lambda unit: rules.gradient() if unit.kind == {unit.kind!r} else None"
+    )
+
+
+def refuse_training_mode(network: Replay, x: Any) -> None:
+    """Raise where a network draws random numbers, or normalises with the statistics of its batch."""
+    if op := next((op for op in every_op(network.plan.graph) if op.primitive in RANDOM), None):
+        raise ValueError(
+            f"the network draws random numbers at {op.place}, as dropout does in training: switch it to inference, "
+            "for example functools.partial(model.apply, train=False)"
+        )
+    for unit in network.plan.units():
+        if unit.kind == "norm" and len(x) > 1 and unit.input_shapes[0][:1] == x.shape[:1]:
+            reduced = [op for op in unit.ops if op.primitive is P.reduce_sum_p and 0 in op.params["axes"]]
+            if any(op.eqn.invars[0].aval.shape == unit.input_shapes[0] for op in reduced):
+                raise ValueError(
+                    f"the normalisation at {unit.place} takes its statistics from the batch, as BatchNorm does in "
+                    "training, so that examples depend on each other: switch it to inference"
+                )
+
+
+def every_op(graph: Graph) -> Any:
+    for op in graph.ops:
+        yield op
+        for body in op.bodies:
+            yield from every_op(body)
+
+
+RANDOM = frozenset([P.random_bits_p, P.random_split_p, P.random_seed_p, P.threefry2x32_p, P.rng_bit_generator_p])
+
+
 @dataclass(frozen=True)
 class _Run:
     """One evaluation. A value that depends on the explained input is a tuple of lanes."""
@@ -277,7 +317,7 @@ class _Run:
     def unit(self, unit: Unit, env: dict[int, Any]) -> None:
         constants = {a: env[a] for a in unit.constants}
         inputs = tuple(env[a] for a in unit.inputs)
-        rule = None if unit.kind == "shape" else self.rule_of(unit)
+        rule = self.rule_of(unit)
         if rule is None:
             each = [run(unit.ops, constants | dict(zip(unit.inputs, lane, strict=True))) for lane in zip(*inputs)]
             env.update({out: tuple(lane[out] for lane in each) for out in unit.outputs})
@@ -326,6 +366,8 @@ def ruled(unit: Unit, rule: Rule, inputs: tuple[Lanes, ...], constants: dict[int
     @jax.custom_vjp
     def f(inputs: tuple[Lanes, ...], constants: dict[int, Any], account: Array) -> Lanes:
         bound = BoundUnit(unit, constants)
+        if own := getattr(rule, "forward", None):
+            return own(bound, inputs[0] if len(inputs) == 1 else inputs)
         return tuple(bound.forward(*lane) for lane in zip(*inputs, strict=True))
 
     def forward(inputs: tuple[Lanes, ...], constants: dict[int, Any], account: Array) -> Any:

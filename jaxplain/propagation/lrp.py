@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-from jax.extend.core import primitives as P
 from jax.typing import ArrayLike
 
 from ..explainer import Apply, Array, Explain, Function, Target, explainer, scorer
 from . import composites, rules
-from .engine import Composite, Replay, Rule, replay
-from .graph import Graph
+from .engine import Composite, Rule, no_rule, refuse_training_mode, replay
 from .units import Unit
 
 
 def complete_composite(composite: Composite | None) -> Composite:
     """The composite's rules, else the defaults of LRP, else an error."""
 
-    def rule_of(unit: Unit) -> Rule:
+    def rule_of(unit: Unit) -> Rule | None:
+        if unit.kind == "shape":
+            return None
         rule = (composite(unit) if composite else None) or composites.lrp_defaults(unit)
         if rule is None:
-            raise ValueError(
-                f"no rule for `{unit.kind}` at {unit.place}: give it one in the composite, for example "
-                f"lambda unit: rules.gradient() if unit.kind == {unit.kind!r} else None"
-            )
+            raise no_rule(unit)
         return rule
 
     return rule_of
@@ -79,33 +74,6 @@ def propagator(f: Function, x: Array, composite: Composite | None) -> Function:
     refuse_training_mode(network, x)
     rule_of = complete_composite(composite)
     return lambda x: network(rule_of, x)
-
-
-def refuse_training_mode(network: Replay, x: Any) -> None:
-    """Raise where a network draws random numbers, or normalises with the statistics of its batch."""
-    if op := next((op for op in every_op(network.plan.graph) if op.primitive in RANDOM), None):
-        raise ValueError(
-            f"the network draws random numbers at {op.place}, as dropout does in training: switch it to inference, "
-            "for example functools.partial(model.apply, train=False)"
-        )
-    for unit in network.plan.units():
-        if unit.kind == "norm" and len(x) > 1 and unit.input_shapes[0][:1] == x.shape[:1]:
-            reduced = [op for op in unit.ops if op.primitive is P.reduce_sum_p and 0 in op.params["axes"]]
-            if any(op.eqn.invars[0].aval.shape == unit.input_shapes[0] for op in reduced):
-                raise ValueError(
-                    f"the normalisation at {unit.place} takes its statistics from the batch, as BatchNorm does in "
-                    "training, so that examples depend on each other: switch it to inference"
-                )
-
-
-def every_op(graph: Graph) -> Any:
-    for op in graph.ops:
-        yield op
-        for body in op.bodies:
-            yield from every_op(body)
-
-
-RANDOM = frozenset([P.random_bits_p, P.random_split_p, P.random_seed_p, P.threefry2x32_p, P.rng_bit_generator_p])
 
 
 def guided_backprop(apply: Apply) -> Explain:

@@ -249,10 +249,8 @@ def half(stabilizer: float = STABILIZER) -> Rule:
     """
 
     def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
-        if not isinstance(x, tuple):  # a value times itself
-            return r
         pulled = unit.pull(x, unit.share(r, y, stabilizer))
-        return tuple(a * c / 2 for a, c in zip(x, pulled, strict=True))
+        return tuple(a * c / 2 for a, c in zip(x, pulled, strict=True)) if isinstance(x, tuple) else x * pulled / 2
 
     return rule
 

@@ -38,7 +38,7 @@ class Unit:
     Attributes:
       kind: ``"conv"``, ``"dense"``, ``"scale"`` (constant factors and shifts by themselves, as a BatchNorm before an
         activation), ``"pool"`` (averages and sums), ``"max_pool"``, ``"sum"``, ``"product"``, ``"division"``,
-        ``"activation"``, ``"norm"``, ``"softmax"``, ``"shape"``; for what the engine does not know, the operation's name.
+        ``"activation"``, ``"norm"``, ``"softmax"``, ``"select"``, ``"shape"``; for what the engine does not know, the operation's name.
       path: the names of the modules it was called in, such as ``ResNet/layer4.1/conv2``; empty where there are none.
       place: the path with the source line.
       position: its number in the order of evaluation.
@@ -394,7 +394,7 @@ class _Search:
         if primitive in MOVES or (primitive is P.select_n_p and not self.depends(op.inputs[0])):
             return "shape"
         if primitive is P.select_n_p:
-            return "shape" if len(operands) > 1 else "activation"
+            return "select"
         if len(operands) > 1:
             several = {
                 **dict.fromkeys((P.add_p, P.sub_p, P.add_jaxvals_p, P.scatter_add_p), "sum"),

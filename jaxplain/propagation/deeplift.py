@@ -1,0 +1,312 @@
+"""DeepLIFT: multipliers that account for the difference from a reference, complete on every network.
+
+The network is evaluated on the input and on the reference at once, two lanes of the engine. What travels back is the
+multiplier m of ``Σ_i m_i Δx_i = Δy``, so that every unit's rule only has to be complete by itself: affine units and moves have
+their own transpose for a rule. Softmax and normalisation fall into their operations, each of which is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import primitives as P
+from jax.typing import ArrayLike
+
+from ..explainer import Apply, Array, Explain, Function, Target, chunked_sum, explainer, reference, scores
+from .engine import BoundUnit, Rule, no_rule, refuse_training_mode, replay
+from .units import Unit
+
+NEARLY_ZERO = 1e-10
+
+
+def deeplift(
+    apply: Apply, *, baseline: ArrayLike = 0.0, rule: Literal["rescale", "reveal_cancel"] = "rescale"
+) -> Explain:
+    """DeepLIFT: the difference of the score from a reference's, divided over the input.
+
+    ``A = (x - x0) · m``, with multipliers m that follow the chain rule; Δ is a value less the reference's.
+
+    * Affine units: the weights.
+    * Activations, rescale: ``m = Δy / Δz``, the derivative where ``|Δz| < 1e-10``.
+    * Activations, reveal-cancel: ``m± = Δy± / Δz±`` for the positive and negative parts of Δz, each ``Δy±`` the mean effect
+      of adding that part before and after the other.
+    * Maxima: what the output gains goes to the input's winner, what it loses to the reference's, summed over windows.
+    * Products of two explained values: each factor's difference times the other's mean.
+
+    Complete: the attribution of an example sums to ``z_c(x) - z_c(x0)`` to float precision, on every network.
+
+    Args:
+      apply: ``apply(*args) -> outputs``, any JAX function.
+      baseline: the reference x0, a number or anything that broadcasts against the input.
+      rule: ``"rescale"`` or ``"reveal_cancel"``.
+
+    Returns:
+      An explainer; the attribution has the input's shape and the unit of the score.
+
+    Raises:
+      ValueError: if the rule is unknown, the baseline does not broadcast, or an operation has no rule.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxplain
+      >>> f = lambda x: 1 - jnp.maximum(1 - x.sum(axis=1), 0)  # saturates: the gradient at (1, 1) is zero
+      >>> jaxplain.deeplift(f)(jnp.array([[1.0, 1.0]]))
+      Array([[0.5, 0.5]], dtype=float32)
+
+    Reference:
+      Shrikumar, Greenside, Kundaje: Learning Important Features Through Propagating Activation Differences. ICML 2017,
+      arXiv:1704.02685.
+    """
+    if rule not in ("rescale", "reveal_cancel"):
+        raise ValueError(f"unknown rule {rule!r}: choose rescale or reveal_cancel")
+
+    @explainer(apply)
+    def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
+        return attribution(f, x, reference(baseline, x), target, rule)
+
+    return explain
+
+
+def deep_shap(
+    apply: Apply,
+    *,
+    baselines: ArrayLike,
+    rule: Literal["rescale", "reveal_cancel"] = "rescale",
+    chunk: int | None = 1,
+) -> Explain:
+    """The mean of DeepLIFT over a set of references, an approximation of Shapley values.
+
+    ``A = (1/B) Σ_b (x - x_b) · m_b``; it sums to ``z_c(x)`` less the mean score of the references.
+
+    Args:
+      apply: ``apply(*args) -> outputs``, any JAX function.
+      baselines: ``(B, ...)``, examples shaped like one input.
+      rule: as in `deeplift`.
+      chunk: how many references are evaluated at once.
+
+    Returns:
+      An explainer; the attribution has the input's shape and the unit of the score.
+
+    Raises:
+      ValueError: if the baselines have another shape than the examples; otherwise as `deeplift`.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxplain
+      >>> jaxplain.deep_shap(lambda x: x.sum(axis=1), baselines=jnp.array([[0.0], [1.0]]))(jnp.array([[2.0]]))
+      Array([[1.5]], dtype=float32)
+
+    Reference:
+      Lundberg, Lee: A Unified Approach to Interpreting Model Predictions. NeurIPS 2017, arXiv:1705.07874.
+    """
+
+    @explainer(apply)
+    def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
+        data = jnp.asarray(baselines, x.dtype)
+        if data.ndim != x.ndim or data.shape[1:] != x.shape[1:]:
+            raise ValueError(f"baselines have shape {data.shape}: stack examples of shape {x.shape[1:]} in a first axis")
+        fixed = f(x).argmax(axis=1) if target is None and jax.eval_shape(f, x).ndim == 2 else target
+        one = lambda x0: attribution(f, x, jnp.broadcast_to(x0, x.shape), fixed, rule)
+        return (chunked_sum(one, data, chunk) / len(data)).astype(x.dtype)
+
+    return explain
+
+
+def attribution(f: Function, x: Array, x0: Array, target: Target, rule: str) -> Array:
+    """DeepLIFT with one reference per example: ``Σ over lanes of difference · multiplier``."""
+    network = replay(scores(f, x, target), x, regions=False)
+    refuse_training_mode(network, x)
+    difference = x - x0
+    if rule == "rescale":
+        score, pullback = jax.vjp(lambda x: network(rescale_rule, x, x0)[0], x)
+        return difference * pullback(jnp.ones_like(score))[0]
+    parts = (jnp.maximum(difference, 0), jnp.minimum(difference, 0))
+    (gain, loss), pullback = jax.vjp(lambda *parts: network(cancel_rule, x, x0, *parts)[2:], *parts)
+    multipliers = pullback((jnp.ones_like(gain), jnp.ones_like(loss)))
+    return sum(part * m for part, m in zip(parts, multipliers, strict=True))
+
+
+# -------------------------------------------------- multipliers of one unit: rule(unit, x, x0, y, y0, m) -> m of its inputs
+
+
+def rescale(unit: BoundUnit, x: Array, x0: Array, y: Array, y0: Array, m: Array) -> Array:
+    """``m Δy / Δx``, and the derivative where ``Δx`` nearly vanishes."""
+    return m * ratio(y - y0, x - x0) + unit.pull(x, jnp.where(jnp.abs(x - x0) < NEARLY_ZERO, m, 0))
+
+
+def ratio(numerator: Array, denominator: Array) -> Array:
+    """The quotient, 0 where the denominator nearly vanishes."""
+    small = jnp.abs(denominator) < NEARLY_ZERO
+    return jnp.where(small, 0, numerator / jnp.where(small, 1, denominator))
+
+
+def winners(unit: BoundUnit, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> Any:
+    """What a maximum gains goes to the input's winner, what it loses to the reference's; a minimum the other way round."""
+    gain, loss = m * jnp.maximum(y - y0, 0), m * jnp.minimum(y - y0, 0)
+    if unit.ops[0].primitive in (P.min_p, P.reduce_min_p, P.reduce_window_min_p, P.cummin_p):
+        gain, loss = loss, gain
+    contributions = jax.tree.map(jnp.add, unit.pull(x, gain), unit.pull(x0, loss))
+    exact = lambda c, x, x0: jnp.where(c == 0, 0, c / jnp.where(c == 0, 1, x - x0))  # the winner has moved at least as far
+    return jax.tree.map(exact, contributions, x, x0)
+
+
+def midpoint(unit: BoundUnit, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> Any:
+    """The derivative half-way, which is exact for products: each factor's difference times the other's mean."""
+    return unit.pull(jax.tree.map(lambda a, a0: (a + a0) / 2, x, x0), m)
+
+
+def quotient(unit: BoundUnit, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> Any:
+    """A division as the product of the dividend with the reciprocal."""
+    (a, b), (a0, b0) = x, x0
+    v, v0 = 1 / b, 1 / b0
+    m_a, m_v = jax.vjp(jnp.multiply, (a + a0) / 2, (v + v0) / 2)[1](m)
+    small = jnp.abs(b - b0) < NEARLY_ZERO
+    return m_a, m_v * jnp.where(small, -v * v, ratio(v - v0, b - b0))
+
+
+def unchanged(unit: BoundUnit, x: Array, x0: Array, y: Array, y0: Array, m: Array) -> Array:
+    """An identity, whatever gradient it has."""
+    return m
+
+
+Multipliers = Callable[..., Any]
+LINEAR = ("conv", "dense", "scale", "pool", "sum", "shape")
+MULTIPLIERS: dict[str, Multipliers] = {
+    "activation": rescale,
+    "max_pool": winners,
+    "product": midpoint,
+    "division": quotient,
+}
+
+
+def multipliers_of(unit: Unit) -> Multipliers | None:
+    """How a unit's multipliers are found; None for linear units, by their own transpose."""
+    if unit.ops[-1].primitive is P.stop_gradient_p:
+        return unchanged
+    if unit.kind in LINEAR:
+        return None
+    if unit.kind not in MULTIPLIERS:
+        raise no_rule(unit)
+    return MULTIPLIERS[unit.kind]
+
+
+def rescale_rule(unit: Unit) -> Rule | None:
+    """The rule of a unit in two lanes: input and reference."""
+    multipliers = multipliers_of(unit)
+    if multipliers is None:
+        return None
+
+    def rule(unit: BoundUnit, x: Any, y: Any, m: Any) -> Any:
+        x, x0 = lanes_first(x)
+        result = multipliers(unit, x, x0, *y, m[0])
+        return in_lanes(result, lambda m: (m, jnp.zeros_like(m)))
+
+    return rule
+
+
+# ------------------------------------- reveal-cancel: four lanes, the input, the reference, and the two parts of the difference
+
+
+def cancel_rule(unit: Unit) -> Rule:
+    """The rule of a unit in four lanes; the parts of the difference are computed by what it has for a forward."""
+    if unit.kind in ("shape", "sum") and unit.ops[-1].primitive is not P.stop_gradient_p:
+        return Parts(moved_parts, moved_multipliers)
+    if unit.affine is not None or unit.kind == "pool":
+        return Parts(affine_parts, affine_multipliers)
+    if unit.kind == "activation":
+        return Parts(activation_parts, activation_multipliers)
+    multipliers = multipliers_of(unit)
+    assert multipliers is not None
+
+    def net(unit: BoundUnit, x: Any, x0: Any, p: Any, n: Any, y: Array, y0: Array, m_p: Array, m_n: Array) -> Any:
+        m = jnp.where(y > y0, m_p, jnp.where(y < y0, m_n, (m_p + m_n) / 2))
+        result = multipliers(unit, x, x0, y, y0, m)
+        return result, result
+
+    return Parts(lambda unit, x, x0, p, n, y, y0: (jnp.maximum(y - y0, 0), jnp.minimum(y - y0, 0)), net)
+
+
+class Parts:
+    """A rule in four lanes: ``parts(...) -> (Δy+, Δy-)`` forward, ``multipliers(...) -> (m+, m-)`` backward."""
+
+    def __init__(self, parts: Callable[..., Any], multipliers: Callable[..., Any]):
+        self.parts, self.multipliers = parts, multipliers
+
+    def forward(self, unit: BoundUnit, x: Any) -> Any:
+        x, x0, p, n = lanes_first(x)
+        several = isinstance(x, tuple)
+        y, y0 = (unit.forward(*(v if several else (v,))) for v in (x, x0))
+        return (y, y0, *self.parts(unit, x, x0, p, n, y, y0))
+
+    def __call__(self, unit: BoundUnit, x: Any, y: Any, m: Any) -> Any:
+        x, x0, p, n = lanes_first(x)
+        m_p, m_n = self.multipliers(unit, x, x0, p, n, y[0], y[1], m[2], m[3])
+        zero = jax.tree.map(jnp.zeros_like, m_p)
+        if isinstance(x, tuple):
+            return tuple(zip(zero, zero, m_p, m_n, strict=True))
+        return zero, zero, m_p, m_n
+
+
+def moved_parts(unit: BoundUnit, x: Any, x0: Any, p: Any, n: Any, y: Array, y0: Array) -> tuple[Array, Array]:
+    """The linear part of the unit, without the constants it may put in."""
+    linear = lambda v: jax.jvp(lambda *x: unit.forward(*x), as_tuple(x), as_tuple(v))[1]
+    return linear(p), linear(n)
+
+
+def moved_multipliers(unit: BoundUnit, x: Any, x0: Any, p: Any, n: Any, y: Array, y0: Array, m_p: Array, m_n: Array) -> Any:
+    """The transpose, of each part by itself."""
+    return unit.pull(x, m_p), unit.pull(x, m_n)
+
+
+def affine_parts(unit: BoundUnit, x: Array, x0: Array, p: Array, n: Array, y: Array, y0: Array) -> tuple[Array, Array]:
+    """The sums of the positive and of the negative contributions to the difference."""
+    up, down = jnp.maximum(x - x0, 0), jnp.minimum(x - x0, 0)
+    plus, minus = jnp.maximum(unit.weight, 0), jnp.minimum(unit.weight, 0)
+    return (
+        unit.linear(up, plus) + unit.linear(down, minus),
+        unit.linear(up, minus) + unit.linear(down, plus),
+    )
+
+
+def affine_multipliers(unit: BoundUnit, x: Array, x0: Array, p: Any, n: Any, y: Any, y0: Any, m_p: Array, m_n: Array) -> Any:
+    """Each contribution by the part it belongs to."""
+    plus, minus = jnp.maximum(unit.weight, 0), jnp.minimum(unit.weight, 0)
+    up = unit.transpose(m_p, plus) + unit.transpose(m_n, minus)
+    down = unit.transpose(m_n, plus) + unit.transpose(m_p, minus)
+    m = jnp.where(x > x0, up, jnp.where(x < x0, down, (up + down) / 2))
+    return m, m
+
+
+def activation_parts(unit: BoundUnit, x: Array, x0: Array, p: Array, n: Array, y: Array, y0: Array) -> tuple[Array, Array]:
+    """Each part's effect, the mean of adding it before and after the other."""
+    f = unit.forward
+    y_p, y_n = f(x0 + p), f(x0 + n)
+    return (y_p - y0 + y - y_n) / 2, (y_n - y0 + y - y_p) / 2
+
+
+def activation_multipliers(
+    unit: BoundUnit, x: Array, x0: Array, p: Array, n: Array, y: Array, y0: Array, m_p: Array, m_n: Array
+) -> Any:
+    """``m± Δy± / Δz±``, the derivative where a part nearly vanishes."""
+    gain, loss = activation_parts(unit, x, x0, p, n, y, y0)
+    derivative = lambda part, m: unit.pull(x, jnp.where(jnp.abs(part) < NEARLY_ZERO, m, 0))
+    return m_p * ratio(gain, p) + derivative(p, m_p), m_n * ratio(loss, n) + derivative(n, m_n)
+
+
+# ------------------------------------------------------------------------------------------------------------------ lanes
+
+
+def as_tuple(values: Any) -> tuple[Any, ...]:
+    """One operand as a tuple of one."""
+    return values if isinstance(values, tuple) else (values,)
+
+
+def lanes_first(x: Any) -> tuple[Any, ...]:
+    """Operands in lanes, as lanes of operands."""
+    return tuple(zip(*x, strict=True)) if isinstance(x[0], tuple) else x
+
+
+def in_lanes(result: Any, lanes: Callable[[Array], tuple[Array, ...]]) -> Any:
+    """The multipliers of one operand or several, each in lanes."""
+    return tuple(map(lanes, result)) if isinstance(result, tuple) else lanes(result)
