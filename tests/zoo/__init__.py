@@ -28,7 +28,8 @@ class Case:
 
     @functools.cached_property
     def variables(self):
-        return self.make_variables()
+        with jax.ensure_compile_time_eval():  # they may first be asked for inside a trace
+            return self.make_variables()
 
     @functools.cached_property
     def logits(self):

@@ -139,7 +139,7 @@ NETWORKS = {
 
 OTHERS = {"scan_with_outputs": through(scan_with_outputs), "scan_over_pixels": through(scan_over_pixels)}
 
-WHILE = through(fori(lambda v: v["count"]))
+WHILE = jax.jit(through(fori(lambda v: v["count"])))
 """The trip count is traced, so this is a `while`, which JAX differentiates forward only."""
 
 
