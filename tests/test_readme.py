@@ -1,0 +1,77 @@
+"""The README does what it says: its Python runs, its commands run, its table is the methods."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import skimage.data
+from PIL import Image
+
+import jaxplain
+
+README = Path(__file__).parents[1].joinpath("README.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+COMMANDS = re.findall(r"^    (?:.* && )?jaxplain (.*)$", README, re.MULTILINE)
+SLOW = {"explain"}
+
+
+def run(*words):
+    """A program as a new user starts it: without the settings of the tests."""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for block in BLOCKS:
+        if name := re.match(r"# (\w+\.py)\n", block):
+            (tmp_path / name[1]).write_text(block)
+    return tmp_path
+
+
+def test_the_python_runs_from_top_to_bottom(folder):
+    (folder / "readme.py").write_text("\n".join(BLOCKS))
+    run("-W", "error", "readme.py")
+    with Image.open("cat.png") as picture:
+        assert picture.width > picture.height
+
+
+def test_the_quick_start_has_ten_lines():
+    assert len(BLOCKS[0].splitlines()) <= 10
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) >= 4
+
+
+@pytest.mark.parametrize("command", [pytest.param(c, marks=pytest.mark.slow if c in SLOW else ()) for c in COMMANDS])
+def test_the_commands_run(command, folder):
+    photographs = {"cat.jpg": skimage.data.cat(), "dog.png": skimage.data.rocket()}
+    for name, pixels in photographs.items():
+        Image.fromarray(pixels).save(name)
+    assert run("-m", "jaxplain", *shlex.split(command))
+    pictures = {path for path in folder.rglob("*.png") if path.name not in photographs}
+    assert len(pictures) == (len(photographs.keys() & command.split()) or command == "explain")
+
+
+def test_the_table_is_the_methods():
+    lines = [line for line in README.splitlines() if line.startswith("| `")]
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines]
+    assert rows == [[m.name, ", ".join(m.needs), m.summary, m.reference] for m in jaxplain.methods()]
+
+
+def test_the_two_commands():
+    for command in ("pip install '.[demo]' && jaxplain explain", "pip install '.[test]' && pytest"):
+        assert f"\n    {command}\n" in README
+
+
+def test_what_it_links_to_exists():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert Path(__file__).parents[1].joinpath(target).is_file()
