@@ -23,7 +23,13 @@ def stabilised(z, epsilon=1e-6):
 
 
 def zero():
-    return lambda w, b, a: np.zeros_like(a)
+    """w_j a_j / (Σ_j w_j a_j + b), nothing where that is 0."""
+
+    def share(w, b, a):
+        z = (w * a).sum() + b
+        return w * a / z if z != 0 else np.zeros_like(a)
+
+    return share
 
 
 def gradient():
@@ -51,8 +57,11 @@ def z_plus(stabilizer=1e-6):
     return alpha_beta(1.0, 0.0, stabilizer)
 
 
-def gamma(gamma=0.25, stabilizer=1e-6):
-    """The contributions that agree with the output's sign count 1 + γ times, the bias's with them."""
+def gamma(gamma=0.25, stabilizer=1e-6, bias=True):
+    """The contributions that agree with the output's sign count 1 + γ times, the bias's with them.
+
+    Without the bias's share, the sign is still that of the output.
+    """
 
     def share(w, b, a):
         z = (w * a).sum() + b
@@ -60,7 +69,8 @@ def gamma(gamma=0.25, stabilizer=1e-6):
             return np.zeros_like(a)
         agreeing = plus if z > 0 else minus
         parts = w * a + gamma * agreeing(w * a)
-        return parts / stabilised(parts.sum() + b + gamma * agreeing(b), stabilizer)
+        own = b + gamma * agreeing(b) if bias else 0.0
+        return parts / stabilised(parts.sum() + own, stabilizer)
 
     return share
 
@@ -83,6 +93,11 @@ def w_square(stabilizer=1e-6):
 def flat(stabilizer=1e-6):
     """1 over the number of inputs that the output is connected to."""
     return lambda w, b, a: (w != 0) / stabilised((w != 0).sum(), stabilizer)
+
+
+def without_bias(rule):
+    """The same rule for a layer that has no bias."""
+    return lambda w, b, a: rule(w, 0.0, a)
 
 
 def matrix_of(layer, shape):

@@ -14,7 +14,7 @@ X, TARGETS, LOW, HIGH = (SHARED[key] for key in ("images", "targets", "low", "hi
 # One output z = 2·3 - 1·4 + 5·(-1) + 1 = -2, with contributions 6, -4, -5 and bias 1.
 W, B, A = np.array([2.0, -1.0, 5.0]), 1.0, np.array([3.0, 4.0, -1.0])
 BY_HAND = {
-    "zero": (oracle.zero(), [0, 0, 0]),
+    "zero": (oracle.zero(), [6 / -2, -4 / -2, -5 / -2]),
     "gradient": (oracle.gradient(), [2, -1, 5]),
     "epsilon": (oracle.epsilon(0.0), [6 / -2, -4 / -2, -5 / -2]),
     "epsilon_1": (oracle.epsilon(1.0), [6 / -3, -4 / -3, -5 / -3]),
@@ -36,6 +36,7 @@ def test_by_hand(name):
 def test_a_denominator_of_zero_is_stabilised_upwards():
     share = oracle.epsilon(0.5)(np.array([1.0, 1.0]), 0.0, np.array([2.0, -2.0]))
     np.testing.assert_allclose(share, [2 / 0.5, -2 / 0.5])
+    np.testing.assert_array_equal(oracle.zero()(np.array([1.0, 1.0]), 0.0, np.array([2.0, -2.0])), 0)
 
 
 # Rules of the first layer and of the others, as zennit's stored maps were made.

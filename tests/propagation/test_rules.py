@@ -1,0 +1,170 @@
+"""Every rule x every weight operation x bias x BatchNorm x sign of the input, against the naive oracle."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import jaxplain
+from jaxplain import rules
+from tests.propagation import oracle
+
+LOW, HIGH = -2.5, 3.0
+RULES = {
+    "zero": (rules.zero(), oracle.zero()),
+    "epsilon": (rules.epsilon(), oracle.epsilon()),
+    "epsilon_0.25": (rules.epsilon(0.25), oracle.epsilon(0.25)),
+    "gamma": (rules.gamma(), oracle.gamma()),
+    "z_plus": (rules.z_plus(), oracle.z_plus()),
+    "alpha_beta": (rules.alpha_beta(), oracle.alpha_beta()),
+    "z_box": (rules.z_box(LOW, HIGH), oracle.z_box(LOW, HIGH)),
+    "w_square": (rules.w_square(), oracle.w_square()),
+    "flat": (rules.flat(), oracle.flat()),
+    "gradient": (rules.gradient(), oracle.gradient()),
+}
+SIGNED_PARTS = ("gamma", "z_plus", "alpha_beta")  # the rules that look whether inputs are non-negative
+WITHOUT_BIAS = {
+    "zero": (rules.zero(bias=False), oracle.without_bias(oracle.zero())),
+    "epsilon": (rules.epsilon(bias=False), oracle.without_bias(oracle.epsilon())),
+    "gamma": (rules.gamma(bias=False), oracle.gamma(bias=False)),
+    "z_plus": (rules.z_plus(bias=False), oracle.without_bias(oracle.z_plus())),
+    "alpha_beta": (rules.alpha_beta(bias=False), oracle.without_bias(oracle.alpha_beta())),
+    "w_square": (rules.w_square(bias=False), oracle.without_bias(oracle.w_square())),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """``apply(x, weight)`` for inputs ``(N, *shape)``, its channels on one axis of input and output."""
+
+    shape: tuple[int, ...]
+    weight: tuple[int, ...]
+    apply: Callable
+    channels: int = -1
+
+
+def convolution(shape, weight, *, layout=None, strides=1, padding="SAME", **options):
+    space = len(shape) - 1
+    layout = layout or {1: ("NHC", "HIO", "NHC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NHWDC", "HWDIO", "NHWDC")}[space]
+
+    def apply(x, w):
+        return lax.conv_general_dilated(x, w, (strides,) * space, padding, dimension_numbers=layout, **options)
+
+    return Layer(shape, weight, apply, 1 if layout[0][1] == "C" else -1)
+
+
+def transposed(x, w):
+    return lax.conv_transpose(x, w, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def batched(x, w):
+    """A dense layer for each group, the weight on the left: (N, group, 3) and (group, 3, 2) to (N, group, 2)."""
+    return lax.dot_general(w, x, (((1,), (2,)), ((0,), (1,)))).transpose(2, 0, 1)
+
+
+def mean_pool(x, _):
+    return lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 1), (1, 1, 1, 1), [(0, 0), (1, 0), (0, 1), (0, 0)]) / 4
+
+
+LAYERS = {
+    "dense": Layer((5,), (5, 4), lambda x, w: x @ w),
+    "dense_per_position": Layer((2, 2, 3), (3, 4), lambda x, w: x @ w),
+    "einsum": Layer((2, 3, 4), (2, 4, 5), lambda x, w: jnp.einsum("nhwc,hcd->nwd", x, w)),
+    "einsum_permuted": Layer((2, 3, 4), (2, 4, 5), lambda x, w: jnp.einsum("nhwc,hcd->ndw", x, w), channels=1),
+    "batched": Layer((2, 3), (2, 3, 2), batched),
+    "conv_1d": convolution((6, 2), (3, 2, 3)),
+    "conv_2d": convolution((4, 4, 2), (3, 3, 2, 3)),
+    "conv_3d": convolution((3, 3, 2, 2), (2, 2, 2, 2, 2), padding="VALID"),
+    "channels_first": convolution((2, 4, 3), (3, 2, 2, 2), layout=("NCHW", "OIHW", "NCHW")),
+    "strided": convolution((5, 4, 2), (3, 2, 2, 3), strides=2, padding=[(1, 0), (0, 2)]),
+    "dilated": convolution((5, 5, 1), (2, 2, 1, 3), rhs_dilation=(2, 3)),
+    "grouped": convolution((3, 3, 4), (2, 2, 2, 6), feature_group_count=2),
+    "depthwise": convolution((4, 3, 3), (3, 3, 1, 6), feature_group_count=3),
+    "transposed": Layer((2, 3, 2), (3, 3, 2, 2), transposed),
+    "upsampling": convolution((3, 2, 2), (2, 2, 2, 3), padding=[(1, 1), (1, 0)], lhs_dilation=(2, 2)),
+    "mean_pool": Layer((3, 3, 2), (), mean_pool),
+    "global_mean_pool": Layer((3, 3, 2), (), lambda x, _: x.mean(axis=(1, 2))),
+}
+NORMS = {"none": (), "after": ("after",), "before": ("before",), "both": ("before", "after")}
+
+
+def per_channel(random, layer, x):
+    """A random vector along the channels of ``x``, in a shape that broadcasts without promotion of ranks."""
+    shape = [1] * x.ndim
+    shape[layer.channels] = x.shape[layer.channels]
+    return jnp.asarray(random.uniform(-1, 1, shape))
+
+
+def batch_norm(random, layer, like):
+    scale, shift, mean = (per_channel(random, layer, like) for _ in range(3))
+    variance = jnp.exp(per_channel(random, layer, like))
+    return lambda x: (x - mean) * (scale / jnp.sqrt(variance + 1e-5)) + shift
+
+
+def network(layer, bias, norms):
+    """The layer with bias and BatchNorm, as a function of the input alone."""
+    random = np.random.default_rng(0)
+    weight = jnp.asarray(random.normal(size=layer.weight))
+    inputs = jax.ShapeDtypeStruct((2, *layer.shape), jnp.float64)
+    outputs = jax.eval_shape(layer.apply, inputs, weight)
+    before, after = (batch_norm(random, layer, like) for like in (inputs, outputs))
+    shift = per_channel(random, layer, outputs)
+
+    def apply(x):
+        y = layer.apply(before(x) if "before" in norms else x, weight)
+        y = y + shift if bias else y
+        return after(y) if "after" in norms else y
+
+    return apply
+
+
+def flattened(apply):
+    return lambda x: apply(x).reshape(len(x), -1)
+
+
+def uniform(rule):
+    """The rule on whatever is affine: `composites.uniform` leaves pooling to its own rule."""
+    return lambda unit: rule if unit.kind in ("conv", "dense", "pool") else None
+
+
+def check(apply, table, x, explained):
+    """Compare ``explained``, which may put something before ``apply``, with the oracle on the layer's input ``x``."""
+    outputs = flattened(apply)(x)
+    weights = jnp.asarray(np.random.default_rng(2).normal(size=outputs.shape))
+    matrix, bias = oracle.matrix_of(apply, x.shape[1:])
+    for name, (rule, share) in table.items():
+        relevance = jaxplain.lrp(flattened(explained), uniform(rule))(x, target=weights)
+        expected = oracle.propagate(share, matrix, bias, np.asarray(x), np.asarray(weights * outputs))
+        atol = 1e-10 * np.abs(expected).max()
+        np.testing.assert_allclose(relevance, expected, rtol=0, atol=atol, err_msg=name)
+
+
+def inputs(layer, sign):
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(2, *layer.shape)))
+    return jnp.maximum(x, 0) if sign == "non-negative" else x
+
+
+CASES = [
+    pytest.param(layer, bias, norm, sign, id=f"{layer}-{'bias' if bias else 'no bias'}-{norm}-{sign}")
+    for layer in LAYERS
+    for bias in (False, True)
+    for norm in NORMS
+    for sign in ("signed", "non-negative")
+    if not (LAYERS[layer].weight == () and "before" in NORMS[norm])  # BatchNorm before a pooling is a unit by itself
+]
+
+
+@pytest.mark.parametrize(("layer", "bias", "norm", "sign"), CASES)
+def test_rules_against_the_oracle(layer, bias, norm, sign):
+    layer = LAYERS[layer]
+    apply = network(layer, bias, NORMS[norm])
+    if sign == "signed":
+        table = RULES | {f"{name} without bias": pair for name, pair in WITHOUT_BIAS.items()} if bias else RULES
+        check(apply, table, inputs(layer, sign), apply)
+    else:
+        table = {name: RULES[name] for name in SIGNED_PARTS}
+        check(apply, table, inputs(layer, sign), lambda x: apply(jnp.maximum(x, 0)))
