@@ -31,6 +31,11 @@ Statistic = Literal["mean", "square", "variance"]
 
 def transformed(*explainers: Explain) -> Callable[[Callable[..., Array]], Explain]:
     """Decorate the calling function of a transform: it explains the network that its explainers explain."""
+    for explain in explainers:
+        if not callable(explain):
+            raise TypeError(
+                f"{type(explain).__name__} is no explainer: pass what a method returns, like jaxplain.gradient(apply)"
+            )
     return lambda explain: inherit(explain, explain, getattr(explainers[0], "apply", None))
 
 

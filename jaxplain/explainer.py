@@ -62,10 +62,10 @@ def explainer(apply: Apply) -> Callable[[Callable[..., Array]], Explain]:
       >>> sensitivity(lambda w, x: x @ w)(jnp.array([[1.0, -2.0], [3.0, 0.5]]), jnp.ones((1, 2)), target=1)
       Array([[4.  , 0.25]], dtype=float32)
     """
-    if not callable(apply):
+    if not callable(apply) or unbound(apply):
         raise TypeError(
-            f"apply must be a function, got {type(apply).__name__}: pass `model.apply`, or for a Flax NNX or Equinox "
-            "model a function that calls it"
+            f"apply must be a function of the input, got {type(apply).__name__}: pass `model.apply`, or for a Flax NNX "
+            "or Equinox model a function that calls it"
         )
 
     def decorate(attribute: Callable[..., Array]) -> Explain:
@@ -76,6 +76,11 @@ def explainer(apply: Apply) -> Callable[[Callable[..., Array]], Explain]:
         return inherit(explain, attribute, apply)
 
     return decorate
+
+
+def unbound(apply: Any) -> bool:
+    """Whether this is a Flax Linen module without variables, which cannot be called as it is."""
+    return hasattr(apply, "init") and hasattr(apply, "apply") and getattr(apply, "scope", None) is None
 
 
 def inherit(explain: Explain, documented: Callable[..., Any], apply: Apply | None) -> Explain:
@@ -96,15 +101,15 @@ def split(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Array]:
     *context, x = args
     if not isinstance(x, jax.Array | np.ndarray):
         raise TypeError(
-            f"the last positional argument is the input to explain and must be an array, got {type(x).__name__}: "
-            "put variables and state before it"
+            "the last positional argument is the input to explain and must be a JAX or NumPy array, got "
+            f"{type(x).__name__}: put variables and state before it"
         )
-    x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(
-            f"the input to explain has dtype {x.dtype}, which has no gradient: preprocess it to floating point as the "
-            "network expects it, for example (x.astype(jnp.float32) - mean) / std"
+            f"the input to explain has dtype {x.dtype} instead of floating point: preprocess it as the network expects "
+            "it, for example (x.astype(jnp.float32) - mean) / std"
         )
+    x = jnp.asarray(x)
     if x.ndim == 0 or x.size == 0:
         raise ValueError(f"the input to explain has shape {x.shape}: it needs a batch axis and at least one element")
     if concrete(x) and not (finite := np.isfinite(np.asarray(x)).reshape(len(x), -1).all(axis=1)).all():
@@ -144,11 +149,12 @@ def describe(value: Any) -> str:
 
 def reference(baseline: ArrayLike, x: Array) -> Array:
     """Broadcast a baseline against the explained input, in its dtype."""
+    x0 = jnp.asarray(baseline, x.dtype)
     try:
-        return jnp.broadcast_to(jnp.asarray(baseline, x.dtype), x.shape)
+        return jnp.broadcast_to(x0, x.shape)
     except ValueError:
         raise ValueError(
-            f"a baseline of shape {jnp.shape(baseline)} does not broadcast against the input's {x.shape}: "
+            f"a baseline of shape {x0.shape} does not broadcast against the input's {x.shape}: "
             "pass a number, one value per channel, one image, or one image per example"
         ) from None
 
@@ -203,10 +209,12 @@ def scorer(target: Target, outputs: Any) -> Function:
 
 def _called(target: Callable[[Array], Array], outputs: Array) -> Array:
     scores = target(outputs)
-    if jnp.shape(scores) != outputs.shape[:1]:
+    if not isinstance(scores, jax.Array):
+        raise TypeError(f"the callable target returned {describe(scores)} instead of an array (N,) of scores")
+    if scores.shape != outputs.shape[:1] or not jnp.issubdtype(scores.dtype, jnp.floating):
         raise ValueError(
-            f"the callable target returned shape {jnp.shape(scores)} instead of {outputs.shape[:1]}: "
-            "return one score per example"
+            f"the callable target returned shape {scores.shape} and dtype {scores.dtype}: return one floating-point "
+            f"score per example, shape {outputs.shape[:1]}"
         )
     return scores
 
@@ -218,7 +226,7 @@ def class_weights(target: ArrayLike | None, outputs: Any) -> Array:
     never quietly zero.
     """
     n, size = outputs.shape
-    chosen = outputs.argmax(axis=1) if target is None else jnp.asarray(target)
+    chosen = outputs.argmax(axis=1) if target is None else as_array(target)
     if jnp.issubdtype(chosen.dtype, jnp.floating):
         if chosen.shape != (n, size):
             raise ValueError(
@@ -236,6 +244,18 @@ def class_weights(target: ArrayLike | None, outputs: Any) -> Array:
     classes = jnp.broadcast_to(chosen, (n,))
     valid = (classes >= 0) & (classes < size)
     return jnp.where(valid[:, None], jax.nn.one_hot(classes, size, dtype=outputs.dtype), jnp.nan)
+
+
+def as_array(target: ArrayLike) -> Array | np.ndarray:
+    """A target that is no callable as an array; NumPy's stay, because JAX would cut off the upper half of an int64."""
+    if isinstance(target, jax.Array | np.ndarray | np.generic):
+        return np.asarray(target) if isinstance(target, np.generic) else target
+    try:
+        return jnp.asarray(target)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise type(error)(
+            f"target={target!r} is neither a class, an array of classes or weights, nor a callable"
+        ) from None
 
 
 def fix_target(explain: Explain, args: tuple[Any, ...], target: Target) -> Target:
@@ -267,7 +287,11 @@ def example_keys(key: Array | None, n: int, method: str) -> Array:
     """
     if key is None:
         raise ValueError(f"{method} draws random numbers: pass key=jax.random.key(0)")
-    keys = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+    try:
+        keys = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+    except (AttributeError, TypeError):
+        what = describe(key) if not hasattr(key, "shape") else f"{key.dtype} of shape {key.shape}"
+        raise TypeError(f"key is {what} instead of a PRNG key: pass key=jax.random.key(0)") from None
     if keys.shape not in ((), (n,)):
         raise ValueError(f"key has shape {keys.shape}: pass one PRNG key, or {n} of them, one per example")
     return keys if keys.ndim else jax.vmap(lambda i: jax.random.fold_in(keys, i))(jnp.arange(n))
@@ -309,5 +333,5 @@ def require_positive(**counts: int) -> None:
 
 
 def concrete(x: Any) -> bool:
-    """Whether the values of an array are known now, so that they can be checked."""
-    return not isinstance(x, jax.core.Tracer)
+    """Whether the values of an array are known here and now, so that they can be checked."""
+    return not isinstance(x, jax.core.Tracer) and getattr(x, "is_fully_addressable", True)

@@ -176,6 +176,8 @@ def blur_integrated_gradients(
       Xu, Venugopalan, Sundararajan: Attribution in Scale and Space. CVPR 2020, arXiv:2004.03383.
     """
     nodes = quadrature(rule, steps)
+    if not max_sigma > 0:
+        raise ValueError(f"{max_sigma=} must be positive")
 
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
@@ -221,9 +223,9 @@ def expected_gradients(apply: Apply, *, baselines: ArrayLike, samples: int = 50,
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         keys = example_keys(key, len(x), "expected_gradients")
         data = jnp.asarray(baselines, x.dtype)
-        if data.ndim != x.ndim or data.shape[1:] != x.shape[1:]:
+        if data.shape[1:] != x.shape[1:] or data.size == 0:
             raise ValueError(
-                f"baselines have shape {data.shape}: stack examples of shape {x.shape[1:]} along a first axis"
+                f"baselines have shape {data.shape}: stack one or more examples of shape {x.shape[1:]} along a first axis"
             )
         slope = slope_of(scores(f, x, target))
 
@@ -278,11 +280,9 @@ def guided_integrated_gradients(
     Reference:
       Kapishnikov, Venugopalan, Avci, Wedin, Terry, Bolukbasi: Guided Integrated Gradients. CVPR 2021, arXiv:2106.09788.
     """
-    if not (steps >= 1 and 0 < fraction <= 1 and 0 <= max_distance <= 1):
-        raise ValueError(
-            f"guided integrated gradients needs steps >= 1, fraction in (0, 1] and max_distance in [0, 1], "
-            f"got {steps=}, {fraction=}, {max_distance=}"
-        )
+    require_positive(steps=steps)
+    if not (0 < fraction <= 1 and 0 <= max_distance <= 1):
+        raise ValueError(f"{fraction=} must be in (0, 1] and {max_distance=} in [0, 1]")
 
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
@@ -367,8 +367,9 @@ def like_examples(values: Array, x: Array) -> Array:
 
 def quadrature(rule: Quadrature, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights on [0, 1]."""
-    if steps < (2 if rule == "riemann_trapezoid" else 1):
-        raise ValueError(f"steps={steps} is too few for the rule {rule!r}")
+    require_positive(steps=steps)
+    if rule == "riemann_trapezoid" and steps == 1:
+        raise ValueError("the rule 'riemann_trapezoid' takes two steps or more")
     i = np.arange(steps)
     if rule == "gauss_legendre":
         nodes, weights = np.polynomial.legendre.leggauss(steps)

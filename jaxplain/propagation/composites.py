@@ -156,9 +156,9 @@ def deconvnet() -> Composite:
     return by_gradient(("activation", rule))
 
 
-def excitation_backprop() -> Composite:
-    """Convolutions and dense layers by z+ without biases."""
-    return uniform(rules.z_plus(bias=False))
+def excitation_backprop(*, bias: bool = False) -> Composite:
+    """Convolutions and dense layers by z+, the paper's without biases."""
+    return uniform(rules.z_plus(bias=bias))
 
 
 def beta_smooth(beta: float = 10.0) -> Composite:

@@ -105,7 +105,9 @@ def deep_shap(
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         data = jnp.asarray(baselines, x.dtype)
         if data.ndim != x.ndim or data.shape[1:] != x.shape[1:]:
-            raise ValueError(f"baselines have shape {data.shape}: stack examples of shape {x.shape[1:]} in a first axis")
+            raise ValueError(
+                f"baselines have shape {data.shape}: stack examples of shape {x.shape[1:]} in a first axis"
+            )
         fixed = f(x).argmax(axis=1) if target is None and jax.eval_shape(f, x).ndim == 2 else target
         one = lambda x0: attribution(f, x, jnp.broadcast_to(x0, x.shape), fixed, rule)
         return (chunked_sum(one, data, chunk) / len(data)).astype(x.dtype)
@@ -147,7 +149,9 @@ def winners(unit: BoundUnit, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> 
     if unit.ops[0].primitive in (P.min_p, P.reduce_min_p, P.reduce_window_min_p, P.cummin_p):
         gain, loss = loss, gain
     contributions = jax.tree.map(jnp.add, unit.pull(x, gain), unit.pull(x0, loss))
-    exact = lambda c, x, x0: jnp.where(c == 0, 0, c / jnp.where(c == 0, 1, x - x0))  # the winner has moved at least as far
+    exact = lambda c, x, x0: jnp.where(
+        c == 0, 0, c / jnp.where(c == 0, 1, x - x0)
+    )  # the winner has moved at least as far
     return jax.tree.map(exact, contributions, x, x0)
 
 
@@ -254,7 +258,9 @@ def moved_parts(unit: BoundUnit, x: Any, x0: Any, p: Any, n: Any, y: Array, y0: 
     return linear(p), linear(n)
 
 
-def moved_multipliers(unit: BoundUnit, x: Any, x0: Any, p: Any, n: Any, y: Array, y0: Array, m_p: Array, m_n: Array) -> Any:
+def moved_multipliers(
+    unit: BoundUnit, x: Any, x0: Any, p: Any, n: Any, y: Array, y0: Array, m_p: Array, m_n: Array
+) -> Any:
     """The transpose, of each part by itself."""
     return unit.pull(x, m_p), unit.pull(x, m_n)
 
@@ -269,7 +275,9 @@ def affine_parts(unit: BoundUnit, x: Array, x0: Array, p: Array, n: Array, y: Ar
     )
 
 
-def affine_multipliers(unit: BoundUnit, x: Array, x0: Array, p: Any, n: Any, y: Any, y0: Any, m_p: Array, m_n: Array) -> Any:
+def affine_multipliers(
+    unit: BoundUnit, x: Array, x0: Array, p: Any, n: Any, y: Any, y0: Any, m_p: Array, m_n: Array
+) -> Any:
     """Each contribution by the part it belongs to."""
     plus, minus = jnp.maximum(unit.weight, 0), jnp.minimum(unit.weight, 0)
     up = unit.transpose(m_p, plus) + unit.transpose(m_n, minus)
@@ -278,7 +286,9 @@ def affine_multipliers(unit: BoundUnit, x: Array, x0: Array, p: Any, n: Any, y: 
     return m, m
 
 
-def activation_parts(unit: BoundUnit, x: Array, x0: Array, p: Array, n: Array, y: Array, y0: Array) -> tuple[Array, Array]:
+def activation_parts(
+    unit: BoundUnit, x: Array, x0: Array, p: Array, n: Array, y: Array, y0: Array
+) -> tuple[Array, Array]:
     """Each part's effect, the mean of adding it before and after the other."""
     f = unit.forward
     y_p, y_n = f(x0 + p), f(x0 + n)

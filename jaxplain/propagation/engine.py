@@ -95,7 +95,7 @@ class BoundUnit:
             factors = (self._factor(op) for op in affine.after)
             return functools.reduce(jnp.multiply, factors, jnp.ones((), self._dtype))
         weight = self._value(base.inputs[1 - affine.operand])
-        for op in (*affine.before, *affine.after):
+        for op in affine.labels:
             weight = weight * self._along_weight(op, weight.shape)
         return weight
 
@@ -112,6 +112,12 @@ class BoundUnit:
             return run(affine.after, env)[self.unit.outputs[0]]
         return run(self.unit.ops, env)[self.unit.outputs[0]]
 
+    def negated(self) -> BoundUnit:
+        """The same unit with the opposite weight and bias."""
+        other = BoundUnit(self.unit, self.constants, self.notes)
+        vars(other).update(weight=-self.weight, bias=-self.bias)
+        return other
+
     def linear(self, x: Array, weight: Array) -> Array:
         """``x w`` for an input and a weight in place of the unit's own, without bias."""
         affine = self._affine
@@ -120,9 +126,12 @@ class BoundUnit:
             (y,) = (x,) if base is None else base.bind(x)
             return y * weight
         operands = [x, weight] if affine.operand == 0 else [weight, x]
-        (value,) = base.bind(*operands)
-        for op in affine.after:
-            if op not in affine.labels:
+        return self.after_base(*base.bind(*operands))
+
+    def after_base(self, value: Array) -> Array:
+        """From the weight operation's result to the unit's: transposes and reshapes between its scales and shifts."""
+        for op in self._affine.after:
+            if op not in self._affine.labels:
                 (value,) = op.bind(value)
         return value
 
@@ -229,6 +238,18 @@ class Replay:
         trees = [jax.tree.unflatten(self.tree, [out[i] for out in outputs]) for i in range(len(lanes))]
         return trees[0] if len(lanes) == 1 else tuple(trees)
 
+    def values(self, x: Array) -> dict[int, tuple[BoundUnit, Array, Array]]:
+        """The affine units outside loops with their input and output, by position."""
+        found: dict[int, tuple[BoundUnit, Array, Array]] = {}
+
+        def record(unit: Unit, inputs: tuple[Lanes, ...], constants: dict[int, Any], outputs: Lanes) -> None:
+            if unit.affine is not None:
+                found[unit.position] = BoundUnit(unit, constants), inputs[0][0], outputs[0]
+
+        outer = {step.position for step in self.plan.steps if isinstance(step, Unit)}
+        _Run(lambda unit: None, 1, {}, {}, record).plan(self.plan, [(x,)])
+        return {position: value for position, value in found.items() if position in outer}
+
 
 def replay(f: Callable[[Array], Any], x: Any, *, regions: bool = True) -> Replay:
     """Trace a function of the explained input, and find its units.
@@ -293,6 +314,7 @@ class _Run:
     lanes: int
     probes: Values
     accounts: Values
+    record: Callable[[Unit, tuple[Lanes, ...], dict[int, Any], Lanes], None] | None = None
 
     def plan(self, plan: Plan, args: Sequence[Any]) -> list[Lanes]:
         """Evaluate a plan; every output comes in lanes."""
@@ -324,6 +346,8 @@ class _Run:
         else:
             account = self.accounts.get(unit.position, jnp.zeros(5))
             env[unit.outputs[0]] = ruled(unit, rule, inputs, constants, account)
+        if self.record:
+            self.record(unit, inputs, constants, env[unit.outputs[0]])
         if unit.position in self.probes:
             probe = self.probes[unit.position]
             env[unit.outputs[0]] = tuple(y + probe for y in env[unit.outputs[0]])

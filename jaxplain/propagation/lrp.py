@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ..explainer import Apply, Array, Explain, Function, Target, explainer, scorer
 from . import composites, rules
-from .engine import Composite, Rule, no_rule, refuse_training_mode, replay
+from .composites import path_matches
+from .engine import Composite, Replay, Rule, no_rule, refuse_training_mode, replay
 from .units import Unit
 
 
@@ -32,7 +35,7 @@ def start(outputs: Array, target: Target) -> Array:
     return outputs * jax.grad(lambda y: score(y).sum())(outputs)
 
 
-def lrp(apply: Apply, composite: Composite | None = None) -> Explain:
+def lrp(apply: Apply, composite: Composite | None = None, *, at: str | None = None) -> Explain:
     """Layer-wise relevance propagation.
 
     ``R_in = rule(unit, x, y, R_out)`` from the outputs, where ``R = z_c`` at the target and 0 elsewhere, to the input.
@@ -42,12 +45,14 @@ def lrp(apply: Apply, composite: Composite | None = None) -> Explain:
       composite: ``unit -> rule or None`` (see `jaxplain.composites`); where it answers None, and without one: ε for
         conv, dense and BatchNorm, proportional for averages and sums, the winner for maxima, half each for products,
         pass for activations and normalisation, the first order for softmax.
+      at: the path of a layer, such as ``"layer4.1/conv2"``: return the relevance of its output in place of the input's, so
+        that ``relevance[:, i, j, k]`` is that of one neuron.
 
     Returns:
-      An explainer; the relevance has the input's shape and the unit of the score.
+      An explainer; the relevance has the shape of the input, or of the layer's output, and the unit of the score.
 
     Raises:
-      ValueError: if a value that depends on the input meets an operation that has no rule.
+      ValueError: if a value that depends on the input meets an operation that has no rule, or ``at`` names no layer.
 
     Example:
       >>> import jax.numpy as jnp, jaxplain
@@ -62,18 +67,35 @@ def lrp(apply: Apply, composite: Composite | None = None) -> Explain:
 
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        outputs, pullback = jax.vjp(propagator(f, x, composite), x)
-        return pullback(start(outputs, target))[0]
+        outputs, pullback = walk(f, x, composite, at)
+        return pullback(start(outputs, target))
 
     return explain
 
 
-def propagator(f: Function, x: Array, composite: Composite | None) -> Function:
-    """``f`` with the rules of LRP as its backward."""
+def walk(f: Function, x: Array, composite: Composite | None, at: str | None = None) -> tuple[Array, Function]:
+    """The outputs of a network, and the walk from their relevance back to the input's, or to that at a layer."""
     network = replay(f, x)
     refuse_training_mode(network, x)
     rule_of = complete_composite(composite)
-    return lambda x: network(rule_of, x)
+    if at is None:
+        outputs, pullback = jax.vjp(lambda x: network(rule_of, x), x)
+    else:
+        unit = layer_output(network, at)
+        probe = jnp.zeros(unit.output_shape, unit.ops[-1].eqn.outvars[0].aval.dtype)
+        outputs, pullback = jax.vjp(lambda probe: network(rule_of, x, probes={unit.position: probe}), probe)
+    return outputs, lambda relevance: pullback(relevance)[0]
+
+
+def layer_output(network: Replay, path: str) -> Unit:
+    """The last unit, outside loops, that was called in the module of this path."""
+    units = [step for step in network.plan.steps if isinstance(step, Unit)]
+    if found := [u for u in units if path_matches(path, u.path) or path_matches(path + "/*", u.path)]:
+        return found[-1]
+    names = list(dict.fromkeys(u.path.partition("/")[2] or u.path for u in units if u.path))
+    near = difflib.get_close_matches(path, names, n=3, cutoff=0.3) or names[:3]
+    hint = f"the nearest are {', '.join(near)}" if near else "the network's operations carry no names"
+    raise ValueError(f"at={path!r} names no layer outside a loop; {hint}")
 
 
 def guided_backprop(apply: Apply) -> Explain:
@@ -97,7 +119,7 @@ def guided_backprop(apply: Apply) -> Explain:
     Reference:
       Springenberg, Dosovitskiy, Brox, Riedmiller: Striving for Simplicity. ICLR workshop 2015, arXiv:1412.6806.
     """
-    return _modified_gradient(apply, composites.guided_backprop())
+    return modified_gradient(apply, composites.guided_backprop())
 
 
 def deconvnet(apply: Apply) -> Explain:
@@ -120,10 +142,12 @@ def deconvnet(apply: Apply) -> Explain:
     Reference:
       Zeiler, Fergus: Visualizing and Understanding Convolutional Networks. ECCV 2014, arXiv:1311.2901.
     """
-    return _modified_gradient(apply, composites.deconvnet())
+    return modified_gradient(apply, composites.deconvnet())
 
 
-def _modified_gradient(apply: Apply, composite: Composite) -> Explain:
+def modified_gradient(apply: Apply, composite: Composite) -> Explain:
+    """The gradient with other rules for some units."""
+
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         network = replay(f, x)
@@ -168,8 +192,8 @@ def deep_taylor(apply: Apply, low: ArrayLike | None = None, high: ArrayLike | No
 
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        outputs, pullback = jax.vjp(propagator(f, x, composite), x)
-        return pullback(jnp.maximum(start(outputs, target), 0))[0]
+        outputs, pullback = walk(f, x, composite)
+        return pullback(jnp.maximum(start(outputs, target), 0))
 
     return explain
 
@@ -198,8 +222,8 @@ def softmax_gradient_lrp(apply: Apply, composite: Composite | None = None) -> Ex
 
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        outputs, pullback = jax.vjp(propagator(f, x, composite), x)
+        outputs, pullback = walk(f, x, composite)
         score = scorer(target, outputs)
-        return pullback(jax.grad(lambda z: score(jax.nn.softmax(z)).sum())(outputs))[0]
+        return pullback(jax.grad(lambda z: score(jax.nn.softmax(z)).sum())(outputs))
 
     return explain

@@ -11,7 +11,8 @@ Symbols: x inputs, w weight, b bias, R relevance of the outputs, ``v+ = max(v, 0
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,6 +22,28 @@ from ..explainer import Array
 from .engine import BoundUnit, Rule
 
 STABILIZER = 1e-6
+
+
+def named(make: Callable[..., Rule]) -> Callable[..., Rule]:
+    """Name a rule after the call that made it, as `jaxplain.summary` prints it."""
+
+    @functools.wraps(make)
+    def makes(*args: Any, **options: Any) -> Rule:
+        rule = make(*args, **options)
+        shown = [short(a) for a in args] + [f"{name}={short(value)}" for name, value in options.items()]
+        rule.__name__ = f"{make.__name__}({', '.join(shown)})"
+        return rule
+
+    return makes
+
+
+def short(value: Any) -> str:
+    """A number as it is, an array by its shape."""
+    return (
+        f"{value:g}"
+        if isinstance(value, int | float) and not isinstance(value, bool)
+        else (str(value) if isinstance(value, bool) else f"array{jnp.shape(value)}")
+    )
 
 
 def positive(v: Array) -> Array:
@@ -48,6 +71,7 @@ def backward(unit: BoundUnit, terms: Sequence[tuple[Array | None, Array]], share
     return sum(x * unit.transpose(share, w) for x, w in terms if x is not None)  # type: ignore[return-value]
 
 
+@named
 def zero(*, bias: bool = True) -> Rule:
     """LRP-0: ``R_i = x_i Σ_j w_ij R_j / z_j``, ``z = x w + b``; nothing flows where ``z = 0``.
 
@@ -65,6 +89,7 @@ def zero(*, bias: bool = True) -> Rule:
     return rule
 
 
+@named
 def epsilon(epsilon: ArrayLike = STABILIZER, *, bias: bool = True) -> Rule:
     """LRP-ε: ``R_i = x_i Σ_j w_ij R_j / (z_j + ε sign z_j)``, ``z = x w + b``.
 
@@ -84,6 +109,7 @@ def epsilon(epsilon: ArrayLike = STABILIZER, *, bias: bool = True) -> Rule:
     return rule
 
 
+@named
 def gamma(gamma: ArrayLike = 0.25, *, bias: bool = True, stabilizer: float = STABILIZER) -> Rule:
     """LRP-γ, generalised to inputs of both signs: what agrees with the output's sign counts 1 + γ times.
 
@@ -114,6 +140,7 @@ def gamma(gamma: ArrayLike = 0.25, *, bias: bool = True, stabilizer: float = STA
     return rule
 
 
+@named
 def alpha_beta(
     alpha: ArrayLike = 2.0, beta: ArrayLike = 1.0, *, bias: bool = True, stabilizer: float = STABILIZER
 ) -> Rule:
@@ -146,6 +173,7 @@ def alpha_beta(
     return rule
 
 
+@named
 def z_plus(*, bias: bool = True, stabilizer: float = STABILIZER) -> Rule:
     """LRP-z+: ``R = (x+ w+ + x- w-) R / z+``: `alpha_beta` with α = 1 and β = 0.
 
@@ -159,6 +187,7 @@ def z_plus(*, bias: bool = True, stabilizer: float = STABILIZER) -> Rule:
     return alpha_beta(1.0, 0.0, bias=bias, stabilizer=stabilizer)
 
 
+@named
 def z_box(low: ArrayLike, high: ArrayLike, *, stabilizer: float = STABILIZER) -> Rule:
     """The zᴮ rule for inputs in a box: ``R = (x w - l w+ - h w-) R / (the sum of that)``.
 
@@ -180,6 +209,7 @@ def z_box(low: ArrayLike, high: ArrayLike, *, stabilizer: float = STABILIZER) ->
     return rule
 
 
+@named
 def w_square(*, bias: bool = True, stabilizer: float = STABILIZER) -> Rule:
     """The w² rule: ``R_i = Σ_j w_ij² R_j / Σ_i w_ij²``, whatever the input.
 
@@ -199,6 +229,7 @@ def w_square(*, bias: bool = True, stabilizer: float = STABILIZER) -> Rule:
     return rule
 
 
+@named
 def flat(*, stabilizer: float = STABILIZER) -> Rule:
     """The flat rule: every input of a neuron gets the same share, ``w_square`` with ``w = 1`` and no bias.
 
@@ -213,6 +244,7 @@ def flat(*, stabilizer: float = STABILIZER) -> Rule:
     return rule
 
 
+@named
 def pass_through() -> Rule:
     """The output's relevance is the input's: ``R_in = R_out``; several operands of the same shape get equal parts."""
 
@@ -222,11 +254,13 @@ def pass_through() -> Rule:
     return rule
 
 
+@named
 def gradient() -> Rule:
     """The true backward pass: ``R_in = Jᵀ R_out``."""
     return lambda unit, x, y, r: unit.pull(x, r)
 
 
+@named
 def proportional(stabilizer: float = STABILIZER) -> Rule:
     """Each operand of a linear operation gets its share: ``R_i = x_i Jᵀ R / z``; for sums, pooling and products.
 
@@ -241,6 +275,7 @@ def proportional(stabilizer: float = STABILIZER) -> Rule:
     return rule
 
 
+@named
 def half(stabilizer: float = STABILIZER) -> Rule:
     """A product of two explained operands: half of the relevance to each.
 
@@ -255,6 +290,7 @@ def half(stabilizer: float = STABILIZER) -> Rule:
     return rule
 
 
+@named
 def signal(stabilizer: float = STABILIZER) -> Rule:
     """A product of a signal and a gate: all of the relevance to the signal.
 
@@ -275,6 +311,7 @@ def signal(stabilizer: float = STABILIZER) -> Rule:
     return rule
 
 
+@named
 def numerator() -> Rule:
     """A division of two explained operands: all of the relevance to the dividend."""
 
@@ -285,11 +322,13 @@ def numerator() -> Rule:
     return rule
 
 
+@named
 def winner() -> Rule:
     """The largest element takes all, as in the true backward pass of a maximum."""
     return gradient()
 
 
+@named
 def softmax() -> Rule:
     """``R_i = x_i (R_i - s_i Σ_j R_j)``, the first order of a softmax ``s`` around its input.
 

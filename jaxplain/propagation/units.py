@@ -47,6 +47,7 @@ class Unit:
       nonnegative: whether its input provably has no negative value, as behind a ReLU.
       input_shapes: the shapes of the operands that depend on the explained input.
       output_shape: the shape of the result.
+      is_float: whether the result is of floating point, and not a predicate or an index.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class Unit:
     output_shape: tuple[int, ...]
     path: str
     place: str
+    is_float: bool = True
     affine: Affine | None = None
     gates: tuple[bool, ...] = ()
     position: int = -1
@@ -200,6 +202,7 @@ class _Search:
             self.graph.avals[outputs[0]].shape,
             named.path,
             named.place,
+            all(map(self.is_float, outputs)),
             **more,
         )
 

@@ -1,0 +1,143 @@
+"""Methods that contrast the target with the rest of the network: excitation backprop and contrastive LRP."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from ..explainer import Apply, Array, Explain, Function, Target, class_weights, explainer, scorer
+from . import composites, rules
+from .engine import BoundUnit, Composite, Rule
+from .lrp import complete_composite, start, walk
+from .units import Unit
+
+
+def excitation_backprop(
+    apply: Apply, layer: str | None = None, *, contrastive: bool = False, upsample: bool = True
+) -> Explain:
+    """Excitation backprop: the probability that a winner-take-all walk from the target visits a neuron.
+
+    ``P(i) = Σ_j P(j) x_i w_ij+ / Σ_i x_i w_ij+``, the z+ rule without biases from one at the target, so that it equals the z+
+    map divided by z_c. Contrastive: the same walk with the last layer's weights negated is subtracted, and the
+    difference clamped at zero.
+
+    Args:
+      apply: ``apply(*args) -> outputs``, any JAX function.
+      layer: the path of the layer where the walk ends, its channels summed; None goes on to the input.
+      contrastive: whether the dual walk is subtracted.
+      upsample: whether a layer's map is enlarged to the input's height and width, bilinearly.
+
+    Returns:
+      An explainer; ``(N, H, W)`` at a layer, else the input's shape. Without ``contrastive`` and ``upsample`` it sums to 1.
+
+    Raises:
+      ValueError: if ``layer`` names no layer.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxplain
+      >>> f = lambda x: x @ jnp.array([[1.0], [3.0], [-1.0]])
+      >>> jaxplain.excitation_backprop(f)(jnp.ones((1, 3))).round(2)
+      Array([[0.25, 0.75, 0.  ]], dtype=float32)
+
+    Reference:
+      Zhang, Lin, Brandt, Shen, Sclaroff: Top-down Neural Attention by Excitation Backprop. ECCV 2016, arXiv:1608.00507.
+    """
+    composite = composites.excitation_backprop()
+
+    @explainer(apply)
+    def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
+        outputs, pullback = walk(f, x, composite, layer)
+        score = scorer(target, outputs)
+        one = jax.grad(lambda y: score(y).sum())(outputs)
+        visits = pullback(one)
+        if contrastive:
+            visits = jnp.maximum(visits - walk(f, x, last_layer_negated(composite), layer)[1](one), 0)
+        if layer is None:
+            return visits
+        maps = visits.sum(axis=-1)
+        return jax.image.resize(maps, (len(x), *x.shape[1:-1]), "bilinear") if upsample else maps
+
+    return explain
+
+
+def last_layer_negated(composite: Composite | None) -> Composite:
+    """The composite's rules, those of the last layer as if its weights had the opposite sign."""
+    rule_of = complete_composite(composite)
+
+    def negated(unit: Unit) -> Rule | None:
+        rule = rule_of(unit)
+        if rule is None or not composites.last_layer(unit):
+            return rule
+
+        def opposite(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
+            return rule(unit.negated(), x, -y, r)
+
+        return opposite
+
+    return negated
+
+
+def contrastive_lrp(
+    apply: Apply, composite: Composite | None = None, *, dual: Literal["others", "logits", "weights"] = "others"
+) -> Explain:
+    """Contrastive LRP: the target's relevance less that of a dual concept, both divided by their sums.
+
+    ``A = max(0, R / Σ R - R_dual / Σ R_dual)``, where the dual starts
+
+    * ``"others"``: from ``z_c / (K - 1)`` on every class but the target;
+    * ``"logits"``: from ``|z|``, 0 at the target;
+    * ``"weights"``: as the target's, with the last layer's weights negated.
+
+    Args:
+      apply: ``apply(*args) -> logits (N, K)``.
+      composite: as for `lrp`; by default z+ in every layer.
+      dual: the dual concept.
+
+    Returns:
+      An explainer; the attribution has the input's shape and is not negative.
+
+    Raises:
+      ValueError: if ``dual`` is unknown, or the target is a callable.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxplain
+      >>> f = lambda x: x @ jnp.array([[1.0, 0.0], [1.0, 2.0]])
+      >>> jaxplain.contrastive_lrp(f)(jnp.ones((1, 2)), target=0).round(2)  # (1/2, 1/2) less (0, 1)
+      Array([[0.5, 0. ]], dtype=float32)
+
+    Reference:
+      Gu, Yang, Tresp: Understanding Individual Decisions of CNNs via Contrastive Backpropagation. ACCV 2018,
+      arXiv:1812.02100.
+    """
+    if dual not in ("others", "logits", "weights"):
+        raise ValueError(f"unknown dual={dual!r}: choose others, logits or weights")
+    composite = composite or composites.uniform(rules.z_plus())
+
+    @explainer(apply)
+    def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
+        outputs, pullback = walk(f, x, composite)
+        if callable(target) or outputs.ndim != 2 or outputs.shape[1] < 2:
+            raise ValueError(
+                "contrastive_lrp contrasts a class with others: it needs logits (N, K), K > 1, and a class"
+            )
+        relevance = start(outputs, target)
+        chosen = class_weights(target, outputs)
+        if dual == "weights":
+            dual_map = walk(f, x, last_layer_negated(composite))[1](relevance)
+        else:
+            others = {
+                "others": relevance.sum(axis=1, keepdims=True) / (outputs.shape[1] - 1),
+                "logits": jnp.abs(outputs),
+            }
+            dual_map = pullback(jnp.where(chosen != 0, 0, others[dual]).astype(outputs.dtype))
+        return jnp.maximum(normalised(pullback(relevance)) - normalised(dual_map), 0)
+
+    return explain
+
+
+def normalised(a: Array) -> Array:
+    """Each example's map divided by its sum, zero where that is zero."""
+    total = a.sum(axis=tuple(range(1, a.ndim)), keepdims=True)
+    return jnp.where(total == 0, 0, a / jnp.where(total == 0, 1, total))
