@@ -10,7 +10,8 @@ What zennit 0.5.1 does, and this file therefore holds:
   row-major order where several tie.
 * Composites for LRP: activations pass, sums (`zennit.layer.Sum`) and average pools are proportional, padding included.
   `guided_backprop`, `deconvnet` and `beta_smooth` replace the gradient of ReLUs alone. `excitation_backprop` leaves
-  activations to their gradient, so a ReLU cuts what `Pass` would let through.
+  activations to their gradient, so a ReLU cuts what `Pass` would let through, and keeps the biases, which the paper
+  drops; `excitation_backprop_no_bias` is `ExcitationBackprop(zero_params="bias")`.
 * Biases take part in every denominator (`z_box` cancels them). `WSquare` adds the *squared bias* to its denominator,
   `Flat` drops it; `w_square_no_bias` is `WSquare(zero_params="bias")`.
 * Only the first layer by declaration is "first", which in these networks is the first one of the data flow too.
@@ -79,6 +80,7 @@ COMPOSITES = {
     "guided_backprop": composites.GuidedBackprop,
     "deconvnet": composites.DeconvNet,
     "excitation_backprop": composites.ExcitationBackprop,
+    "excitation_backprop_no_bias": lambda: composites.ExcitationBackprop(zero_params="bias"),
     "beta_smooth": composites.BetaSmooth,
 }
 CONSERVING = ("epsilon", "gamma", "z_box", "w_square", "w_square_no_bias", "flat", "epsilon_gamma_box")
