@@ -1,8 +1,8 @@
 """Composites: which rule each unit gets.
 
-A composite is a function ``unit -> rule or None``; `None` leaves the choice to the method's defaults. `first_match` makes one
-from pairs of a matcher and a rule; the ready-made ones below are nothing else. Their names, rules and numbers are those
-in use in the field (Kohlbrenner et al. 2020; Montavon et al. 2019; Anders et al. 2021).
+A composite is a function ``unit -> rule or None``; `None` leaves the choice to the method's defaults. `first_match`
+makes one from pairs of a matcher and a rule; the ready-made ones below are nothing else. Their names, rules and
+numbers are those in use in the field (Kohlbrenner et al. 2020; Montavon et al. 2019; Anders et al. 2021).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def matches(matcher: Matcher, unit: Unit) -> bool:
     """Whether a unit is what a matcher asks for.
 
     Args:
-      matcher: a kind (``"conv"``), a path (``"*/layer4.*/conv?"``, with or without the network's own name in front), or a
-        function ``unit -> bool``.
+      matcher: a kind (``"conv"``), a path (``"*/layer4.*/conv?"``, with or without the network's own name in front),
+        or a function ``unit -> bool``.
       unit: the unit.
     """
     if callable(matcher):

@@ -1,8 +1,8 @@
 """DeepLIFT: multipliers that account for the difference from a reference, complete on every network.
 
 The network is evaluated on the input and on the reference at once, two lanes of the engine. What travels back is the
-multiplier m of ``Σ_i m_i Δx_i = Δy``, so that every unit's rule only has to be complete by itself: affine units and moves have
-their own transpose for a rule. Softmax and normalisation fall into their operations, each of which is.
+multiplier m of ``Σ_i m_i Δx_i = Δy``, so that every unit's rule only has to be complete by itself: affine units and
+moves have their own transpose for a rule. Softmax and normalisation fall into their operations, each of which is.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def deeplift(
 
     * Affine units: the weights.
     * Activations, rescale: ``m = Δy / Δz``, the derivative where ``|Δz| < 1e-10``.
-    * Activations, reveal-cancel: ``m± = Δy± / Δz±`` for the positive and negative parts of Δz, each ``Δy±`` the mean effect
-      of adding that part before and after the other.
+    * Activations, reveal-cancel: ``m± = Δy± / Δz±`` for the positive and negative parts of Δz, each ``Δy±`` the mean
+      effect of adding that part before and after the other.
     * Maxima: what the output gains goes to the input's winner, what it loses to the reference's, summed over windows.
     * Products of two explained values: each factor's difference times the other's mean.
 
@@ -126,10 +126,10 @@ def attribution(f: Function, x: Array, x0: Array, target: Target, rule: str) -> 
     parts = (jnp.maximum(difference, 0), jnp.minimum(difference, 0))
     (gain, loss), pullback = jax.vjp(lambda *parts: network(cancel_rule, x, x0, *parts)[2:], *parts)
     multipliers = pullback((jnp.ones_like(gain), jnp.ones_like(loss)))
-    return sum(part * m for part, m in zip(parts, multipliers, strict=True))
+    return parts[0] * multipliers[0] + parts[1] * multipliers[1]
 
 
-# -------------------------------------------------- multipliers of one unit: rule(unit, x, x0, y, y0, m) -> m of its inputs
+# --------------------- multipliers of one unit: rule(unit, x, x0, y, y0, m) -> m of its inputs
 
 
 def rescale(unit: BoundUnit, x: Array, x0: Array, y: Array, y0: Array, m: Array) -> Array:
@@ -144,7 +144,7 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 
 
 def winners(unit: BoundUnit, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> Any:
-    """What a maximum gains goes to the input's winner, what it loses to the reference's; a minimum the other way round."""
+    """What a maximum gains goes to the input's winner, what it loses to the reference's; a minimum the reverse."""
     gain, loss = m * jnp.maximum(y - y0, 0), m * jnp.minimum(y - y0, 0)
     if unit.ops[0].primitive in (P.min_p, P.reduce_min_p, P.reduce_window_min_p, P.cummin_p):
         gain, loss = loss, gain
@@ -209,19 +209,18 @@ def rescale_rule(unit: Unit) -> Rule | None:
     return rule
 
 
-# ------------------------------------- reveal-cancel: four lanes, the input, the reference, and the two parts of the difference
+# ------- reveal-cancel in four lanes: the input, the reference, and the two parts of the difference
 
 
 def cancel_rule(unit: Unit) -> Rule:
     """The rule of a unit in four lanes; the parts of the difference are computed by what it has for a forward."""
     if unit.kind in ("shape", "sum") and unit.ops[-1].primitive is not P.stop_gradient_p:
         return Parts(moved_parts, moved_multipliers)
-    if unit.affine is not None or unit.kind == "pool":
+    if unit.affine is not None:
         return Parts(affine_parts, affine_multipliers)
     if unit.kind == "activation":
         return Parts(activation_parts, activation_multipliers)
-    multipliers = multipliers_of(unit)
-    assert multipliers is not None
+    multipliers = multipliers_of(unit) or midpoint
 
     def net(unit: BoundUnit, x: Any, x0: Any, p: Any, n: Any, y: Array, y0: Array, m_p: Array, m_n: Array) -> Any:
         m = jnp.where(y > y0, m_p, jnp.where(y < y0, m_n, (m_p + m_n) / 2))
@@ -238,12 +237,14 @@ class Parts:
         self.parts, self.multipliers = parts, multipliers
 
     def forward(self, unit: BoundUnit, x: Any) -> Any:
+        """The unit's value for the input and the reference, and the parts of their difference."""
         x, x0, p, n = lanes_first(x)
         several = isinstance(x, tuple)
         y, y0 = (unit.forward(*(v if several else (v,))) for v in (x, x0))
         return (y, y0, *self.parts(unit, x, x0, p, n, y, y0))
 
     def __call__(self, unit: BoundUnit, x: Any, y: Any, m: Any) -> Any:
+        """The multipliers, zero in the lanes of the input and the reference."""
         x, x0, p, n = lanes_first(x)
         m_p, m_n = self.multipliers(unit, x, x0, p, n, y[0], y[1], m[2], m[3])
         zero = jax.tree.map(jnp.zeros_like, m_p)
@@ -304,7 +305,7 @@ def activation_multipliers(
     return m_p * ratio(gain, p) + derivative(p, m_p), m_n * ratio(loss, n) + derivative(n, m_n)
 
 
-# ------------------------------------------------------------------------------------------------------------------ lanes
+# ---------------------------------------------------------------------------------------------------- lanes
 
 
 def as_tuple(values: Any) -> tuple[Any, ...]:

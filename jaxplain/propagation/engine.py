@@ -10,7 +10,7 @@ input. A rule sees one lane as an array, several as a tuple.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -28,7 +28,7 @@ Lanes: TypeAlias = tuple[Array, ...]
 Values: TypeAlias = dict[int, Array]
 
 
-# ------------------------------------------------------------------------------------------------ a unit with its values
+# -------------------------------------------------------------------------------- a unit with its values
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class BoundUnit:
         return cotangents if several else cotangents[0]
 
     def share(self, relevance: Array, z: Array, stabilizer: Any, bias: Any = 0.0) -> Array:
-        """``R / (z + ε sign z)``, noting for the ledger what of R the bias takes, the stabiliser, and dead denominators.
+        """``R / (z + ε sign z)``, noting for the ledger what the bias, the stabiliser and dead denominators take.
 
         Args:
           relevance: R.
@@ -270,8 +270,8 @@ def no_rule(unit: Unit) -> ValueError:
     """The error of a unit that a method has no rule for."""
     if unit.kind == "integer":
         return ValueError(
-            f"the explained input turns into integers before {unit.place}, where no relevance can follow: explain a part "
-            "of the network without it"
+            f"the explained input turns into integers before {unit.place}, where no relevance can follow: explain a "
+            "part of the network without it"
         )
     return ValueError(
         f"no rule for `{unit.kind}` at {unit.place}: give it one in the composite, for example "
@@ -296,7 +296,8 @@ def refuse_training_mode(network: Replay, x: Any) -> None:
                 )
 
 
-def every_op(graph: Graph) -> Any:
+def every_op(graph: Graph) -> Iterator[Op]:
+    """Every operation, those of control flow included."""
     for op in graph.ops:
         yield op
         for body in op.bodies:
@@ -341,7 +342,8 @@ class _Run:
         inputs = tuple(env[a] for a in unit.inputs)
         rule = self.rule_of(unit)
         if rule is None:
-            each = [run(unit.ops, constants | dict(zip(unit.inputs, lane, strict=True))) for lane in zip(*inputs)]
+            lanes = zip(*inputs, strict=True)
+            each = [run(unit.ops, constants | dict(zip(unit.inputs, lane, strict=True))) for lane in lanes]
             env.update({out: tuple(lane[out] for lane in each) for out in unit.outputs})
         else:
             account = self.accounts.get(unit.position, jnp.zeros(5))

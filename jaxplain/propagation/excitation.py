@@ -19,9 +19,9 @@ def excitation_backprop(
 ) -> Explain:
     """Excitation backprop: the probability that a winner-take-all walk from the target visits a neuron.
 
-    ``P(i) = Σ_j P(j) x_i w_ij+ / Σ_i x_i w_ij+``, the z+ rule without biases from one at the target, so that it equals the z+
-    map divided by z_c. Contrastive: the same walk with the last layer's weights negated is subtracted, and the
-    difference clamped at zero.
+    ``P(i) = Σ_j P(j) x_i w_ij+ / Σ_i x_i w_ij+``, the z+ rule without biases from one at the target, so that it
+    equals the z+ map divided by z_c. Contrastive: the same walk with the last layer's weights negated is subtracted,
+    and the difference clamped at zero.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
@@ -30,7 +30,8 @@ def excitation_backprop(
       upsample: whether a layer's map is enlarged to the input's height and width, bilinearly.
 
     Returns:
-      An explainer; ``(N, H, W)`` at a layer, else the input's shape. Without ``contrastive`` and ``upsample`` it sums to 1.
+      An explainer; ``(N, H, W)`` at a layer, else the input's shape. Without ``contrastive`` and ``upsample`` it sums
+      to 1.
 
     Raises:
       ValueError: if ``layer`` names no layer.

@@ -1,7 +1,7 @@
 """A network as a flat list of operations. The only file that touches jaxprs, by JAX's public modules.
 
-`trace` inlines what has no meaning of its own here (``jit``, ``remat``, custom derivatives of whole layers) and keeps what
-has: control flow, with its bodies as graphs, and elementwise functions with a derivative of their own, such as
+`trace` inlines what has no meaning of its own here (``jit``, ``remat``, custom derivatives of whole layers) and keeps
+what has: control flow, with its bodies as graphs, and elementwise functions with a derivative of their own, such as
 ``jax.nn.relu``, as one operation.
 """
 
@@ -41,10 +41,12 @@ class Op:
 
     @property
     def primitive(self) -> jexc.Primitive:
+        """What is done."""
         return self.eqn.primitive
 
     @property
     def params(self) -> dict[str, Any]:
+        """How."""
         return self.eqn.params
 
     @property
@@ -79,6 +81,7 @@ class Graph:
     avals: dict[int, Any]
 
     def aval(self, atom: Atom) -> Any:
+        """The type of a value."""
         return self.avals[atom] if isinstance(atom, int) else atom.aval
 
 
@@ -102,8 +105,8 @@ def flatten(jaxpr: Any, path: str = "") -> Graph:
         jaxpr, values = opened(jaxpr)
         env: dict[Any, Atom] = dict(zip(jaxpr.invars, args, strict=True))
         for var, value in zip(jaxpr.constvars, values, strict=True):
-            env[var] = number(var.aval)
-            constants[env[var]] = value
+            env[var] = constant = number(var.aval)
+            constants[constant] = value
         read = lambda atom: atom if isinstance(atom, jexc.Literal) else env[atom]
         for eqn in jaxpr.eqns:
             here = "/".join(part for part in (path, str(eqn.source_info.name_stack)) if part)

@@ -45,8 +45,8 @@ def lrp(apply: Apply, composite: Composite | None = None, *, at: str | None = No
       composite: ``unit -> rule or None`` (see `jaxplain.composites`); where it answers None, and without one: ε for
         conv, dense and BatchNorm, proportional for averages and sums, the winner for maxima, half each for products,
         pass for activations and normalisation, the first order for softmax.
-      at: the path of a layer, such as ``"layer4.1/conv2"``: return the relevance of its output in place of the input's, so
-        that ``relevance[:, i, j, k]`` is that of one neuron.
+      at: the path of a layer, such as ``"layer4.1/conv2"``: return the relevance of its output in place of the
+        input's, so that ``relevance[:, i, j, k]`` is that of one neuron.
 
     Returns:
       An explainer; the relevance has the shape of the input, or of the layer's output, and the unit of the score.
@@ -61,8 +61,8 @@ def lrp(apply: Apply, composite: Composite | None = None, *, at: str | None = No
       Array([[1., 2.]], dtype=float32)
 
     Reference:
-      Bach, Binder, Montavon, Klauschen, Müller, Samek: On pixel-wise explanations for non-linear classifier decisions by
-      layer-wise relevance propagation. PLoS ONE 2015.
+      Bach, Binder, Montavon, Klauschen, Müller, Samek: On pixel-wise explanations for non-linear classifier decisions
+      by layer-wise relevance propagation. PLoS ONE 2015.
     """
 
     @explainer(apply)
@@ -101,8 +101,8 @@ def layer_output(network: Replay, path: str) -> Unit:
 def guided_backprop(apply: Apply) -> Explain:
     """Guided backpropagation: at every activation only the positive part of the gradient passes.
 
-    ``R_in = max(R_out, 0) · f'(z)``, which is ``R · [R > 0] · [z > 0]`` for a ReLU; every ReLU is found, functional or not,
-    and so are its relatives. At other operations, the gradient.
+    ``R_in = max(R_out, 0) · f'(z)``, which is ``R · [R > 0] · [z > 0]`` for a ReLU; every ReLU is found, functional
+    or not, and so are its relatives. At other operations, the gradient.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
@@ -161,8 +161,8 @@ def modified_gradient(apply: Apply, composite: Composite) -> Explain:
 def deep_taylor(apply: Apply, low: ArrayLike | None = None, high: ArrayLike | None = None) -> Explain:
     """Deep Taylor decomposition of a ReLU network.
 
-    z+ in every layer; in the first, zᴮ where pixels are bounded and w² where they are not. Biases take no share, and the
-    relevance starts as ``max(z_c, 0)``.
+    z+ in every layer; in the first, zᴮ where pixels are bounded and w² where they are not. Biases take no share, and
+    the relevance starts as ``max(z_c, 0)``.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.

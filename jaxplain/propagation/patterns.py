@@ -1,7 +1,7 @@
 """PatternNet and PatternAttribution: what a neuron's weights filter out is not what its signal looks like.
 
-A linear neuron ``y = wᵀx + b`` sees ``x = a y + distractor``. The pattern a is estimated from data without labels, and takes
-the weight's place in the backward pass.
+A linear neuron ``y = wᵀx + b`` sees ``x = a y + distractor``. The pattern a is estimated from data without labels,
+and takes the weight's place in the backward pass.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ Sums = dict[str, dict[str, Array]]
 def fit_patterns(apply: Apply, *context: Any, batches: Iterable[Any]) -> Patterns:
     """Estimate the pattern of every neuron of a network's convolutions and dense layers.
 
-    ``a+ = (E+[x y] - E+[x] E[y]) / wᵀ(E+[x y] - E+[x] E[y])``, with E+ over the samples where ``y > 0`` and E over all; every
-    patch under a convolution is a sample. Then ``wᵀ a+ = 1``; a neuron that is never active has the pattern 0.
+    ``a+ = (E+[x y] - E+[x] E[y]) / wᵀ(E+[x y] - E+[x] E[y])``, with E+ over the samples where ``y > 0`` and E over
+    all; every patch under a convolution is a sample. Then ``wᵀ a+ = 1``; a neuron that is never active has the
+    pattern 0.
 
     The batches are read once, each in one compiled pass.
 
@@ -151,7 +152,7 @@ def pattern_net(apply: Apply, patterns: Patterns) -> Explain:
 
 
 def pattern_attribution(apply: Apply, patterns: Patterns) -> Explain:
-    """PatternAttribution: the backward pass with ``w · a`` in place of weights, what the signal contributes to the output.
+    """PatternAttribution: the backward pass with ``w · a`` in place of weights, what the signal contributes.
 
     ``R_in = (w · a)ᵀ R`` at convolutions and dense layers; the forward gates of activations and maxima are kept.
 

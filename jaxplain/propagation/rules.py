@@ -1,10 +1,10 @@
 """Rules: how a unit hands the relevance of its output to its inputs.
 
-A rule is a function ``rule(unit, inputs, outputs, relevance) -> relevance of the inputs``. ``inputs`` is an array, or a
-tuple of arrays where several operands of the unit depend on the explained input. Affine units (``y = x w + b``: convolution,
-dense, BatchNorm, average pooling) offer ``unit.weight``, ``unit.bias``, ``unit.linear(x, w)`` and ``unit.transpose(c, w)``;
-every unit offers ``unit.pull(x, c)``, its true backward pass. ``unit.share(R, z, ε, b)`` is ``R / (z + ε sign z)``, kept in the
-ledger.
+A rule is a function ``rule(unit, inputs, outputs, relevance) -> relevance of the inputs``. ``inputs`` is an array, or
+a tuple of arrays where several operands of the unit depend on the explained input. Affine units (``y = x w + b``:
+convolution, dense, BatchNorm, average pooling) offer ``unit.weight``, ``unit.bias``, ``unit.linear(x, w)`` and
+``unit.transpose(c, w)``; every unit offers ``unit.pull(x, c)``, its true backward pass. ``unit.share(R, z, ε, b)`` is
+``R / (z + ε sign z)``, kept in the ledger.
 
 Symbols: x inputs, w weight, b bias, R relevance of the outputs, ``v+ = max(v, 0)``, ``v- = min(v, 0)``, sign(0) = 1.
 """
@@ -146,7 +146,8 @@ def alpha_beta(
 ) -> Rule:
     """LRP-αβ: ``α`` times the positive contributions' shares less ``β`` times the negative ones', ``α - β = 1``.
 
-    ``R = α (x+ w+ + x- w-) R / z+ - β (x+ w- + x- w+) R / z-``, ``z± = Σ`` of the contributions of that sign and ``b±``.
+    ``R = α (x+ w+ + x- w-) R / z+ - β (x+ w- + x- w+) R / z-``, ``z± = Σ`` of the contributions of that sign and
+    ``b±``.
 
     Args:
       alpha: weight of the positive part.
@@ -166,7 +167,7 @@ def alpha_beta(
             if isinstance(beta, int | float) and beta == 0 and same is negative:
                 continue
             terms = [(plus, same(w)), (minus, other(w))]
-            share = unit.share(factor * r, forward(unit, terms) + same(b), stabilizer, same(b))
+            share = unit.share(jnp.asarray(factor * r), forward(unit, terms) + same(b), stabilizer, same(b))
             result = result + backward(unit, terms, share)
         return result
 
@@ -202,8 +203,8 @@ def z_box(low: ArrayLike, high: ArrayLike, *, stabilizer: float = STABILIZER) ->
 
     def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
         w = unit.weight
-        l, h = (jnp.broadcast_to(jnp.asarray(bound, x.dtype), x.shape) for bound in (low, high))
-        terms = [(x, w), (-l, positive(w)), (-h, negative(w))]
+        lowest, highest = (jnp.broadcast_to(jnp.asarray(bound, x.dtype), x.shape) for bound in (low, high))
+        terms = [(x, w), (-lowest, positive(w)), (-highest, negative(w))]
         return backward(unit, terms, unit.share(r, forward(unit, terms), stabilizer))
 
     return rule
@@ -294,8 +295,8 @@ def half(stabilizer: float = STABILIZER) -> Rule:
 def signal(stabilizer: float = STABILIZER) -> Rule:
     """A product of a signal and a gate: all of the relevance to the signal.
 
-    The gate is the factor that is broadcast over the other, as in squeeze-and-excitation, or squashed by a sigmoid. Where
-    none or both are gates, each gets half.
+    The gate is the factor that is broadcast over the other, as in squeeze-and-excitation, or squashed by a sigmoid.
+    Where none or both are gates, each gets half.
 
     Reference:
       Arras et al.: Explaining and interpreting LSTMs. 2019, arXiv:1909.12114.

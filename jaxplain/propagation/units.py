@@ -5,8 +5,8 @@ function however it is spelled, a residual sum, a softmax. Nothing here looks at
 
 The walk goes from the outputs to the inputs. At each value that is needed it asks which operations make it one unit:
 
-1. a weight operation (convolution, dense, einsum), a pooling sum, or nothing, with the constant scales and shifts behind
-   and before it: an affine map, whose effective weight and bias the rules see;
+1. a weight operation (convolution, dense, einsum), a pooling sum, or nothing, with the constant scales and shifts
+   behind and before it: an affine map, whose effective weight and bias the rules see;
 2. operations between one value and one value of the same shape, elementwise or with reductions: an activation,
    a softmax, a normalisation;
 3. a single operation: a sum, a product, a maximum, or one that only moves numbers.
@@ -38,7 +38,8 @@ class Unit:
     Attributes:
       kind: ``"conv"``, ``"dense"``, ``"scale"`` (constant factors and shifts by themselves, as a BatchNorm before an
         activation), ``"pool"`` (averages and sums), ``"max_pool"``, ``"sum"``, ``"product"``, ``"division"``,
-        ``"activation"``, ``"norm"``, ``"softmax"``, ``"select"``, ``"shape"``; for what the engine does not know, the operation's name.
+        ``"activation"``, ``"norm"``, ``"softmax"``, ``"select"``, ``"shape"``; for what the engine does not know, the
+        operation's name.
       path: the names of the modules it was called in, such as ``ResNet/layer4.1/conv2``; empty where there are none.
       place: the path with the source line.
       position: its number in the order of evaluation.
@@ -158,9 +159,12 @@ class _Search:
             if not self.explained(op):
                 steps.append(op)
             elif needed.intersection(op.outputs):
-                step = self.branching(op) if op.bodies else self.unit(op)
-                steps.append(step)
-                needed.update(a for a in op.inputs if self.depends(a)) if op.bodies else needed.update(step.inputs)
+                if op.bodies:
+                    steps.append(self.branching(op))
+                    needed.update(self.explained(op))
+                else:
+                    steps.append(unit := self.unit(op))
+                    needed.update(unit.inputs)
         return Plan(self.graph, tuple(reversed(steps)), self.dependent)
 
     def depends(self, atom: Atom) -> bool:
@@ -168,7 +172,7 @@ class _Search:
 
     def explained(self, op: Op) -> tuple[int, ...]:
         """The operands that depend on the explained input."""
-        return tuple(a for a in op.inputs if self.depends(a))
+        return tuple(a for a in op.inputs if isinstance(a, int) and a in self.dependent)
 
     def branching(self, op: Op) -> Branching:
         flags = tuple(map(self.depends, op.inputs))
@@ -263,7 +267,7 @@ class _Search:
         return [] if absorbed else run
 
     def is_shift_or_scale(self, op: Op) -> bool:
-        """Whether an operation is ``v + c``, ``v - c``, ``c - v``, ``v · c``, ``v / c`` or ``-v`` of one explained value."""
+        """Whether an operation is ``v + c``, ``v - c``, ``c - v``, ``v · c``, ``v / c`` or ``-v``, c a constant."""
         operands = self.explained(op)
         if len(operands) != 1 or not self.is_float(op.outputs[0]):
             return False
@@ -366,7 +370,7 @@ class _Search:
     # -------------------------------------------------------------------------------------- 3. single operations
 
     def single(self, op: Op) -> Unit:
-        operands = [a for a in op.inputs if self.depends(a)]
+        operands = self.explained(op)
         gates = tuple(self.is_gate(a, op) for a in operands)
         kind = self.kind(op, operands)
         return self.make(kind, (op,), tuple(dict.fromkeys(operands)), op.outputs, gates=gates)
@@ -425,6 +429,7 @@ def dependents(graph: Graph, flags: Sequence[bool]) -> set[int]:
 
 
 def dependent_outputs(op: Op, flags: Sequence[bool]) -> list[bool]:
+    """Which results of an operation depend on its flagged operands."""
     if op.primitive is P.scan_p:
         flags = carried_flags(op, flags)
     elif op.primitive is P.cond_p and not flags[0]:
@@ -470,10 +475,12 @@ LOCAL = ELEMENTWISE | REDUCTIONS | frozenset([P.broadcast_in_dim_p, P.reshape_p,
 
 
 def is_elementwise(op: Op) -> bool:
+    """Whether each element of the result depends on that element of the operands alone."""
     return op.primitive in ELEMENTWISE or is_elementwise_call(op.eqn)
 
 
 def is_local(op: Op) -> bool:
+    """Whether an operation may be part of an activation, a softmax or a normalisation."""
     return op.primitive in LOCAL or is_elementwise_call(op.eqn)
 
 
@@ -530,7 +537,7 @@ def relabel(op: Op, axes: tuple[Any, ...], graph: Graph) -> tuple[Any, ...]:
     if op.primitive is not P.reshape_p:
         return axes
     (before, after) = graph.aval(op.inputs[0]).shape, graph.avals[op.outputs[0]].shape
-    starts = {(math.prod(before[:i]), n): axes[i] for i, n in enumerate(before) if n > 1}
+    starts = {(math.prod(before[:i]), n): axes[i] for i, n in enumerate(before) if n > 1}  # axes that stay whole
     return tuple(starts.get((math.prod(after[:i]), n)) for i, n in enumerate(after))
 
 
