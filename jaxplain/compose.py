@@ -7,12 +7,14 @@ from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from .explainer import (
     Apply,
     Array,
     Explain,
     Target,
+    as_array,
     blocks,
     chunked_sum,
     class_weights,
@@ -22,6 +24,7 @@ from .explainer import (
     network,
     outputs_of,
     require_positive,
+    scorer,
     split,
 )
 from .gradients import gradient
@@ -314,7 +317,7 @@ def contrast(explain: Explain, against: Literal["others", "runner_up", "softmax"
         outputs = outputs_of(network(explain), args)
         if outputs.ndim != 2 or outputs.shape[1] < 2:
             raise ValueError(f"contrast needs outputs (N, classes) with two or more classes, got shape {outputs.shape}")
-        if callable(target) or (target is not None and jnp.issubdtype(jnp.asarray(target).dtype, jnp.floating)):
+        if callable(target) or (target is not None and jnp.issubdtype(as_array(target).dtype, jnp.floating)):
             raise ValueError("contrast needs a class as its target: an int, (N,) ints, or None for the predicted one")
         chosen = class_weights(target, outputs)
         rest = jnp.where(chosen == 1, -jnp.inf, outputs)
@@ -355,15 +358,21 @@ def chunked(explain: Explain, size: int) -> Explain:
         context, x = split(args)
         n = len(x)
         keys = None if key is None else example_keys(key, n, "chunked")
-        if target is None or callable(target):
-            (cut, _), part = blocks((x, keys), size), lambda e: explain(*context, e[0], target=target, key=e[1])
-        else:
-            each = jnp.broadcast_to(jnp.asarray(target), (n, *jnp.shape(target)[1:]))
-            (cut, _), part = blocks((x, keys, each), size), lambda e: explain(*context, e[0], target=e[2], key=e[1])
+        each = None if target is None or callable(target) else each_target(explain, args, target)
+        cut, _ = blocks((x, keys, each), size)
+        part = lambda e: explain(*context, e[0], target=target if e[2] is None else e[2], key=e[1])
         maps = jax.lax.map(part, cut)
         return maps.reshape(-1, *maps.shape[2:])[:n]
 
     return by_chunks
+
+
+def each_target(explain: Explain, args: tuple[Any, ...], target: ArrayLike) -> Array:
+    """One target per example, checked before the loop over the examples hides its values."""
+    classes, n = as_array(target), len(args[-1])
+    if apply := getattr(explain, "apply", None):
+        scorer(target, jax.eval_shape(lambda x: outputs_of(apply, (*args[:-1], x)), args[-1]))
+    return jnp.broadcast_to(classes, (n, *classes.shape[1:]))
 
 
 Reduction = Literal["sum", "norm", "max_abs"]

@@ -149,12 +149,12 @@ def describe(value: Any) -> str:
 
 def reference(baseline: ArrayLike, x: Array) -> Array:
     """Broadcast a baseline against the explained input, in its dtype."""
-    x0 = jnp.asarray(baseline, x.dtype)
     try:
-        return jnp.broadcast_to(x0, x.shape)
-    except ValueError:
+        return jnp.broadcast_to(jnp.asarray(baseline, x.dtype), x.shape)
+    except (TypeError, ValueError):
+        what = f"a baseline of shape {np.shape(baseline)}" if np.ndim(baseline) else f"{baseline=}"
         raise ValueError(
-            f"a baseline of shape {x0.shape} does not broadcast against the input's {x.shape}: "
+            f"{what} does not broadcast against the input's {x.shape}: "
             "pass a number, one value per channel, one image, or one image per example"
         ) from None
 
@@ -233,7 +233,7 @@ def class_weights(target: ArrayLike | None, outputs: Any) -> Array:
                 f"a target of floats weighs every output and must have shape {(n, size)}, got {chosen.shape}; "
                 "a class is an integer"
             )
-        return chosen.astype(outputs.dtype)
+        return jnp.asarray(chosen, outputs.dtype)
     if not jnp.issubdtype(chosen.dtype, jnp.integer) or chosen.shape not in ((), (n,)):
         raise ValueError(
             f"target has shape {chosen.shape} and dtype {chosen.dtype}: pass a class, {n} classes (one per example), "
@@ -247,15 +247,13 @@ def class_weights(target: ArrayLike | None, outputs: Any) -> Array:
 
 
 def as_array(target: ArrayLike) -> Array | np.ndarray:
-    """A target that is no callable as an array; NumPy's stay, because JAX would cut off the upper half of an int64."""
-    if isinstance(target, jax.Array | np.ndarray | np.generic):
-        return np.asarray(target) if isinstance(target, np.generic) else target
+    """A target that is no callable as an array; not always JAX's, which would cut off the upper half of an int64."""
+    if isinstance(target, jax.Array | np.ndarray):
+        return target
     try:
-        return jnp.asarray(target)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise type(error)(
-            f"target={target!r} is neither a class, an array of classes or weights, nor a callable"
-        ) from None
+        return np.asarray(target) if isinstance(target, int | np.generic) else jnp.asarray(target)
+    except (TypeError, ValueError):
+        raise TypeError(f"target={target!r} is neither a class, nor an array, nor a callable") from None
 
 
 def fix_target(explain: Explain, args: tuple[Any, ...], target: Target) -> Target:

@@ -224,9 +224,7 @@ def expected_gradients(apply: Apply, *, baselines: ArrayLike, samples: int = 50,
         keys = example_keys(key, len(x), "expected_gradients")
         data = jnp.asarray(baselines, x.dtype)
         if data.shape[1:] != x.shape[1:] or data.size == 0:
-            raise ValueError(
-                f"baselines have shape {data.shape}: stack one or more examples of shape {x.shape[1:]} along a first axis"
-            )
+            raise ValueError(f"baselines have shape {data.shape}: stack examples of shape {x.shape[1:]} along axis 0")
         slope = slope_of(scores(f, x, target))
 
         def draw(key: Array) -> tuple[Array, Array]:
