@@ -20,7 +20,7 @@ from jax.extend.core import primitives as P
 
 from ..explainer import Array
 from .graph import Graph, Op, scan_split, trace
-from .units import Branching, Plan, Unit, find_units
+from .units import UNIFORM, Branching, Plan, Unit, find_units
 
 Rule: TypeAlias = Callable[["BoundUnit", Any, Any, Any], Any]
 Composite: TypeAlias = Callable[[Unit], "Rule | None"]
@@ -45,13 +45,13 @@ class BoundUnit:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.unit, name)
 
-    def forward(self, *inputs: Array) -> Array:
-        """What the network computes here."""
-        return run(self.unit.ops, {**self.constants, **dict(zip(self.unit.inputs, inputs, strict=True))})[
-            self.unit.outputs[0]
-        ]
+    def forward(self, *inputs: Array) -> Any:
+        """What the network computes here: an array, or a tuple where the unit has several results."""
+        env = run(self.unit.ops, {**self.constants, **dict(zip(self.unit.inputs, inputs, strict=True))})
+        outputs = tuple(env[out] for out in self.unit.outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
 
-    def pull(self, inputs: Any, cotangent: Array) -> Any:
+    def pull(self, inputs: Any, cotangent: Any) -> Any:
         """The true backward pass of the unit at ``inputs``, an array or a tuple of them."""
         several = isinstance(inputs, tuple)
         cotangents = jax.vjp(self.forward, *(inputs if several else (inputs,)))[1](cotangent)
@@ -92,7 +92,7 @@ class BoundUnit:
         affine = self._affine
         base = affine.base
         if base is None or len(base.inputs) == 1:
-            factors = (self._factor(op) for op in affine.after)
+            factors = (self._factor(op) for op in affine.labels)
             return functools.reduce(jnp.multiply, factors, jnp.ones((), self._dtype))
         weight = self._value(base.inputs[1 - affine.operand])
         for op in affine.labels:
@@ -123,8 +123,7 @@ class BoundUnit:
         affine = self._affine
         base = affine.base
         if base is None or len(base.inputs) == 1:
-            (y,) = (x,) if base is None else base.bind(x)
-            return y * weight
+            return weight * (x if base is None else self.after_base(*base.bind(x)))
         operands = [x, weight] if affine.operand == 0 else [weight, x]
         return self.after_base(*base.bind(*operands))
 
@@ -163,6 +162,8 @@ class BoundUnit:
             return -jnp.ones((), self._dtype)
         if op.primitive in (P.mul_p, P.div_p):
             constant = jnp.asarray(self._value(op.inputs[1 if self._explained(op, 0) else 0]))
+            if self._affine.labels[op] is UNIFORM:
+                constant = constant[(0,) * constant.ndim]
             return constant if op.primitive is P.mul_p else 1 / constant
         return jnp.ones((), self._dtype)
 
@@ -347,7 +348,9 @@ class _Run:
             env.update({out: tuple(lane[out] for lane in each) for out in unit.outputs})
         else:
             account = self.accounts.get(unit.position, jnp.zeros(5))
-            env[unit.outputs[0]] = ruled(unit, rule, inputs, constants, account)
+            lanes = ruled(unit, rule, inputs, constants, account)
+            several = len(unit.outputs) > 1
+            env.update({out: tuple(y[i] if several else y for y in lanes) for i, out in enumerate(unit.outputs)})
         if self.record:
             self.record(unit, inputs, constants, env[unit.outputs[0]])
         if unit.position in self.probes:

@@ -160,10 +160,10 @@ def noting(rule_of: Composite) -> Composite:
 
     def moved(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
         result = unit.pull(x, r)
-        unit.note(bias=r.sum() - sum(a.sum() for a in jax.tree.leaves(result)))
+        unit.note(bias=sum(a.sum() for a in jax.tree.leaves(r)) - sum(a.sum() for a in jax.tree.leaves(result)))
         return result
 
     def noted(unit: Unit) -> Rule | None:
-        return moved if unit.kind == "shape" and len(unit.outputs) == 1 and unit.is_float else rule_of(unit)
+        return moved if unit.kind == "shape" and unit.is_float else rule_of(unit)
 
     return noted

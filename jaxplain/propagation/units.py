@@ -29,6 +29,7 @@ from jax.extend.core import primitives as P
 from .graph import BARRIER, ELEMENTWISE, SPLIT, Atom, Graph, Op, is_elementwise_call, scan_split
 
 WEIGHTED = ("conv", "dense")
+UNIFORM = ("uniform",)  # in place of axes: a scale by one number
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,14 +298,18 @@ class _Search:
         """
         if kind not in WEIGHTED:
             scales = [op for op in chain if self.is_shift_or_scale(op)]
-            count = len(chain) if len(scales) == len(chain) and all(map(self.keeps_shape, chain)) else 0
-            return (dict.fromkeys(scales, ()), count) if count else ({}, 0)
+            if not all(map(self.keeps_shape, scales)):
+                return {}, 0
+            if len(scales) == len(chain):  # the scales, of the result's shape, are the weight
+                return dict.fromkeys(scales, ()), len(chain)
+            uniform = all(self.fits(op, (None,) * 64) for op in scales)
+            return (dict.fromkeys(scales, UNIFORM), len(chain)) if uniform else ({}, 0)
         axes = weight_axes_of_output(base, base.inputs.index(self.explained(base)[0]))
         labels: dict[Op, tuple[Any, ...]] = {}
         for i, op in enumerate(chain):
             if op.primitive in RELABEL:
                 axes = relabel(op, axes, self.graph)
-            elif self.keeps_shape(op) and self.fits(op, axes):
+            elif self.fits(op, axes):
                 labels[op] = axes
             else:
                 return labels, i
