@@ -62,7 +62,7 @@ def transposed(x, w):
 
 
 def batched(x, w):
-    """A dense layer for each group, the weight on the left: (N, group, 3) and (group, 3, 2) to (N, group, 2)."""
+    """A dense layer for each group, the weight on the left: (N, group, in) and (group, in, out) to (N, group, out)."""
     return lax.dot_general(w, x, (((1,), (2,)), ((0,), (1,)))).transpose(2, 0, 1)
 
 
@@ -70,24 +70,25 @@ def mean_pool(x, _):
     return lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 1), (1, 1, 1, 1), [(0, 0), (1, 0), (0, 1), (0, 0)]) / 4
 
 
+# As many equal shapes as can be: compiling the operations of one shape is what takes the time.
 LAYERS = {
-    "dense": Layer((5,), (5, 4), lambda x, w: x @ w),
-    "dense_per_position": Layer((2, 2, 3), (3, 4), lambda x, w: x @ w),
-    "einsum": Layer((2, 3, 4), (2, 4, 5), lambda x, w: jnp.einsum("nhwc,hcd->nwd", x, w)),
-    "einsum_permuted": Layer((2, 3, 4), (2, 4, 5), lambda x, w: jnp.einsum("nhwc,hcd->ndw", x, w), channels=1),
-    "batched": Layer((2, 3), (2, 3, 2), batched),
-    "conv_1d": convolution((6, 2), (3, 2, 3)),
-    "conv_2d": convolution((4, 4, 2), (3, 3, 2, 3)),
+    "dense": Layer((4,), (4, 4), lambda x, w: x @ w),
+    "dense_per_position": Layer((4, 4, 4), (4, 4), lambda x, w: x @ w),
+    "einsum": Layer((4, 4, 4), (4, 4, 4), lambda x, w: jnp.einsum("nhwc,hcd->nwd", x, w)),
+    "einsum_permuted": Layer((4, 4, 4), (4, 4, 4), lambda x, w: jnp.einsum("nhwc,hcd->ndw", x, w), channels=1),
+    "batched": Layer((4, 4), (4, 4, 4), batched),
+    "conv_1d": convolution((4, 4), (3, 4, 4)),
+    "conv_2d": convolution((4, 4, 4), (3, 3, 4, 4)),
     "conv_3d": convolution((3, 3, 2, 2), (2, 2, 2, 2, 2), padding="VALID"),
-    "channels_first": convolution((2, 4, 3), (3, 2, 2, 2), layout=("NCHW", "OIHW", "NCHW")),
-    "strided": convolution((5, 4, 2), (3, 2, 2, 3), strides=2, padding=[(1, 0), (0, 2)]),
-    "dilated": convolution((5, 5, 1), (2, 2, 1, 3), rhs_dilation=(2, 3)),
-    "grouped": convolution((3, 3, 4), (2, 2, 2, 6), feature_group_count=2),
-    "depthwise": convolution((4, 3, 3), (3, 3, 1, 6), feature_group_count=3),
-    "transposed": Layer((2, 3, 2), (3, 3, 2, 2), transposed),
-    "upsampling": convolution((3, 2, 2), (2, 2, 2, 3), padding=[(1, 1), (1, 0)], lhs_dilation=(2, 2)),
-    "mean_pool": Layer((3, 3, 2), (), mean_pool),
-    "global_mean_pool": Layer((3, 3, 2), (), lambda x, _: x.mean(axis=(1, 2))),
+    "channels_first": convolution((4, 4, 4), (4, 4, 3, 3), layout=("NCHW", "OIHW", "NCHW")),
+    "strided": convolution((4, 4, 4), (3, 2, 4, 4), strides=2, padding=[(2, 3), (3, 1)]),
+    "dilated": convolution((4, 4, 4), (2, 2, 4, 4), rhs_dilation=(2, 3)),
+    "grouped": convolution((4, 4, 4), (2, 2, 2, 4), feature_group_count=2),
+    "depthwise": convolution((4, 4, 4), (3, 3, 1, 4), feature_group_count=4),
+    "transposed": Layer((2, 2, 4), (3, 3, 4, 4), transposed),
+    "upsampling": convolution((4, 4, 4), (4, 4, 4, 4), padding=[(0, 0), (1, -1)], lhs_dilation=(2, 2)),
+    "mean_pool": Layer((4, 4, 4), (), mean_pool),
+    "global_mean_pool": Layer((4, 4, 4), (), lambda x, _: x.mean(axis=(1, 2))),
 }
 NORMS = {"none": (), "after": ("after",), "before": ("before",), "both": ("before", "after")}
 
