@@ -90,7 +90,7 @@ def smooth(
     @transformed(explain)
     def smoothed(*args: Any, target: Target = None, key: Array | None = None) -> Array:
         context, x = split(args)
-        keys = example_keys(key, len(x), "smooth")
+        keys = example_keys(key, x.shape[0], "smooth")
         target = fix_target(explain, args, target)
         axes = tuple(range(1, x.ndim))
         scale = stdev * (x.max(axis=axes, keepdims=True) - x.min(axis=axes, keepdims=True))
@@ -270,7 +270,7 @@ def combined(explainers: Sequence[Explain], combine: Callable[[list[Array]], Arr
     @transformed(*explainers)
     def explain(*args: Any, target: Target = None, key: Array | None = None) -> Array:
         _, x = split(args)
-        keys = None if key is None else example_keys(key, len(x), "combine")
+        keys = None if key is None else example_keys(key, x.shape[0], "combine")
         draw = lambda i: None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, i))(keys)
         maps = [explain(*args, target=target, key=draw(i)) for i, explain in enumerate(explainers)]
         rank = max(a.ndim for a in maps)
@@ -356,7 +356,7 @@ def chunked(explain: Explain, size: int) -> Explain:
     @transformed(explain)
     def by_chunks(*args: Any, target: Target = None, key: Array | None = None) -> Array:
         context, x = split(args)
-        n = len(x)
+        n = x.shape[0]
         keys = None if key is None else example_keys(key, n, "chunked")
         each = None if target is None or callable(target) else each_target(explain, args, target)
         cut, _ = blocks((x, keys, each), size)
@@ -369,7 +369,7 @@ def chunked(explain: Explain, size: int) -> Explain:
 
 def each_target(explain: Explain, args: tuple[Any, ...], target: ArrayLike) -> Array:
     """One target per example, checked before the loop over the examples hides its values."""
-    classes, n = as_array(target), len(args[-1])
+    classes, n = as_array(target), args[-1].shape[0]
     if apply := getattr(explain, "apply", None):
         scorer(target, jax.eval_shape(lambda x: outputs_of(apply, (*args[:-1], x)), args[-1]))
     return jnp.broadcast_to(classes, (n, *classes.shape[1:]))

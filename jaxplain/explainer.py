@@ -39,6 +39,19 @@ Target: TypeAlias = ArrayLike | Callable[[Array], Array] | None
 Function: TypeAlias = Callable[[Array], Array]
 
 
+CALL = """Attribute a score of the network to the last positional argument.
+
+Args:
+  *args: the arguments of ``apply``; the last one is explained, an array of floats with the batch in front.
+  target: `None` for the predicted class, a class, ``(N,)`` classes, ``(N, K)`` weights over the outputs, or a callable
+    ``outputs -> (N,)``.
+  key: one PRNG key, or ``(N,)``, one per example; needed by explainers that draw random numbers.
+
+Returns:
+  The signed attribution. That of pixel methods has the input's shape and dtype.
+"""
+
+
 def explainer(apply: Apply) -> Callable[[Callable[..., Array]], Explain]:
     """Decorate ``attribute(f, x, target, key)`` so that it becomes an explainer of ``apply``.
 
@@ -85,8 +98,9 @@ def unbound(apply: Any) -> bool:
 
 def inherit(explain: Explain, documented: Callable[..., Any], apply: Apply | None) -> Explain:
     """Give an explainer the name and text of the function it was made from, and the network it explains."""
-    functools.update_wrapper(explain, documented)
-    vars(explain).pop("__wrapped__", None)  # its signature is the convention's, not the decorated function's
+    for name in ("__module__", "__name__", "__qualname__"):
+        setattr(explain, name, getattr(documented, name))
+    explain.__doc__ = documented.__doc__ or CALL
     vars(explain).update({} if apply is None else {"apply": apply})
     return explain
 
@@ -204,7 +218,9 @@ def scorer(target: Target, outputs: Any) -> Function:
             "`outputs -> (N,)`, for example `lambda y: y[:, 7, 7, 3]`"
         )
     weights = class_weights(target, outputs)
-    return lambda outputs: (outputs * weights).sum(axis=1)
+    return lambda outputs: jnp.where(weights == 0, 0, outputs * weights).sum(
+        axis=1
+    )  # other classes may be masked by -inf
 
 
 def _called(target: Callable[[Array], Array], outputs: Array) -> Array:

@@ -221,7 +221,7 @@ def expected_gradients(apply: Apply, *, baselines: ArrayLike, samples: int = 50,
 
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        keys = example_keys(key, len(x), "expected_gradients")
+        keys = example_keys(key, x.shape[0], "expected_gradients")
         data = jnp.asarray(baselines, x.dtype)
         if data.shape[1:] != x.shape[1:] or data.size == 0:
             raise ValueError(f"baselines have shape {data.shape}: stack examples of shape {x.shape[1:]} along axis 0")

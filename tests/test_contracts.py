@@ -57,7 +57,7 @@ def plain(variables, x):
     x = jax.lax.conv_general_dilated(x, p["conv"]["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     x = jax.nn.relu(x + p["conv"]["bias"].reshape(1, 1, 1, -1))
     x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
-    x = jax.nn.gelu(x.reshape(len(x), -1) @ p["hidden"]["kernel"] + p["hidden"]["bias"][None])
+    x = jax.nn.gelu(x.reshape(*x.shape[:1], -1) @ p["hidden"]["kernel"] + p["hidden"]["bias"][None])
     return x @ p["head"]["kernel"] + p["head"]["bias"][None]
 
 
@@ -267,6 +267,14 @@ def test_random_methods_are_reproducible_from_their_key(name):
 def test_a_missing_key_is_an_error(name):
     with pytest.raises(ValueError, match=r"pass key=jax.random.key\(0\)"):
         EXPLAINERS[name](APPLY)(VARIABLES, X)
+
+
+@every_explainer
+def test_exported_for_any_batch_size(make):
+    images = jax.ShapeDtypeStruct(jax.export.symbolic_shape("n, 6, 6, 3"), X.dtype)
+    explain = jax.jit(lambda variables, x: make(plain)(variables, x, key=jax.random.key(0)))
+    (attribution,) = jax.export.export(explain)(VARIABLES, images).out_avals
+    assert attribution.shape == images.shape
 
 
 @every_explainer
