@@ -25,9 +25,9 @@ def replayed(apply, composite=no_rules):
 
 def close(a, b):
     """Equal to twelve digits, leaf by leaf."""
-    for a, b in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        if b.dtype != jax.dtypes.float0:
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1, np.abs(b).max()))
+    for ours, theirs in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        if theirs.dtype != jax.dtypes.float0:
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * max(1, np.abs(theirs).max()))
 
 
 def values_and_gradients(apply, variables, x):

@@ -203,8 +203,9 @@ class StandardisedConv(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (1, 1, 1, self.features))
         mean, var = (s(kernel, axis=(0, 1, 2), keepdims=True) for s in (jnp.mean, jnp.var))
         kernel = gain * (kernel - mean) * jax.lax.rsqrt(var * kernel[..., 0].size + 1e-4)
-        window = dict(window_strides=(self.stride,) * 2, padding="SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return jax.lax.conv_general_dilated(x, kernel, **window) + bias
+        layout = ("NHWC", "HWIO", "NHWC")
+        strides = (self.stride, self.stride)
+        return jax.lax.conv_general_dilated(x, kernel, strides, "SAME", dimension_numbers=layout) + bias
 
 
 class NormaliserFree(nn.Module):
