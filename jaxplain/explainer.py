@@ -162,9 +162,9 @@ def describe(value: Any) -> str:
 
 
 def reference(baseline: ArrayLike, x: Array) -> Array:
-    """Broadcast a baseline against the explained input, in its dtype."""
+    """Broadcast a baseline against the explained input, in its dtype and sharding."""
     try:
-        return jnp.broadcast_to(jnp.asarray(baseline, x.dtype), x.shape)
+        return jnp.broadcast_to(jnp.asarray(baseline, x.dtype), x.shape) + jnp.zeros_like(x)
     except (TypeError, ValueError):
         what = f"a baseline of shape {np.shape(baseline)}" if np.ndim(baseline) else f"{baseline=}"
         raise ValueError(
@@ -335,7 +335,7 @@ def chunked_sum(fn: Callable[[Any], Any], xs: Any, chunk: int | None) -> Any:
         return jax.tree.map(lambda t, v: t + v.sum(axis=0, dtype=t.dtype), total, values), None
 
     one = jax.eval_shape(fn, jax.tree.map(lambda a: a[0], xs))
-    zero = jax.tree.map(lambda a: jnp.zeros(a.shape, jnp.promote_types(a.dtype, jnp.float32)), one)
+    zero = jax.tree.map(lambda a: jnp.zeros_like(a, jnp.promote_types(a.dtype, jnp.float32)), one)  # and its sharding
     return jax.lax.scan(add, zero, cut)[0]
 
 

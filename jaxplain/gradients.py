@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -286,12 +287,13 @@ def guided_integrated_gradients(
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         slope = slope_of(scores(f, x, target))
         x0 = reference(baseline, x)
-        move = jax.vmap(lambda now, x0, x, grad, t: _guided_step(now, x0, x, grad, t, fraction, max_distance, steps))
+        guided = functools.partial(_guided_step, fraction=fraction, max_distance=max_distance, steps=steps)
+        move = jax.vmap(guided, in_axes=(0, 0, 0, 0, None))
 
         def step(state: tuple[Array, Array], t: Array) -> tuple[tuple[Array, Array], None]:
             now, total = state
             grad = slope(now)
-            then = move(now, x0, x, grad, jnp.broadcast_to(t, x.shape[:1]))
+            then = move(now, x0, x, grad, t)
             return (then, total + grad * (then - now)), None
 
         (_, total), _ = jax.lax.scan(step, (x0, jnp.zeros_like(x)), jnp.arange(1, steps + 1))

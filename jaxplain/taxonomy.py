@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from . import compose, gradients
+from . import compose, gradients, propagation
 from .explainer import Explain
 
 Family = Literal["linearisation", "structure", "adversarial", "perturbation"]
-Need = Literal["key", "layer", "baseline", "data"]
+Need = Literal["key", "layer", "baseline", "data", "composite", "patterns"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Method:
       name: its public name in `jaxplain`.
       family: the family of the survey it is described in (Ayyar, Benois-Pineau, Zemmari 2021); authors place some
         methods differently.
-      needs: what its user provides: a random ``"key"``, a ``"layer"``, a ``"baseline"`` (defaults to 0), ``"data"``.
+      needs: what its user provides: a random ``"key"``, a ``"layer"``, a ``"baseline"`` (0 by default), a
+        ``"composite"`` of rules (defaults exist), ``"data"``, fitted ``"patterns"``.
       summary: what it computes, in one line.
       reference: authors and year; the docstring has the rest.
       make: the public function, ``make(apply, **options) -> explain``.
@@ -35,60 +36,38 @@ class Method:
     make: Callable[..., Explain]
 
 
-def _method(
-    make: Callable[..., Explain], family: Family, needs: tuple[Need, ...], summary: str, reference: str
-) -> Method:
-    return Method(make.__name__, family, needs, summary, reference, make)
-
+# fmt: off
+_TABLE: dict[Family, list[tuple[Any, tuple[Need, ...], str, str]]] = {
+    "linearisation": [
+        (gradients.gradient, (), "the gradient of the score", "Simonyan et al. 2014"),
+        (gradients.input_x_gradient, (), "input times gradient", "Shrikumar et al. 2016"),
+        (gradients.integrated_gradients, ("baseline",), "gradients along the line from a baseline", "Sundararajan et al. 2017"),
+        (gradients.expected_gradients, ("key", "data"), "integrated gradients over baselines drawn from data", "Erion et al. 2021"),
+        (gradients.blur_integrated_gradients, (), "gradients along the path that blurs the image", "Xu et al. 2020"),
+        (gradients.guided_integrated_gradients, ("baseline",), "gradients along a path of small gradients", "Kapishnikov et al. 2021"),
+        (compose.smoothgrad, ("key",), "the mean gradient under noise", "Smilkov et al. 2017"),
+        (compose.vargrad, ("key",), "the variance of the gradient under noise", "Adebayo et al. 2018"),
+        (propagation.deconvnet, (), "the gradient, its negative part cut at activations", "Zeiler & Fergus 2014"),
+        (propagation.guided_backprop, (), "the gradient, cut there by its sign and the activation's input", "Springenberg et al. 2015"),
+        (propagation.deeplift, ("baseline",), "differences from a reference, by multipliers", "Shrikumar et al. 2017"),
+        (propagation.deep_shap, ("data",), "the mean of DeepLIFT over references", "Lundberg & Lee 2017"),
+    ],
+    "structure": [
+        (propagation.lrp, ("composite",), "relevance handed back unit by unit", "Bach et al. 2015"),
+        (propagation.deep_taylor, (), "relevance by z+, bounded pixels by the box rule", "Montavon et al. 2017"),
+        (propagation.excitation_backprop, ("layer",), "the probability of a winner-take-all walk from the target", "Zhang et al. 2016"),
+        (propagation.contrastive_lrp, ("composite",), "the target's relevance less a dual concept's", "Gu et al. 2018"),
+        (propagation.softmax_gradient_lrp, ("composite",), "relevance from the gradient of the softmax", "Iwana et al. 2019"),
+        (propagation.pattern_net, ("patterns",), "the signal, by patterns in place of weights", "Kindermans et al. 2018"),
+        (propagation.pattern_attribution, ("patterns",), "what the signal contributes", "Kindermans et al. 2018"),
+    ],
+}
+# fmt: on
 
 METHODS: dict[str, Method] = {
-    m.name: m
-    for m in (
-        _method(gradients.gradient, "linearisation", (), "the gradient of the score", "Simonyan et al. 2014"),
-        _method(gradients.input_x_gradient, "linearisation", (), "input times gradient", "Shrikumar et al. 2016"),
-        _method(
-            gradients.integrated_gradients,
-            "linearisation",
-            ("baseline",),
-            "gradients along the line from a baseline",
-            "Sundararajan et al. 2017",
-        ),
-        _method(
-            gradients.expected_gradients,
-            "linearisation",
-            ("key", "data"),
-            "integrated gradients over baselines drawn from data",
-            "Erion et al. 2021",
-        ),
-        _method(
-            gradients.blur_integrated_gradients,
-            "linearisation",
-            (),
-            "gradients along the path that blurs the image",
-            "Xu et al. 2020",
-        ),
-        _method(
-            gradients.guided_integrated_gradients,
-            "linearisation",
-            ("baseline",),
-            "gradients along a path of small gradients",
-            "Kapishnikov et al. 2021",
-        ),
-        _method(
-            compose.smoothgrad,
-            "linearisation",
-            ("key",),
-            "the mean gradient under noise",
-            "Smilkov et al. 2017",
-        ),
-        _method(
-            compose.vargrad,
-            "linearisation",
-            ("key",),
-            "the variance of the gradient under noise",
-            "Adebayo et al. 2018",
-        ),
-    )
+    make.__name__: Method(make.__name__, family, needs, summary, reference, make)
+    for family, rows in _TABLE.items()
+    for make, needs, summary, reference in rows
 }
 
 
@@ -101,6 +80,6 @@ def methods() -> list[Method]:
     Example:
       >>> import jaxplain
       >>> [m.name for m in jaxplain.methods() if "data" in m.needs]
-      ['expected_gradients']
+      ['expected_gradients', 'deep_shap']
     """
     return list(METHODS.values())

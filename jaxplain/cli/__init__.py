@@ -1,4 +1,4 @@
-"""The command line: ``jaxplain explain``, ``jaxplain methods``.
+"""The command line: ``jaxplain explain``, ``jaxplain methods``, ``jaxplain summary``.
 
 Exit status: 0 when all is done, 1 when an image could not be explained, 2 when the command cannot be carried out,
 130 when it was interrupted.
@@ -14,9 +14,10 @@ import tyro
 from .. import __version__
 from .explain import explain
 from .methods import methods
+from .summary import summary
 from .terminal import STDERR, STDOUT, UsageError, escape_unprintable
 
-COMMANDS = {"explain": explain, "methods": methods}
+COMMANDS = {"explain": explain, "methods": methods, "summary": summary}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -45,6 +45,7 @@ def explain(
     checkpoint: File = None,
     target: Text = None,
     layer: Text = None,
+    composite: str = "epsilon_plus_flat",
     out: File = None,
     seed: int = 0,
     batch_size: int = 4,
@@ -60,6 +61,7 @@ def explain(
       checkpoint: A PyTorch file with the weights of a network of the library.
       target: Number or name of the class to explain, by default the predicted one.
       layer: Name of the layer to explain, for methods that look at one.
+      composite: The rules of LRP and its relatives, such as epsilon_plus.
       out: The picture to write, by default explanation.png; for several images a folder, by default explanations.
       seed: Seed of the methods that draw random numbers.
       batch_size: How many images are explained at once.
@@ -74,6 +76,9 @@ def explain(
         report.step(f"loading {model}")
         network = networks.load(model, checkpoint)
         label = None if target is None else network.find_class(target)
+        options: dict[str, Any] = {"layer": layer} if layer else {}
+        if "composite" in chosen.needs:
+            options["composite"] = networks.find_composite(composite, network)
         run = None
         for batch in batched(prepared(work, network, report), size):
             filled = batch + batch[-1:] * (size - len(batch))  # every batch has the shape that was compiled
@@ -82,7 +87,7 @@ def explain(
             if run is None:
                 network.check(x, label)
                 report.step(f"compiling {method} for {model}, once")
-                run = compiled(chosen, network, layer, label, seed, x, index)
+                run = compiled(chosen, network, options, label, seed, x, index)
                 report.step(f"explaining with {method}")
             maps, probabilities = map(np.asarray, run(network.variables, x, index))
             for example, attribution, probability in zip(batch, maps, probabilities, strict=False):
@@ -100,8 +105,8 @@ def find_method(name: str, layer: str | None) -> Method:
     if name not in METHODS:
         raise UsageError(f"--method {name} is none of `jaxplain methods`{did_you_mean(name, METHODS)}")
     method = METHODS[name]
-    if "data" in method.needs:
-        raise UsageError(f"--method {name} needs a data set, so it runs from Python only: jaxplain.{name}")
+    if needed := {"data", "patterns"}.intersection(method.needs):
+        raise UsageError(f"--method {name} needs {needed.pop()}, so it runs from Python only: jaxplain.{name}")
     if layer is not None and "layer" not in method.needs:
         raise UsageError(f"--method {name} looks at no layer: leave out --layer")
     return method
@@ -130,7 +135,13 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def compiled(
-    method: Method, network: Network, layer: str | None, label: int | None, seed: int, x: np.ndarray, index: np.ndarray
+    method: Method,
+    network: Network,
+    options: dict[str, Any],
+    label: int | None,
+    seed: int,
+    x: np.ndarray,
+    index: np.ndarray,
 ) -> Callable[..., Any]:
     """Compile ``(variables, inputs, positions) -> (attributions, probabilities)``.
 
@@ -138,7 +149,7 @@ def compiled(
     """
 
     def run(variables: Any, x: Array, index: Array) -> tuple[Array, Array]:
-        explain = method.make(network.apply, **({"layer": layer} if layer else {}))
+        explain = method.make(network.apply, **options)
         keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(index)
         attributions = explain(variables, x, target=label, key=keys if "key" in method.needs else None)
         return attributions, jax.nn.softmax(network.apply(variables, x).astype(jnp.float32))

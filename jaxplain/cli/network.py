@@ -16,9 +16,15 @@ import numpy as np
 from PIL import Image
 
 from .. import models
+from ..propagation import composites
+from ..propagation.engine import Composite
 from .terminal import ImageError, UsageError, did_you_mean
 
 MODELS = ("efficientnet_lite0", "vgg16", "resnet18", "resnet50", "mobilenet_v2", "densenet121")
+COMPOSITES = (
+    *("epsilon_plus", "epsilon_plus_flat", "epsilon_alpha2_beta1", "epsilon_alpha2_beta1_flat", "epsilon_gamma_box"),
+    *("sequential_preset_a", "sequential_preset_a_flat", "sequential_preset_b", "sequential_preset_b_flat"),
+)
 SIGNATURE = "(apply, variables, preprocess, class names)"
 
 
@@ -81,6 +87,20 @@ class Network:
             known = did_you_mean(wanted, (synonym for synonyms in names for synonym in synonyms[1:]))
             raise UsageError(f"--target {text} is no class of {self.name}{known}")
         return found[0]
+
+
+def find_composite(name: str, network: Network) -> Composite:
+    """The composite that `--composite` names; the bounds of a box are those of the network's preprocessing."""
+    if name not in COMPOSITES:
+        raise UsageError(f"--composite {name} is none of {', '.join(COMPOSITES)}{did_you_mean(name, COMPOSITES)}")
+    if name != "epsilon_gamma_box":
+        return getattr(composites, name)()
+    bounds = getattr(network.preprocess, "bounds", None)
+    if bounds is None:
+        raise UsageError(
+            f"--composite {name} needs the bounds of the input: give preprocess an attribute bounds = (low, high)"
+        )
+    return composites.epsilon_gamma_box(*bounds)
 
 
 def load(name: str, checkpoint: Path | None) -> Network:

@@ -157,7 +157,7 @@ def deconvnet() -> Composite:
 
 
 def excitation_backprop(*, bias: bool = False) -> Composite:
-    """Convolutions and dense layers by z+, the paper's without biases."""
+    """Convolutions and dense layers by z+: without biases as in the paper, with them as in some other libraries."""
     return uniform(rules.z_plus(bias=bias))
 
 

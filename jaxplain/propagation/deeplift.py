@@ -144,11 +144,17 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 
 
 def winners(unit: BoundUnit, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> Any:
-    """What a maximum gains goes to the input's winner, what it loses to the reference's; a minimum the reverse."""
-    gain, loss = m * jnp.maximum(y - y0, 0), m * jnp.minimum(y - y0, 0)
-    if unit.ops[0].primitive in (P.min_p, P.reduce_min_p, P.reduce_window_min_p, P.cummin_p):
-        gain, loss = loss, gain
-    contributions = jax.tree.map(jnp.add, unit.pull(x, gain), unit.pull(x0, loss))
+    """What a maximum gains goes to the input's winner, what it loses to the reference's; a minimum the reverse.
+
+    Where the input's winner was one of several in the reference, as in a constant one, it takes the loss as well.
+    """
+    minimum = unit.ops[0].primitive in (P.min_p, P.reduce_min_p, P.reduce_window_min_p, P.cummin_p)
+    _, reference_there = jax.jvp(unit.forward, as_tuple(x), as_tuple(x0))
+    to_input = (y < y0 if minimum else y > y0) | (reference_there == y0)
+    change = m * (y - y0)
+    contributions = jax.tree.map(
+        jnp.add, unit.pull(x, jnp.where(to_input, change, 0)), unit.pull(x0, jnp.where(to_input, 0, change))
+    )
     exact = lambda c, x, x0: jnp.where(
         c == 0, 0, c / jnp.where(c == 0, 1, x - x0)
     )  # the winner has moved at least as far

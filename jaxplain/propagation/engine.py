@@ -60,6 +60,8 @@ class BoundUnit:
     def share(self, relevance: Array, z: Array, stabilizer: Any, bias: Any = 0.0) -> Array:
         """``R / (z + ε sign z)``, noting for the ledger what the bias, the stabiliser and dead denominators take.
 
+        Where the denominator is zero, nothing flows.
+
         Args:
           relevance: R.
           z: the denominator, the sum of all contributions.
@@ -67,7 +69,7 @@ class BoundUnit:
           bias: the part of ``z`` that no input made.
         """
         denominator = stabilize(z, stabilizer)
-        share = relevance / denominator
+        share = jnp.where(denominator == 0, 0, relevance / jnp.where(denominator == 0, 1, denominator))
         lost = jnp.where(z == 0, 0, share * (denominator - z))
         dead = jnp.where(z == 0, relevance - share * bias, 0)
         self.note(bias=share * bias, stabilizer=lost, dead=dead)

@@ -30,6 +30,7 @@ class Op:
       inputs: values by number, or literals.
       outputs: values by number.
       path: the names of the modules it was called in, such as ``ResNet/layer4.1/conv2``.
+      line: file and line in the user's code.
       bodies: the graphs of a control-flow operation.
     """
 
@@ -37,6 +38,7 @@ class Op:
     inputs: tuple[Atom, ...]
     outputs: tuple[int, ...]
     path: str
+    line: str
     bodies: tuple[Graph, ...] = ()
 
     @property
@@ -52,7 +54,7 @@ class Op:
     @property
     def place(self) -> str:
         """Where the user wrote it: module path, file and line."""
-        return f"{self.path or 'the top level'} ({source_info_util.summarize(self.eqn.source_info)})"
+        return f"{self.path or 'the top level'} ({self.line})"
 
     def bind(self, *values: Any) -> list[Any]:
         """Apply the operation as the network does."""
@@ -91,7 +93,7 @@ def trace(f: Callable[..., Any], *args: Any) -> tuple[Graph, Any]:
     return flatten(closed), jax.tree.structure(shape)
 
 
-def flatten(jaxpr: Any, path: str = "") -> Graph:
+def flatten(jaxpr: Any, path: str = "", line: str = "line unknown") -> Graph:
     """Inline calls until only operations and control flow are left."""
     ops: list[Op] = []
     constants: dict[int, Any] = {}
@@ -101,7 +103,7 @@ def flatten(jaxpr: Any, path: str = "") -> Graph:
         avals[len(avals)] = aval
         return len(avals) - 1
 
-    def inline(jaxpr: Any, args: Sequence[Atom], path: str) -> list[Atom]:
+    def inline(jaxpr: Any, args: Sequence[Atom], path: str, line: str) -> list[Atom]:
         jaxpr, values = opened(jaxpr)
         env: dict[Any, Atom] = dict(zip(jaxpr.invars, args, strict=True))
         for var, value in zip(jaxpr.constvars, values, strict=True):
@@ -110,19 +112,22 @@ def flatten(jaxpr: Any, path: str = "") -> Graph:
         read = lambda atom: atom if isinstance(atom, jexc.Literal) else env[atom]
         for eqn in jaxpr.eqns:
             here = "/".join(part for part in (path, str(eqn.source_info.name_stack)) if part)
+            at = (
+                source_info_util.summarize(eqn.source_info) or line
+            )  # inside JAX's own functions: where they were called
             inputs = tuple(map(read, eqn.invars))
             body = callee(eqn)
             if body is not None:
-                env.update(zip(eqn.outvars, inline(body, inputs, here), strict=True))
+                env.update(zip(eqn.outvars, inline(body, inputs, here, at), strict=True))
                 continue
             outputs = tuple(number(var.aval) for var in eqn.outvars)
             env.update(zip(eqn.outvars, outputs, strict=True))
-            ops.append(Op(eqn, inputs, outputs, here, tuple(flatten(b, here) for b in bodies(eqn))))
+            ops.append(Op(eqn, inputs, outputs, here, at, tuple(flatten(b, here, at) for b in bodies(eqn))))
         return list(map(read, jaxpr.outvars))
 
     open_jaxpr, _ = opened(jaxpr)
     inputs = tuple(number(var.aval) for var in open_jaxpr.invars)
-    outputs = tuple(inline(jaxpr, inputs, path))
+    outputs = tuple(inline(jaxpr, inputs, path, line))
     return Graph(tuple(ops), inputs, outputs, constants, avals)
 
 

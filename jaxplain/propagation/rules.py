@@ -78,15 +78,7 @@ def zero(*, bias: bool = True) -> Rule:
     Reference:
       Bach et al.: On pixel-wise explanations by layer-wise relevance propagation. PLoS ONE 2015.
     """
-
-    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
-        b = unit.bias if bias else jnp.zeros((), y.dtype)
-        z = y if bias else y - unit.bias
-        share = unit.share(jnp.where(z == 0, 0, r), jnp.where(z == 0, 1, z), 0.0, jnp.where(z == 0, 0, b))
-        unit.note(dead=jnp.where(z == 0, r, 0))
-        return x * unit.transpose(share, unit.weight)
-
-    return rule
+    return epsilon(0.0, bias=bias)
 
 
 @named
@@ -127,14 +119,15 @@ def gamma(gamma: ArrayLike = 0.25, *, bias: bool = True, stabilizer: float = STA
 
     def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
         w, b = unit.weight, unit.bias if bias else jnp.zeros((), y.dtype)
+        z = y if bias else y - unit.bias
         plus, minus = parts(unit, x)
         result = jnp.zeros_like(x)
-        for favoured, other, active in ((positive, negative, y > 0), (negative, positive, y < 0)):
+        for favoured, other, active in ((positive, negative, z > 0), (negative, positive, z < 0)):
             terms = [(plus, w + gamma * favoured(w)), (minus, w + gamma * other(w))]
             b_t = b + gamma * favoured(b)
             share = unit.share(jnp.where(active, r, 0), forward(unit, terms) + b_t, stabilizer, b_t)
             result = result + backward(unit, terms, share)
-        unit.note(dead=jnp.where(y == 0, r, 0))
+        unit.note(dead=jnp.where(z == 0, r, 0))
         return result
 
     return rule

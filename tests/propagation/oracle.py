@@ -60,11 +60,11 @@ def z_plus(stabilizer=1e-6):
 def gamma(gamma=0.25, stabilizer=1e-6, bias=True):
     """The contributions that agree with the output's sign count 1 + γ times, the bias's with them.
 
-    Without the bias's share, the sign is still that of the output.
+    Without the bias's share, the sign is that of the output without bias.
     """
 
     def share(w, b, a):
-        z = (w * a).sum() + b
+        z = (w * a).sum() + (b if bias else 0.0)
         if z == 0:
             return np.zeros_like(a)
         agreeing = plus if z > 0 else minus

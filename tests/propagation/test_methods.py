@@ -1,0 +1,253 @@
+"""What the methods built on the engine promise beyond the engine: starts, probabilities, duals, patterns, layers."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxplain
+from jaxplain import composites, rules
+from tests.networks import peer_numbers
+
+PEERS, SHARED = peer_numbers("captum_gradients.npz")
+X, TARGETS = jnp.asarray(SHARED["images"]), jnp.asarray(SHARED["targets"])
+RELU_NETWORKS = ["chain", "residual", "depthwise", "branches"]
+
+
+def total(maps):
+    return maps.sum(axis=tuple(range(1, maps.ndim)))
+
+
+def without_bias(name):
+    """The network and its variables, every shift zero."""
+    module, variables, _ = PEERS[name]
+
+    def zero(path, a):
+        return jnp.zeros_like(a) if path[-1].key in ("bias", "mean") else a
+
+    return module.apply, jax.tree.map_with_path(zero, variables)
+
+
+@pytest.mark.parametrize("name", ["chain", "residual", "branches"])
+def test_excitation_is_a_probability_and_z_plus_over_the_score(name):
+    apply, variables = without_bias(name)
+    z_plus = composites.uniform(rules.z_plus(bias=False))
+    outputs = apply(variables, X)
+    visits = jax.jit(jaxplain.excitation_backprop(apply))(variables, X, target=TARGETS)
+    relevance = jax.jit(jaxplain.lrp(apply, z_plus))(variables, X, target=TARGETS)
+    score = outputs[jnp.arange(2), TARGETS].reshape(2, 1, 1, 1)
+    np.testing.assert_allclose(visits, relevance / score, atol=1e-12)
+    if name != "residual":  # there, some neurons of the 1x1 projection see no positive contribution at all
+        np.testing.assert_allclose(total(visits), 1, rtol=1e-4)
+
+
+def test_excitation_at_a_layer():
+    module, variables, _ = PEERS["chain"]
+    at_layer = jaxplain.excitation_backprop(module.apply, "conv2", upsample=False)(variables, X, target=TARGETS)
+    assert at_layer.shape == (2, 4, 4)
+    assert (at_layer >= 0).all()
+    np.testing.assert_allclose(total(at_layer), 1, rtol=1e-4)
+    assert jaxplain.excitation_backprop(module.apply, "conv2")(variables, X, target=TARGETS).shape == (2, 8, 8)
+
+
+def test_contrastive_excitation_by_hand():
+    """Two classes share one input: the dual walk goes through the negative weights."""
+    w = jnp.array([[1.0, 0.0], [1.0, -2.0], [-1.0, 3.0]])
+    explain = jaxplain.excitation_backprop(lambda x: x @ w, contrastive=True)
+    # target 0: W+ gives (1/2, 1/2, 0), -W gives (0, 0, 1)
+    np.testing.assert_allclose(explain(jnp.ones((1, 3)), target=0), [[0.5, 0.5, 0.0]], atol=1e-5)
+    # target 1: W+ gives (0, 0, 1), -W gives (0, 1, 0)
+    np.testing.assert_allclose(explain(jnp.ones((1, 3)), target=1), [[0.0, 0.0, 1.0]], atol=1e-5)
+
+
+def test_softmax_gradient_start():
+    """One dense layer of identity passes the start on: p_c (1 - p_c) at the target, -p_c p_n elsewhere."""
+    logits = jnp.array([[0.3, -1.0, 2.0]])
+    p = jax.nn.softmax(logits[0])
+    relevance = jaxplain.softmax_gradient_lrp(lambda x: x @ jnp.eye(3))(logits, target=2)
+    np.testing.assert_allclose(relevance[0], p[2] * (jnp.eye(3)[2] - p), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dual", ["others", "logits", "weights"])
+def test_contrastive_lrp_by_hand(dual):
+    """On a linear network of positive inputs and weights, z+ divides each class by its own weights."""
+    w = jnp.array([[1.0, 0.0, 2.0], [1.0, 2.0, 0.0], [-2.0, 1.0, 3.0]])
+    x = jnp.ones((1, 3))  # logits 0 + (0, 3, 5)
+    explain = jaxplain.contrastive_lrp(lambda x: x @ w, dual=dual)
+    target_map = np.array([0.0, 2 / 3, 1 / 3])  # class 1
+    others = {
+        "others": (np.array([1 / 2, 1 / 2, 0]) + np.array([2 / 5, 0, 3 / 5])) / 2,
+        "logits": np.array([2 / 5, 0, 3 / 5]),  # class 0 has the logit 0
+        "weights": np.zeros(3),  # no weight of class 1 is negative, so nothing speaks for the dual
+    }[dual]
+    np.testing.assert_allclose(explain(x, target=1)[0], np.maximum(target_map - others, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", RELU_NETWORKS)
+def test_deep_taylor_is_not_negative(name):
+    module, variables, _ = PEERS[name]
+    for bounds in ({}, {"low": X.min(), "high": X.max()}):
+        maps = jax.jit(jaxplain.deep_taylor(module.apply, **bounds))(variables, X, target=TARGETS)
+        assert maps.shape == X.shape
+        assert maps.min() >= -1e-9
+
+
+def test_deep_shap_is_the_mean_of_deeplift():
+    module, variables, _ = PEERS["residual"]
+    references = jax.random.normal(jax.random.key(0), (3, 8, 8, 3), jnp.float64)
+    shap = jax.jit(jaxplain.deep_shap(module.apply, baselines=references, chunk=2))(variables, X, target=TARGETS)
+    single = [jaxplain.deeplift(module.apply, baseline=b)(variables, X, target=TARGETS) for b in references]
+    np.testing.assert_allclose(shap, sum(single) / 3, atol=1e-12)
+
+
+def test_deeplift_explains_any_scalar_score():
+    """The score is part of the network: completeness holds for a margin of probabilities as well."""
+    module, variables, _ = PEERS["residual"]
+    margin = lambda logits: jax.nn.softmax(logits)[:, 2] - jax.nn.softmax(logits)[:, 0] ** 2
+    maps = jaxplain.deeplift(module.apply, baseline=0.1)(variables, X, target=margin)
+    score = lambda x: margin(module.apply(variables, x))
+    np.testing.assert_allclose(total(maps), score(X) - score(jnp.full_like(X, 0.1)), rtol=1e-9)
+
+
+def test_reveal_cancel_sees_what_rescale_cancels():
+    """min(a, b) = a - relu(a - b) at (3, 3) from 0: rescale gives a all of it, reveal-cancel half each (figure 2)."""
+
+    def minimum(x):
+        difference = x @ jnp.array([[1.0], [-1.0]])
+        return x[:, 0] - jax.nn.relu(difference)[:, 0]
+
+    x = jnp.array([[3.0, 3.0]])
+    rescale = jaxplain.deeplift(minimum, rule="rescale")(x)
+    cancel = jaxplain.deeplift(minimum, rule="reveal_cancel")(x)
+    np.testing.assert_allclose(rescale, [[3.0, 0.0]], atol=1e-6)
+    np.testing.assert_allclose(cancel, [[1.5, 1.5]], atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------------ layers
+
+
+def test_relevance_at_a_layer():
+    """The relevance of a layer's output is what the units below hand on, so it sums to the ledger's entry."""
+    module, variables, _ = PEERS["residual"]
+    composite = composites.epsilon_plus()
+    at_conv = jax.jit(jaxplain.lrp(module.apply, composite, at="conv2"))(variables, X, target=TARGETS)
+    assert at_conv.shape == (2, 4, 4, 8)
+    table = jaxplain.summary(module.apply, composite)(variables, X, target=TARGETS)
+    (row,) = [row for row in table.rows if row.unit.path.endswith("/conv2")]
+    np.testing.assert_allclose(at_conv.sum(), row.ledger.relevance_in, rtol=1e-9)
+
+
+def test_an_unknown_layer_names_the_nearest():
+    module, variables, _ = PEERS["residual"]
+    with pytest.raises(ValueError, match=r"at='conv3' names no layer.*conv2"):
+        jaxplain.lrp(module.apply, at="conv3")(variables, X)
+
+
+# ---------------------------------------------------------------------------------------------------------- patterns
+
+
+class Small(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Conv(4, (3, 3), name="conv", param_dtype=jnp.float64)(x))
+        x = nn.relu(nn.Conv(4, (3, 3), feature_group_count=2, name="grouped", param_dtype=jnp.float64)(x))
+        return nn.Dense(3, name="head", param_dtype=jnp.float64)(x.mean(axis=(1, 2)))
+
+
+def naive_patterns(x, y, w):
+    """Neuron by neuron from a matrix of samples ``(n, inputs)``."""
+    patterns = np.zeros_like(w)
+    for o in range(w.shape[1]):
+        active = y[:, o] > 0
+        if active.any():
+            covariance = (x[active] * y[active, o : o + 1]).mean(0) - x[active].mean(0) * y[:, o].mean()
+            patterns[:, o] = covariance / (w[:, o] @ covariance)
+    return patterns
+
+
+def test_patterns_against_a_naive_version_and_their_norm():
+    x = jax.random.normal(jax.random.key(0), (12, 6, 6, 3), jnp.float64)
+    variables = Small().init(jax.random.key(1), x)
+    patterns = jaxplain.fit_patterns(Small().apply, variables, batches=[x[:5], x[5:]])
+    assert [key.split("/")[-1] for key in patterns] == ["conv", "grouped", "head"]
+
+    patches = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    patches = np.lib.stride_tricks.sliding_window_view(patches, (3, 3), axis=(1, 2))  # (N, H, W, C, 3, 3)
+    samples = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, 27)
+    w = np.asarray(variables["params"]["conv"]["kernel"]).reshape(27, 4)
+    y = samples @ w + variables["params"]["conv"]["bias"][None]
+    conv, grouped, head = patterns.values()
+    np.testing.assert_allclose(conv.reshape(27, 4), naive_patterns(samples, y, w), rtol=1e-8)
+
+    for name, a, inputs in (("conv", conv, (0, 1, 2)), ("grouped", grouped, (0, 1, 2)), ("head", head, (0,))):
+        norm = (jnp.asarray(variables["params"][name]["kernel"]) * a).sum(axis=inputs)
+        dead = jnp.abs(a).sum(axis=inputs) == 0
+        np.testing.assert_allclose(jnp.where(dead, 1, norm), 1, rtol=1e-8)
+
+
+def test_patterns_recover_the_signal():
+    """x = a y + distractor: the pattern is a, whatever the weights do to the distractor."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    w = jax.random.normal(keys[1], (10, 1), jnp.float64)
+    w = w / jnp.linalg.norm(w)
+    a = w[:, 0] + 0.3 * jax.random.normal(keys[0], (10,), jnp.float64)
+    a = a / (a @ w[:, 0])
+    y, noise = jax.random.normal(keys[2], (2, 50000, 10), jnp.float64)
+    distractor = noise - (noise @ w) * a[None]  # w sees nothing of it
+    x = y[:, :1] * a[None] + distractor
+    (estimate,) = jaxplain.fit_patterns(lambda x: x @ w, batches=jnp.split(x, 10)).values()
+    np.testing.assert_allclose(estimate[:, 0], a, atol=0.03)
+    signal = jaxplain.pattern_net(lambda x: x @ w, {"0": estimate})(x[:1])
+    np.testing.assert_allclose(signal[0], estimate[:, 0])
+
+
+def test_pattern_attribution_with_patterns_of_one():
+    """Patterns of ones leave the weights as they are, so that the attribution is the gradient."""
+    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 3), jnp.float64)
+    variables = Small().init(jax.random.key(1), x)
+    units = jaxplain.fit_patterns(Small().apply, variables, batches=[x])
+    ones = jax.tree.map(jnp.ones_like, units)
+    gradient = jaxplain.gradient(Small().apply)(variables, x, target=1)
+    np.testing.assert_allclose(
+        jaxplain.pattern_attribution(Small().apply, ones)(variables, x, target=1), gradient, atol=1e-12
+    )
+
+
+def test_patterns_of_another_network_are_refused():
+    with pytest.raises(ValueError, match="no pattern for the dense"):
+        jaxplain.pattern_net(lambda x: x @ jnp.ones((2, 1)), {})(jnp.ones((1, 2)))
+
+
+# ------------------------------------------------------------------------------------------------------------ honesty
+
+
+def test_an_operation_without_a_rule_is_an_error_that_a_composite_cures():
+    f = lambda x: jnp.sort(x, axis=1)
+    with pytest.raises(ValueError, match=r"no rule for `sort` at .*test_methods.py:\d+.*rules.gradient"):
+        jaxplain.lrp(f)(jnp.array([[2.0, 1.0]]))
+    cured = jaxplain.lrp(f, lambda unit: rules.gradient() if unit.kind == "sort" else None)
+    np.testing.assert_allclose(cured(jnp.array([[2.0, 1.0]]), target=0), [[0.0, 1.0]])
+
+
+def test_integers_loops_and_training_mode_are_errors():
+    x = jnp.ones((2, 3))
+    with pytest.raises(ValueError, match="turns into integers"):
+        jaxplain.lrp(lambda x: jax.nn.one_hot(x.argmax(axis=1), 3))(x)
+    with pytest.raises(ValueError, match=r"`while` loop depends on the explained input .*fori_loop"):
+        jaxplain.lrp(lambda x: jax.lax.while_loop(lambda v: v.sum() < 9, lambda v: v * 2, x))(x)
+    dropout = nn.Dropout(0.5, deterministic=False)
+    with pytest.raises(ValueError, match="draws random numbers .*inference"):
+        jaxplain.lrp(lambda x: dropout.apply({}, x, rngs={"dropout": jax.random.key(0)}))(x)
+
+    norm = nn.BatchNorm(use_running_average=False)
+    variables = norm.init(jax.random.key(0), x)
+    with pytest.raises(ValueError, match=r"statistics from the batch.*inference"):
+        jaxplain.lrp(lambda x: norm.apply(variables, x, mutable=["batch_stats"])[0])(x)
+
+
+def test_a_rule_of_ones_own_in_one_line():
+    f = lambda x: jax.nn.relu(x @ jnp.array([[1.0, 2.0], [3.0, -1.0]])).sum(axis=1)
+    mine = lambda unit, x, y, r: x * unit.transpose(unit.share(r, y, 1e-6), unit.weight)
+    x = jnp.array([[1.0, 0.5]])
+    np.testing.assert_allclose(jaxplain.lrp(f, lambda u: mine if u.kind == "dense" else None)(x), jaxplain.lrp(f)(x))
