@@ -278,6 +278,15 @@ def test_exported_for_any_batch_size(make):
 
 
 @every_explainer
+def test_inside_shard_map(make):
+    mesh = jax.make_mesh((3,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:3])
+    call = lambda x, target, key: make(APPLY)(VARIABLES, x, target=target, key=key)
+    spec, keys = jax.sharding.PartitionSpec("batch"), jax.random.split(KEY, 3)
+    maps = jax.jit(jax.shard_map(call, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))(X, TARGETS, keys)
+    close(maps, jitted(make)(VARIABLES, X, target=TARGETS, key=keys))
+
+
+@every_explainer
 def test_sharded_over_devices(make):
     mesh = jax.make_mesh((3,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:3])
     x = jax.device_put(X, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch")))

@@ -67,6 +67,33 @@ def test_inputs_of_any_rank(method, shape):
         np.testing.assert_allclose(maps.reshape(-1, 4), flat, rtol=1e-5)
 
 
+SHARDED = ["gradient", "integrated_gradients", "guided_integrated_gradients", "smoothgrad", "vargrad"]
+
+
+@pytest.mark.parametrize("method", SHARDED)
+def test_shardings_that_are_part_of_the_type(method):
+    explicit = jax.sharding.AxisType.Explicit
+    mesh = jax.make_mesh((3,), ("batch",), axis_types=(explicit,), devices=jax.devices()[:3])
+    explain = jax.jit(getattr(jaxplain, method)(apply))
+    expected = explain(WEIGHTS, X, key=KEY)
+    with jax.set_mesh(mesh):
+        x = jax.device_put(X, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch")))
+        maps = explain(
+            jax.device_put(WEIGHTS, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())), x, key=KEY
+        )
+    np.testing.assert_allclose(maps, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", SHARDED)
+def test_inside_shard_map_with_its_checks(method):
+    mesh = jax.make_mesh((3,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:3])
+    explain, spec = getattr(jaxplain, method)(apply), jax.sharding.PartitionSpec("batch")
+    keys = jax.random.split(KEY, 3)
+    call = lambda x, key: explain(WEIGHTS, x, target=1, key=key)
+    maps = jax.jit(jax.shard_map(call, mesh=mesh, in_specs=spec, out_specs=spec))(X, keys)
+    np.testing.assert_allclose(maps, explain(WEIGHTS, X, target=1, key=keys), rtol=1e-4, atol=1e-6)
+
+
 def test_classes_masked_by_minus_infinity():
     masked = lambda weights, x: jnp.where(jnp.arange(3)[None] == 1, -jnp.inf, apply(weights, x))
     np.testing.assert_array_equal(
