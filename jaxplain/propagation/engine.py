@@ -9,6 +9,7 @@ input. A rule sees one lane as an array, several as a tuple.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 from jax.extend.core import primitives as P
 
 from ..explainer import Array
-from .graph import Graph, Op, scan_split, trace
+from .graph import Graph, Op, scan_split, trace, without_closure
 from .units import UNIFORM, Branching, Plan, Unit, find_units
 
 Rule: TypeAlias = Callable[["BoundUnit", Any, Any, Any], Any]
@@ -319,6 +320,7 @@ class _Run:
     probes: Values
     accounts: Values
     record: Callable[[Unit, tuple[Lanes, ...], dict[int, Any], Lanes], None] | None = None
+    in_loop: bool = False
 
     def plan(self, plan: Plan, args: Sequence[Any]) -> list[Lanes]:
         """Evaluate a plan; every output comes in lanes."""
@@ -350,7 +352,7 @@ class _Run:
             env.update({out: tuple(lane[out] for lane in each) for out in unit.outputs})
         else:
             account = self.accounts.get(unit.position, jnp.zeros(5))
-            lanes = ruled(unit, rule, inputs, constants, account)
+            lanes = ruled(unit, rule, inputs, constants, account, self.in_loop)
             several = len(unit.outputs) > 1
             env.update({out: tuple(y[i] if several else y for y in lanes) for i, out in enumerate(unit.outputs)})
         if self.record:
@@ -361,7 +363,7 @@ class _Run:
 
     def branching(self, step: Branching, operands: list[Lanes]) -> list[Lanes]:
         """Evaluate control flow, every lane of an operand as an operand of its own."""
-        op, flags = step.op, step.flags
+        op, flags, inner = step.op, step.flags, dataclasses.replace(self, in_loop=True)
         split = lambda values, flags: tuple(v if flag else v[:1] for v, flag in zip(values, flags, strict=True))
         whole = lambda values: [v if len(v) == self.lanes else v * self.lanes for v in values]
         given = lambda values: [v if flag else v[0] for v, flag in values]
@@ -372,7 +374,7 @@ class _Run:
                     f"a `cond` at {op.place} is decided by the explained input, so that an input and its reference may "
                     "take different branches: explain it by a method without a reference"
                 )
-            branches = [lambda *xs, p=p: self.plan(p, given(zip(xs, flags[1:], strict=True))) for p in step.plans]
+            branches = [lambda *xs, p=p: inner.plan(p, given(zip(xs, flags[1:], strict=True))) for p in step.plans]
             return list(jax.lax.switch(operands[0][0], branches, *split(operands[1:], flags[1:])))
 
         ((body,), (consts, carries)) = step.plans, scan_split(op)
@@ -383,7 +385,7 @@ class _Run:
         )
 
         def turn(carry: Any, x: Any) -> tuple[Any, Any]:
-            out = split(self.plan(body, given(zip((*const, *carry, *x), flags, strict=True))), outs)
+            out = split(inner.plan(body, given(zip((*const, *carry, *x), flags, strict=True))), outs)
             return out[:carries], out[carries:]
 
         options = {name: op.params[name] for name in ("length", "reverse", "unroll")}
@@ -391,22 +393,18 @@ class _Run:
         return whole([*carry, *ys])
 
 
-def ruled(unit: Unit, rule: Rule, inputs: tuple[Lanes, ...], constants: dict[int, Any], account: Array) -> Lanes:
+def ruled(
+    unit: Unit, rule: Rule, inputs: tuple[Lanes, ...], constants: dict[int, Any], account: Array, in_loop: bool
+) -> Lanes:
     """Evaluate one unit, its rule as its backward."""
 
-    @jax.custom_vjp
-    def f(inputs: tuple[Lanes, ...], constants: dict[int, Any], account: Array) -> Lanes:
+    def forward(inputs: tuple[Lanes, ...], constants: dict[int, Any]) -> Lanes:
         bound = BoundUnit(unit, constants)
         if own := getattr(rule, "forward", None):
             return own(bound, inputs[0] if len(inputs) == 1 else inputs)
         return tuple(bound.forward(*lane) for lane in zip(*inputs, strict=True))
 
-    def forward(inputs: tuple[Lanes, ...], constants: dict[int, Any], account: Array) -> Any:
-        outputs = f(inputs, constants, account)
-        return outputs, (inputs, constants, outputs)
-
-    def backward(residuals: Any, relevance: Lanes) -> Any:
-        inputs, constants, outputs = residuals
+    def backward(inputs: tuple[Lanes, ...], constants: dict[int, Any], outputs: Lanes, relevance: Lanes) -> Any:
         bound = BoundUnit(unit, constants)
         bare = lambda lanes: lanes[0] if len(outputs) == 1 else lanes
         given = tuple(map(bare, inputs))
@@ -414,8 +412,25 @@ def ruled(unit: Unit, rule: Rule, inputs: tuple[Lanes, ...], constants: dict[int
         results = (result,) if len(given) == 1 else tuple(result)
         lanes = tuple((r,) if len(outputs) == 1 else tuple(r) for r in results)
         total = lambda values: sum((jnp.sum(v, dtype=account.dtype) for v in jax.tree.leaves(values)), jnp.zeros(()))
-        ledger = jnp.stack([total(relevance), total(lanes), *sum(bound.notes, jnp.zeros(3))])
-        return lanes, None, ledger.astype(account.dtype)
+        return lanes, jnp.stack([total(relevance), total(lanes), *sum(bound.notes, jnp.zeros(3))]).astype(account.dtype)
 
-    f.defvjp(forward, backward)
-    return f(inputs, constants, account)
+    walk, hoisted = lambda *args: backward(*args[:-1]), []
+    if in_loop:  # there, a rule must not close over traced values, such as an ε that is vmapped: they become operands
+        outputs = jax.eval_shape(forward, inputs, constants)
+        walk, hoisted = without_closure(backward, inputs, constants, outputs, outputs)
+
+    @jax.custom_vjp
+    def f(inputs: Any, constants: Any, account: Any, hoisted: Any) -> Lanes:
+        return forward(inputs, constants)
+
+    def f_forward(inputs: Any, constants: Any, account: Any, hoisted: Any) -> Any:
+        outputs = forward(inputs, constants)  # not f: an explanation is differentiated through its values as they are
+        return outputs, (inputs, constants, outputs, hoisted)
+
+    def f_backward(residuals: Any, relevance: Lanes) -> Any:
+        *values, hoisted = residuals
+        lanes, ledger = walk(*values, relevance, hoisted)
+        return lanes, None, ledger, None
+
+    f.defvjp(f_forward, f_backward)
+    return f(inputs, constants, account, hoisted)

@@ -131,6 +131,19 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown") -> Graph:
     return Graph(tuple(ops), inputs, outputs, constants, avals)
 
 
+def without_closure(f: Callable[..., Any], *examples: Any) -> tuple[Callable[..., Any], list[Any]]:
+    """``f`` as a function of one more argument, the list of all arrays that it closes over, and that list."""
+    closed, shape = jax.make_jaxpr(f, return_shape=True)(*examples)
+    jaxpr, consts = opened(closed)
+
+    def converted(*args_and_consts: Any) -> Any:
+        *args, consts = args_and_consts
+        out = jexc.jaxpr_as_fun(jexc.ClosedJaxpr(jaxpr, consts))(*jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(shape), out)
+
+    return converted, list(consts)
+
+
 def opened(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
     """A jaxpr and its constants, whether it came closed, open, or (from JAX 0.11) as one of both."""
     return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
