@@ -62,8 +62,8 @@ def explainer(apply: Apply) -> Callable[[Callable[..., Array]], Explain]:
       apply: ``apply(*args) -> outputs``, any function JAX can trace.
 
     Returns:
-      A decorator; what it returns has the attribute ``apply``, by which `smooth`, `contrast` and their like find the
-      class that the network predicts.
+      A decorator; what it returns tells its arguments in `help`, and has the attribute ``apply``, by which `smooth`,
+      `contrast` and their like find the class that the network predicts.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxplain
