@@ -291,7 +291,7 @@ def refuse_training_mode(network: Replay, x: Any) -> None:
             "for example functools.partial(model.apply, train=False)"
         )
     for unit in network.plan.units():
-        if unit.kind == "norm" and len(x) > 1 and unit.input_shapes[0][:1] == x.shape[:1]:
+        if unit.kind == "norm" and len(x) != 1 and unit.input_shapes[0][:1] == x.shape[:1]:
             reduced = [op for op in unit.ops if op.primitive is P.reduce_sum_p and 0 in op.params["axes"]]
             if any(op.eqn.invars[0].aval.shape == unit.input_shapes[0] for op in reduced):
                 raise ValueError(

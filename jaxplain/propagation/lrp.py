@@ -210,6 +210,9 @@ def softmax_gradient_lrp(apply: Apply, composite: Composite | None = None) -> Ex
     Returns:
       An explainer; the relevance has the input's shape. The score is the target's probability.
 
+    Raises:
+      ValueError: if ``apply`` returns something else than ``(N, K)``; otherwise as `lrp`.
+
     Example:
       >>> import jax.numpy as jnp, jaxplain
       >>> jaxplain.softmax_gradient_lrp(lambda x: x @ jnp.eye(2))(jnp.array([[1.0, 1.0]])).round(3)
@@ -223,6 +226,8 @@ def softmax_gradient_lrp(apply: Apply, composite: Composite | None = None) -> Ex
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         outputs, pullback = walk(f, x, composite)
+        if outputs.ndim != 2:
+            raise ValueError(f"softmax_gradient_lrp needs logits (N, K), got shape {outputs.shape}")
         score = scorer(target, outputs)
         return pullback(jax.grad(lambda z: score(jax.nn.softmax(z)).sum())(outputs))
 

@@ -36,7 +36,8 @@ def fit_patterns(apply: Apply, *context: Any, batches: Iterable[Any]) -> Pattern
       batches: inputs ``(N, ...)``, all of the same shape but for N; no labels.
 
     Returns:
-      The patterns by unit, each shaped like the unit's weight; arrays in a dict, to be saved as any.
+      The patterns by the layer's number in the order of evaluation, ``"0"``, ``"1"``, ..., each shaped like the weight;
+      arrays in a dict, to be saved as any.
 
     Raises:
       ValueError: if there is no batch, or a convolution or dense layer lies in a loop.
@@ -83,14 +84,14 @@ def statistics(f: Function, x: Array) -> tuple[Sums, dict[str, Array]]:
         if bound.kind in WEIGHTED:
             active = (y > 0).astype(y.dtype)
             with_inputs = jax.linear_transpose(lambda w, b=bound, x=x_in: b.linear(x, w), bound.weight)
-            sums[name(bound.unit)] = {
+            sums[str(bound.layer)] = {
                 "xy": with_inputs(active * y)[0],
                 "x": with_inputs(active)[0],
                 "active": by_neuron(bound, active),
                 "y": by_neuron(bound, y),
                 "all": by_neuron(bound, jnp.ones_like(y)),
             }
-            weights[name(bound.unit)] = bound.weight
+            weights[str(bound.layer)] = bound.weight
     return sums, weights
 
 
@@ -117,11 +118,6 @@ def by_neuron(bound: BoundUnit, values: Array) -> Array:
     values = values.transpose(sorted(range(len(kept)), key=kept.__getitem__))
     sizes = dict(zip(sorted(kept), values.shape, strict=True))
     return values.reshape([sizes.get(axis, 1) for axis in range(bound.weight.ndim)])
-
-
-def name(unit: Unit) -> str:
-    """A unit's number and path: networks without module paths have patterns as well."""
-    return f"{unit.position} {unit.path}".strip()
 
 
 def pattern_net(apply: Apply, patterns: Patterns) -> Explain:
@@ -182,11 +178,11 @@ def _with_patterns(apply: Apply, patterns: Patterns, combine: Callable[[Array, A
     def composite(unit: Unit) -> Rule | None:
         if unit.kind not in (*WEIGHTED, "scale"):
             return None
-        if unit.kind in WEIGHTED and name(unit) not in patterns:
+        if unit.kind in WEIGHTED and str(unit.layer) not in patterns:
             raise ValueError(f"no pattern for the {unit.kind} at {unit.place}: fit the patterns to this network")
 
         def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
-            pattern = patterns[name(unit.unit)] if unit.kind in WEIGHTED else reciprocal(unit.weight)
+            pattern = patterns[str(unit.layer)] if unit.kind in WEIGHTED else reciprocal(unit.weight)
             return unit.transpose(r, combine(unit.weight, pattern))
 
         return rule

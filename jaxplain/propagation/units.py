@@ -15,6 +15,7 @@ The walk goes from the outputs to the inputs. At each value that is needed it as
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,7 @@ class Unit:
       path: the names of the modules it was called in, such as ``ResNet/layer4.1/conv2``; empty where there are none.
       place: the path with the source line.
       position: its number in the order of evaluation.
+      layer: its number among the conv and dense units, -1 for others.
       first: whether no conv or dense unit lies between the input and it; the first layer has this.
       last: whether no conv or dense unit lies behind it.
       nonnegative: whether its input provably has no negative value, as behind a ReLU.
@@ -66,6 +68,7 @@ class Unit:
     affine: Affine | None = None
     gates: tuple[bool, ...] = ()
     position: int = -1
+    layer: int = -1
     first: bool = False
     last: bool = False
 
@@ -542,7 +545,7 @@ def relabel(op: Op, axes: tuple[Any, ...], graph: Graph) -> tuple[Any, ...]:
     if op.primitive is not P.reshape_p:
         return axes
     (before, after) = graph.aval(op.inputs[0]).shape, graph.avals[op.outputs[0]].shape
-    starts = {(math.prod(before[:i]), n): axes[i] for i, n in enumerate(before) if n > 1}  # axes that stay whole
+    starts = {(math.prod(before[:i]), n): axes[i] for i, n in enumerate(before) if n != 1}  # axes that stay whole
     return tuple(starts.get((math.prod(after[:i]), n)) for i, n in enumerate(after))
 
 
@@ -552,11 +555,11 @@ def varying(constant: Atom, graph: Graph, producer: dict[int, Op]) -> tuple[int,
     op = producer.get(constant) if isinstance(constant, int) else None
     if op is not None and op.primitive is P.broadcast_in_dim_p:
         mapped = op.params["broadcast_dimensions"]
-        return tuple(mapped[i] for i in varying(op.inputs[0], graph, producer) if shape[mapped[i]] > 1)
+        return tuple(mapped[i] for i in varying(op.inputs[0], graph, producer) if shape[mapped[i]] != 1)
     if op is not None and op.primitive in ELEMENTWISE:
         ranked = [a for a in op.inputs if len(graph.aval(a).shape) == len(shape)]
         return tuple(sorted({i for a in ranked for i in varying(a, graph, producer)}))
-    return tuple(i for i, n in enumerate(shape) if n > 1)
+    return tuple(i for i, n in enumerate(shape) if n != 1)
 
 
 # -------------------------------------------------------------------------------------------------------- sign analysis
@@ -633,12 +636,11 @@ SIGN_KEEPING = frozenset(
 
 def located(plan: Plan) -> Plan:
     """Number the units, and find the first and the last layers by data flow."""
-    counter = iter(range(10**9))
-    n = len(plan.graph.inputs)
-    return _located(plan, [False] * n, [False] * len(plan.graph.outputs), counter)
+    counters = itertools.count(), itertools.count()
+    return _located(plan, [False] * len(plan.graph.inputs), [False] * len(plan.graph.outputs), counters)
 
 
-def _located(plan: Plan, before: Sequence[bool], behind: Sequence[bool], counter: Iterator[int]) -> Plan:
+def _located(plan: Plan, before: Sequence[bool], behind: Sequence[bool], counters: Any) -> Plan:
     """Tell each unit whether a weighted one lies before or behind it, given what lies around the graph."""
     graph = plan.graph
     any_of = lambda marks, atoms: any(isinstance(a, int) and marks.get(a, False) for a in atoms)
@@ -665,11 +667,13 @@ def _located(plan: Plan, before: Sequence[bool], behind: Sequence[bool], counter
         inputs, outputs = ends(step)
         mark = any_of(earlier, inputs)
         if isinstance(step, Unit):
-            step = dataclasses.replace(step, position=next(counter), first=not mark, last=not lasts[i])
+            positions, layers = counters
+            layer = next(layers) if weighted(step) else -1
+            step = dataclasses.replace(step, position=next(positions), layer=layer, first=not mark, last=not lasts[i])
         elif isinstance(step, Branching):
             loop = step.op.primitive is P.scan_p and weighted(step)
             plans = tuple(
-                _located(p, [mark or loop] * len(p.graph.inputs), [lasts[i] or loop] * len(p.graph.outputs), counter)
+                _located(p, [mark or loop] * len(p.graph.inputs), [lasts[i] or loop] * len(p.graph.outputs), counters)
                 for p in step.plans
             )
             step = dataclasses.replace(step, plans=plans)

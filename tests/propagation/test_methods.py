@@ -170,7 +170,7 @@ def test_patterns_against_a_naive_version_and_their_norm():
     x = jax.random.normal(jax.random.key(0), (12, 6, 6, 3), jnp.float64)
     variables = Small().init(jax.random.key(1), x)
     patterns = jaxplain.fit_patterns(Small().apply, variables, batches=[x[:5], x[5:]])
-    assert [key.split("/")[-1] for key in patterns] == ["conv", "grouped", "head"]
+    assert list(patterns) == ["0", "1", "2"]
 
     patches = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     patches = np.lib.stride_tricks.sliding_window_view(patches, (3, 3), axis=(1, 2))  # (N, H, W, C, 3, 3)
