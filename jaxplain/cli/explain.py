@@ -40,7 +40,7 @@ class Example:
 def explain(
     images: Images = (),
     *,
-    method: str = "integrated_gradients",
+    method: str = "lrp",
     model: str = "efficientnet_lite0",
     checkpoint: File = None,
     target: Text = None,
