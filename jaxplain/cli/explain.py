@@ -45,7 +45,7 @@ def explain(
     checkpoint: File = None,
     target: Text = None,
     layer: Text = None,
-    composite: str = "epsilon_plus_flat",
+    composite: str = "epsilon_plus",
     out: File = None,
     seed: int = 0,
     batch_size: int = 4,
@@ -61,7 +61,7 @@ def explain(
       checkpoint: A PyTorch file with the weights of a network of the library.
       target: Number or name of the class to explain, by default the predicted one.
       layer: Name of the layer to explain, for methods that look at one.
-      composite: The rules of LRP and its relatives, such as epsilon_plus.
+      composite: The rules of LRP and its relatives, such as epsilon_gamma_box.
       out: The picture to write, by default explanation.png; for several images a folder, by default explanations.
       seed: Seed of the methods that draw random numbers.
       batch_size: How many images are explained at once.

@@ -14,7 +14,7 @@ from .terminal import STDERR, STDOUT, ImageError, UsageError
 def summary(
     image: Images = (),
     *,
-    composite: str = "epsilon_plus_flat",
+    composite: str = "epsilon_plus",
     model: str = "efficientnet_lite0",
     checkpoint: File = None,
     target: Text = None,
@@ -23,7 +23,7 @@ def summary(
 
     Args:
       image: A file; without one, a sample photograph.
-      composite: One of the library's composites of rules, such as epsilon_plus.
+      composite: One of the library's composites of rules, such as epsilon_gamma_box.
       model: A network of the library, or package.module:function for your own.
       checkpoint: A PyTorch file with the weights of a network of the library.
       target: Number or name of the class to explain, by default the predicted one.
