@@ -36,7 +36,16 @@ def values_and_gradients(apply, variables, x):
     return y, pullback(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
 
-@pytest.mark.parametrize("name", ZOO)
+LARGE = (
+    "resnet_bottleneck",
+    "regnet",
+    "vgg",
+    "mobilenet_v2",
+    "vit_by_hand",
+)  # the others have all that these are made of
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in ZOO])
 def test_no_rules_is_the_identity(name):
     case = ZOO[name]
 

@@ -10,17 +10,14 @@ import pytest
 import jaxplain
 from jaxplain import composites
 from tests.networks import NETWORKS
-from tests.zoo import ARCHITECTURES, BASELINE, CONTROL_FLOW, IMAGES, TARGETS, control_flow, convolutional
+from tests.zoo import ARCHITECTURES, CONTROL_FLOW, IMAGES, TARGETS, control_flow, convolutional
 from tests.zoo.layers import draw
 from tests.zoo.twins import TWINS
 
+BASELINE = np.array([0.3, -0.2, 0.5])  # one value per channel
 METHODS = {
     "epsilon_plus": lambda f: jaxplain.lrp(f, composites.epsilon_plus()),
     "guided_backprop": jaxplain.guided_backprop,
-    "rescale": functools.partial(jaxplain.deeplift, baseline=BASELINE[:8, :8]),
-    "reveal_cancel": functools.partial(jaxplain.deeplift, baseline=BASELINE[:8, :8], rule="reveal_cancel"),
-}
-LARGE = METHODS | {
     "rescale": functools.partial(jaxplain.deeplift, baseline=BASELINE),
     "reveal_cancel": functools.partial(jaxplain.deeplift, baseline=BASELINE, rule="reveal_cancel"),
 }
@@ -61,28 +58,31 @@ def test_frameworks_agree(framework, name, method):
     close(small_map(framework, name, method), small_map("linen", name, method), TOLERANCE.get(framework, 1e-10))
 
 
-@pytest.mark.parametrize("method", LARGE)
+@pytest.mark.parametrize("method", METHODS)
 def test_tied_layers_are_explained_like_separate_ones(method):
     tied = ARCHITECTURES["tied"]
     untied = convolutional.Tied(tied=False)
-    maps = jax.jit(LARGE[method](tied.apply))(*tied.args, target=TARGETS)
-    separate = jax.jit(LARGE[method](untied.apply))(untied.untie(tied.variables), IMAGES, target=TARGETS)
+    maps = jax.jit(METHODS[method](tied.apply))(*tied.args, target=TARGETS)
+    separate = jax.jit(METHODS[method](untied.apply))(untied.untie(tied.variables), IMAGES, target=TARGETS)
     close(maps, separate)
 
 
 @functools.cache
 def large_map(name, method):
     case = (ARCHITECTURES | CONTROL_FLOW)[name]
-    return jax.jit(LARGE[method](case.apply))(*case.args, target=TARGETS)
+    return jax.jit(METHODS[method](case.apply))(*case.args, target=TARGETS)
 
 
-@pytest.mark.parametrize("method", LARGE)
+@pytest.mark.parametrize("method", METHODS)
 def test_scanned_and_rematerialised_blocks_are_explained_like_unrolled_ones(method):
     close(large_map("linen_scan_remat", method), large_map("linen_unrolled", method))
 
 
-@pytest.mark.parametrize("method", LARGE)
-@pytest.mark.parametrize("name", set(control_flow.NETWORKS) - {"unrolled"})
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("method", ["epsilon_plus", "rescale", slow("guided_backprop"), slow("reveal_cancel")])
+@pytest.mark.parametrize("name", sorted(set(control_flow.NETWORKS) - {"unrolled"}))
 def test_control_flow_is_explained_like_straight_code(name, method):
     if name == "cond_on_input" and method in ("rescale", "reveal_cancel"):
         with pytest.raises(ValueError, match="decided by the explained input"):

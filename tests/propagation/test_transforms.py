@@ -1,0 +1,149 @@
+"""Explainers by propagation under JAX's transformations: vmap, grad, export, sharding."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+import jaxplain
+from jaxplain import composites, rules
+from tests.zoo import IMAGES, TARGETS, ZOO
+from tests.zoo.layers import draw
+
+BASELINE = np.array([0.3, -0.2, 0.5])  # one value per channel
+COMPOSITES = {
+    "epsilon": composites.uniform(rules.epsilon(0.01)),
+    "gamma": composites.uniform(rules.gamma()),
+    "epsilon_plus": composites.epsilon_plus(),
+    "alpha2_beta1": composites.epsilon_alpha2_beta1(),
+    "box": composites.epsilon_gamma_box(low=-4.0, high=4.0),
+}
+METHODS = {name: functools.partial(jaxplain.lrp, composite=c) for name, c in COMPOSITES.items()} | {
+    "guided_backprop": jaxplain.guided_backprop,
+    "rescale": functools.partial(jaxplain.deeplift, baseline=BASELINE),
+    "reveal_cancel": functools.partial(jaxplain.deeplift, baseline=BASELINE, rule="reveal_cancel"),
+}
+FEW = ["epsilon_plus", "rescale", "reveal_cancel"]
+every_method = pytest.mark.parametrize("method", METHODS)
+few_methods = pytest.mark.parametrize("method", FEW)
+networks = pytest.mark.parametrize(
+    "name", ["unrolled", "scan_remat", pytest.param("inception", marks=pytest.mark.slow)]
+)
+
+
+def close(a, b, tolerance=1e-10):
+    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
+
+
+@functools.cache
+def explain(name, method):
+    """The explainer of a network, its weights bound."""
+    case = ZOO[name]
+    return functools.partial(METHODS[method](case.apply), case.variables)
+
+
+@functools.cache
+def expected(name, method):
+    return jax.jit(explain(name, method))(IMAGES, target=TARGETS)
+
+
+@networks
+@every_method
+def test_jit_equals_eager(name, method):
+    close(explain(name, method)(IMAGES, target=TARGETS), expected(name, method))
+
+
+@networks
+@few_methods
+def test_all_classes_at_once(name, method):
+    maps = jax.jit(jax.vmap(lambda c: explain(name, method)(IMAGES, target=c)))(jnp.arange(5))
+    close(maps[TARGETS, jnp.arange(2)], expected(name, method))
+
+
+@networks
+@pytest.mark.parametrize(
+    ("rule", "values"), [(rules.epsilon, [1e-6, 0.01, 0.5]), (rules.gamma, [0.0, 0.25, 4.0])], ids=["epsilon", "gamma"]
+)
+def test_a_rule_parameter_may_be_traced(name, rule, values):
+    case = ZOO[name]
+    with_value = lambda v: jaxplain.lrp(case.apply, composites.uniform(rule(v)))(*case.args, target=TARGETS)
+    maps = jax.jit(jax.vmap(with_value))(jnp.array(values))
+    for value, relevance in zip(values, maps, strict=True):
+        close(relevance, with_value(value))
+
+
+@networks
+@few_methods
+def test_batch_mates_do_not_matter(name, method):
+    alone = jax.jit(explain(name, method))(IMAGES[1:], target=TARGETS[1:])
+    close(alone[0], expected(name, method)[1])
+    by_one = jax.jit(jax.vmap(lambda x, t: explain(name, method)(x[None], target=t)[0]))(IMAGES, TARGETS)
+    close(by_one, expected(name, method))
+
+
+@networks
+@few_methods
+def test_export_and_back(name, method):
+    pytest.importorskip("flatbuffers")
+    bound = jax.jit(lambda x, target: explain(name, method)(x, target=target))
+    stored = jax.export.export(bound)(IMAGES, TARGETS).serialize()
+    close(jax.export.deserialize(stored).call(IMAGES, TARGETS), expected(name, method))
+
+
+@networks
+@few_methods
+def test_sharded_equals_one_device(name, method):
+    devices = jax.make_mesh((4,), ("batch",))
+    split = lambda a: jax.device_put(a, NamedSharding(devices, PartitionSpec("batch")))
+    images, targets = jnp.concatenate([IMAGES, IMAGES]), jnp.concatenate([TARGETS, TARGETS])
+    maps = jax.jit(explain(name, method))(split(images), target=split(targets))
+    assert maps.sharding.is_equivalent_to(split(images).sharding, maps.ndim)
+    close(maps, jnp.concatenate([expected(name, method)] * 2))
+
+
+class Smooth(nn.Module):
+    """Without kinks of its own, so that its explanations are differentiable wherever the rules are."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.softplus(nn.BatchNorm(use_running_average=True)(nn.Conv(3, (3, 3), (2, 2))(x)))
+        x = x * nn.sigmoid(nn.Conv(3, (1, 1))(x.mean(axis=(1, 2), keepdims=True)))
+        x = nn.avg_pool(nn.gelu(nn.Conv(4, (3, 3))(x)), (2, 2), (2, 2))
+        return nn.Dense(5)(nn.LayerNorm()(x.reshape(len(x), -1)))
+
+
+@pytest.mark.parametrize(
+    "method", sorted(set(METHODS) - {"guided_backprop"})
+)  # which jumps where a gradient changes its sign
+def test_gradient_with_respect_to_the_parameters(method):
+    """Against finite differences along a random direction; no rule has a kink within the steps."""
+    network, x = Smooth(), IMAGES[:, :8, :8]
+    variables, random = draw(network, x.shape), np.random.default_rng(0)
+    direction = jax.tree.map(lambda v: jnp.asarray(random.normal(size=v.shape)), variables)
+    weights = jnp.asarray(random.normal(size=x.shape))
+    explained = METHODS[method](network.apply)
+
+    def loss(step):
+        moved = jax.tree.map(lambda v, d: v + step * d, variables, direction)
+        return (explained(moved, x, target=TARGETS) * weights).sum()
+
+    values = jax.jit(jax.vmap(loss))(jnp.array([-2e-6, -1e-6, 1e-6, 2e-6]))
+    finite = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / 12e-6
+    np.testing.assert_allclose(jax.jit(jax.grad(loss))(0.0), finite, rtol=1e-6)
+
+
+@few_methods
+def test_gradients_of_explanations_are_finite(method):
+    """To the second order in the input, behind ReLUs, dead ones included."""
+    case = ZOO["unrolled"]
+    explained = METHODS[method](case.apply)
+    images = IMAGES.at[0].set(0)
+    loss = lambda v, x: (explained(v, x, target=TARGETS) ** 2).sum()
+    floats = {name: value for name, value in case.variables.items() if name not in ("count", "flag")}
+    gradient = jax.grad(loss, argnums=(0, 1))
+    _, second = jax.jit(lambda v, x: jax.jvp(lambda x: gradient(v, x), (x,), (jnp.ones_like(x),)))(floats, images)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(second))
