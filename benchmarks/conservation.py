@@ -1,21 +1,16 @@
 """Where relevance goes, on every architecture: our ledger and completeness next to the peers' sums.
 
-    pip install '.[test]' && python benchmarks/conservation.py
+    pip install '.[test]' && JAX_ENABLE_X64=1 python -m benchmarks.conservation
 
-writes `benchmarks/results/conservation.md`. The peers' numbers are those of `benchmarks/peers/conservation.py`, on torchvision's
-networks with zero biases, where the sum of relevance must be the logit: sum / logit, or for DeepLIFT sum / difference. Ours
-are the largest gap of the ledger over all units, relative to the largest relevance of a unit, and the relative error
-of DeepLIFT's completeness, on the small networks of the same architectures in `tests/zoo`, biases and all.
+writes `benchmarks/results/conservation.md`. The peers' numbers are those of `benchmarks/peers/conservation.py`, on
+torchvision's networks with zero biases, where the sum of relevance must be the logit: sum / logit, or for DeepLIFT
+sum / difference. Ours are the largest gap of the ledger over all units, relative to the largest relevance of a unit,
+and the relative error of DeepLIFT's completeness, on the small networks of the same architectures in `tests/zoo`,
+biases and all.
 """
 
 import json
-import os
-import sys
 from pathlib import Path
-
-os.environ["JAX_ENABLE_X64"] = "1"
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +20,7 @@ import jaxplain
 from jaxplain import composites
 from tests.zoo import BASELINE, IMAGES, SHAPE, TARGETS, ZOO
 
+ROOT = Path(__file__).parents[1]
 PEERS = json.loads((ROOT / "benchmarks" / "results" / "peers_conservation.json").read_text())
 OUT = ROOT / "benchmarks" / "results" / "conservation.md"
 ARCHITECTURES = {
@@ -62,9 +58,9 @@ def shown(value):
 def main():
     versions = ", ".join(f"{name} {version}" for name, version in PEERS["versions"].items())
     lines = [
-        f"jaxplain {jaxplain.__version__} with jax {jax.__version__}, float64; {versions}.",
+        f"jaxplain {jaxplain.__version__} with jax {jax.__version__}, {IMAGES.dtype}; {versions}.",
         "",
-        "Ours: largest relative gap of the ledger (0 is right), relative error of DeepLIFT's sum (0 is right). The peers:",
+        "Ours: largest relative gap of the ledger (0 is right), relative error of DeepLIFT's sum (0 is right). Peers:",
         "sum of relevance / logit, sum of DeepLIFT / difference of the logits (1 is right), on bias-free networks.",
         "",
         "| architecture | ledger gap, epsilon_plus | DeepLIFT error | " + " | ".join(PEER_COLUMNS) + " |",

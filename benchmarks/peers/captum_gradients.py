@@ -1,6 +1,8 @@
 """Make `tests/data/captum_gradients.npz`: the gradient family of captum on the small networks.
 
     pip install '.[benchmark]' && python benchmarks/peers/captum_gradients.py
+
+The tests read the numbers; only this script needs PyTorch.
 """
 
 from pathlib import Path

@@ -103,7 +103,7 @@ NETWORKS = {"chain": Chain, "residual": Residual, "depthwise": Depthwise, "branc
 
 
 def build(name):
-    """One of the networks in float64 and inference mode, BatchNorm statistics and biases far from their initial values."""
+    """One of the networks in float64 and inference mode, BatchNorm and biases far from their initial values."""
     torch.manual_seed(sorted(NETWORKS).index(name))
     network = NETWORKS[name]().double().eval()
     with torch.no_grad():

@@ -237,7 +237,7 @@ def test_integers_loops_and_training_mode_are_errors():
     with pytest.raises(ValueError, match=r"`while` loop depends on the explained input .*fori_loop"):
         jaxplain.lrp(lambda x: jax.lax.while_loop(lambda v: v.sum() < 9, lambda v: v * 2, x))(x)
     dropout = nn.Dropout(0.5, deterministic=False)
-    with pytest.raises(ValueError, match="draws random numbers .*inference"):
+    with pytest.raises(ValueError, match=r"draws random numbers .*inference"):
         jaxplain.lrp(lambda x: dropout.apply({}, x, rngs={"dropout": jax.random.key(0)}))(x)
 
     norm = nn.BatchNorm(use_running_average=False)
