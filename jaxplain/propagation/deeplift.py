@@ -36,7 +36,8 @@ def deeplift(
     * Maxima: what the output gains goes to the input's winner, what it loses to the reference's, summed over windows.
     * Products of two explained values: each factor's difference times the other's mean.
 
-    Complete: the attribution of an example sums to ``z_c(x) - z_c(x0)`` to float precision, on every network.
+    Complete: the attribution of an example sums to ``z_c(x) - z_c(x0)`` to float precision, on every network. The
+    differences lose digits where input and reference nearly agree: prefer float32 to bfloat16 here.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.

@@ -97,10 +97,10 @@ class BoundUnit:
         if base is None or len(base.inputs) == 1:
             factors = (self._factor(op) for op in affine.labels)
             return functools.reduce(jnp.multiply, factors, jnp.ones((), self._dtype))
-        weight = self._value(base.inputs[1 - affine.operand])
+        weight = own = self._value(base.inputs[1 - affine.operand])
         for op in affine.labels:
             weight = weight * self._along_weight(op, weight.shape)
-        return weight
+        return weight.astype(own.dtype)
 
     @functools.cached_property
     def bias(self) -> Array:
@@ -108,7 +108,7 @@ class BoundUnit:
         affine = self._affine
         (shape,) = self.unit.input_shapes
         env, value = dict(self.constants), self.unit.inputs[0]
-        env[value] = jnp.zeros(shape, self._dtype)
+        env[value] = jnp.zeros(shape, self.unit.input_dtypes[0])
         if affine.base is not None and not affine.before:  # skip the weight operation: it maps zero to zero
             aval = affine.base.eqn.outvars[0].aval
             env[affine.base.outputs[0]] = jnp.zeros(aval.shape, aval.dtype)
@@ -140,7 +140,7 @@ class BoundUnit:
     def transpose(self, cotangent: Array, weight: Array) -> Array:
         """``cᵀ w``: the transpose of ``x -> linear(x, weight)``."""
         (shape,) = self.unit.input_shapes
-        like = jax.ShapeDtypeStruct(shape, self._dtype)
+        like = jax.ShapeDtypeStruct(shape, self.unit.input_dtypes[0])
         return jax.linear_transpose(lambda x: self.linear(x, weight), like)(cotangent)[0]
 
     @property
@@ -411,6 +411,7 @@ def ruled(
         result = rule(bound, given[0] if len(given) == 1 else given, bare(outputs), bare(relevance))
         results = (result,) if len(given) == 1 else tuple(result)
         lanes = tuple((r,) if len(outputs) == 1 else tuple(r) for r in results)
+        lanes = jax.tree.map(lambda r, x: jnp.asarray(r, x.dtype), lanes, inputs)
         total = lambda values: sum((jnp.sum(v, dtype=account.dtype) for v in jax.tree.leaves(values)), jnp.zeros(()))
         return lanes, jnp.stack([total(relevance), total(lanes), *sum(bound.notes, jnp.zeros(3))]).astype(account.dtype)
 

@@ -50,6 +50,7 @@ class Unit:
       last: whether no conv or dense unit lies behind it.
       nonnegative: whether its input provably has no negative value, as behind a ReLU.
       input_shapes: the shapes of the operands that depend on the explained input.
+      input_dtypes: and their dtypes.
       output_shape: the shape of the result.
       is_float: whether the result is of floating point, and not a predicate or an index.
     """
@@ -61,6 +62,7 @@ class Unit:
     outputs: tuple[int, ...]
     nonnegative: bool
     input_shapes: tuple[tuple[int, ...], ...]
+    input_dtypes: tuple[Any, ...]
     output_shape: tuple[int, ...]
     path: str
     place: str
@@ -207,6 +209,7 @@ class _Search:
             tuple(outputs),
             all(a in self.nonnegative for a in inputs),
             shapes,
+            tuple(self.graph.avals[a].dtype for a in inputs),
             self.graph.avals[outputs[0]].shape,
             named.path,
             named.place,

@@ -251,3 +251,28 @@ def test_a_rule_of_ones_own_in_one_line():
     mine = lambda unit, x, y, r: x * unit.transpose(unit.share(r, y, 1e-6), unit.weight)
     x = jnp.array([[1.0, 0.5]])
     np.testing.assert_allclose(jaxplain.lrp(f, lambda u: mine if u.kind == "dense" else None)(x), jaxplain.lrp(f)(x))
+
+
+class MixedPrecision(nn.Module):
+    dtype: object
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(4, (3, 3), dtype=self.dtype)(x)
+        x = nn.relu(nn.BatchNorm(use_running_average=True, dtype=self.dtype)(x))
+        x = nn.gelu(nn.Dense(4, dtype=self.dtype)(nn.LayerNorm(dtype=self.dtype)(x).mean(axis=(1, 2))))
+        return nn.Dense(3, dtype=jnp.float32)(x)
+
+
+@pytest.mark.parametrize("composite", ["epsilon_plus", "epsilon_alpha2_beta1_flat"])
+def test_mixed_precision(composite):
+    """Layers in bfloat16 between inputs and outputs in float32: the same map to bfloat16's three digits."""
+    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 3), jnp.float32)
+    variables = MixedPrecision(jnp.float32).init(jax.random.key(1), x)
+    variables = jax.tree.map(lambda a: a + 0.1, variables)  # BatchNorm and biases away from their initial values
+    full, mixed = (
+        jax.jit(jaxplain.lrp(MixedPrecision(dtype).apply, getattr(composites, composite)()))(variables, x, target=0)
+        for dtype in (jnp.float32, jnp.bfloat16)
+    )
+    assert mixed.dtype == x.dtype
+    np.testing.assert_allclose(mixed, full, atol=0.03 * jnp.abs(full).max())
