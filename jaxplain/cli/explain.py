@@ -105,8 +105,9 @@ def find_method(name: str, layer: str | None) -> Method:
     if name not in METHODS:
         raise UsageError(f"--method {name} is none of `jaxplain methods`{did_you_mean(name, METHODS)}")
     method = METHODS[name]
-    if needed := {"data", "patterns"}.intersection(method.needs):
-        raise UsageError(f"--method {name} needs {needed.pop()}, so it runs from Python only: jaxplain.{name}")
+    for need, thing in (("data", "a data set"), ("patterns", "fitted patterns")):
+        if need in method.needs:
+            raise UsageError(f"--method {name} needs {thing}, so it runs from Python only: jaxplain.{name}")
     if layer is not None and "layer" not in method.needs:
         raise UsageError(f"--method {name} looks at no layer: leave out --layer")
     return method

@@ -135,12 +135,17 @@ def attribution(f: Function, x: Array, x0: Array, target: Target, rule: str) -> 
 
 def rescale(unit: BoundUnit, x: Array, x0: Array, y: Array, y0: Array, m: Array) -> Array:
     """``m Δy / Δx``, and the derivative where ``Δx`` nearly vanishes."""
-    return m * ratio(y - y0, x - x0) + unit.pull(x, jnp.where(jnp.abs(x - x0) < NEARLY_ZERO, m, 0))
+    return m * ratio(y - y0, x - x0) + unit.pull(x, jnp.where(vanishes(x - x0), m, 0))
+
+
+def vanishes(difference: Array) -> Array:
+    """Whether a difference is nearly zero, or that of two infinities of a mask."""
+    return ~(jnp.abs(difference) >= NEARLY_ZERO)
 
 
 def ratio(numerator: Array, denominator: Array) -> Array:
     """The quotient, 0 where the denominator nearly vanishes."""
-    small = jnp.abs(denominator) < NEARLY_ZERO
+    small = vanishes(denominator)
     return jnp.where(small, 0, numerator / jnp.where(small, 1, denominator))
 
 
@@ -172,7 +177,7 @@ def quotient(unit: BoundUnit, x: Any, x0: Any, y: Array, y0: Array, m: Array) ->
     (a, b), (a0, b0) = x, x0
     v, v0 = 1 / b, 1 / b0
     m_a, m_v = jax.vjp(jnp.multiply, (a + a0) / 2, (v + v0) / 2)[1](m)
-    small = jnp.abs(b - b0) < NEARLY_ZERO
+    small = vanishes(b - b0)
     return m_a, m_v * jnp.where(small, -v * v, ratio(v - v0, b - b0))
 
 
@@ -308,7 +313,7 @@ def activation_multipliers(
 ) -> Any:
     """``m± Δy± / Δz±``, the derivative where a part nearly vanishes."""
     gain, loss = activation_parts(unit, x, x0, p, n, y, y0)
-    derivative = lambda part, m: unit.pull(x, jnp.where(jnp.abs(part) < NEARLY_ZERO, m, 0))
+    derivative = lambda part, m: unit.pull(x, jnp.where(vanishes(part), m, 0))
     return m_p * ratio(gain, p) + derivative(p, m_p), m_n * ratio(loss, n) + derivative(n, m_n)
 
 

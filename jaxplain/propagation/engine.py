@@ -72,9 +72,8 @@ class BoundUnit:
         denominator = stabilize(z, stabilizer)
         share = jnp.where(denominator == 0, 0, relevance / jnp.where(denominator == 0, 1, denominator))
         lost = jnp.where(z == 0, 0, share * (denominator - z))
-        dead = jnp.where(z == 0, relevance - share * bias, 0)
-        self.note(bias=share * bias, stabilizer=lost, dead=dead)
-        return share
+        self.note(bias=share * bias, stabilizer=lost, dead=jnp.where(z == 0, relevance, 0))
+        return share.astype(z.dtype)
 
     def note(self, *, bias: Any = 0.0, stabilizer: Any = 0.0, dead: Any = 0.0) -> None:
         """Note for the ledger what of the relevance biases take, the stabiliser takes, and dead denominators lose."""
@@ -126,7 +125,9 @@ class BoundUnit:
         affine = self._affine
         base = affine.base
         if base is None or len(base.inputs) == 1:
-            return weight * (x if base is None else self.after_base(*base.bind(x)))
+            y = x if base is None else self.after_base(*base.bind(x))
+            return (y * weight).astype(self.unit.ops[-1].eqn.outvars[0].aval.dtype)
+        weight = weight.astype(base.eqn.invars[1 - affine.operand].aval.dtype)
         operands = [x, weight] if affine.operand == 0 else [weight, x]
         return self.after_base(*base.bind(*operands))
 
@@ -141,6 +142,7 @@ class BoundUnit:
         """``cᵀ w``: the transpose of ``x -> linear(x, weight)``."""
         (shape,) = self.unit.input_shapes
         like = jax.ShapeDtypeStruct(shape, self.unit.input_dtypes[0])
+        cotangent = cotangent.astype(self.unit.ops[-1].eqn.outvars[0].aval.dtype)
         return jax.linear_transpose(lambda x: self.linear(x, weight), like)(cotangent)[0]
 
     @property
@@ -346,7 +348,7 @@ class _Run:
         constants = {a: env[a] for a in unit.constants}
         inputs = tuple(env[a] for a in unit.inputs)
         rule = self.rule_of(unit)
-        if rule is None:
+        if rule is None or not unit.is_float:  # beside indices, as of top_k, only the gradient is defined
             lanes = zip(*inputs, strict=True)
             each = [run(unit.ops, constants | dict(zip(unit.inputs, lane, strict=True))) for lane in lanes]
             env.update({out: tuple(lane[out] for lane in each) for out in unit.outputs})

@@ -331,7 +331,8 @@ def softmax() -> Rule:
     """
 
     def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
-        result = x * unit.pull(x, r / jnp.where(y == 0, 1, y))
+        pulled = unit.pull(x, r / jnp.where(y == 0, 1, y))
+        result = jnp.where(pulled == 0, 0, x * pulled)  # masked logits are infinite
         unit.note(bias=jnp.sum(r) - jnp.sum(result))
         return result
 

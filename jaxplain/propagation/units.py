@@ -222,7 +222,7 @@ class _Search:
     def affine(self, last: Op) -> Unit | None:
         chain: list[Op] = []
         op: Op | None = last
-        while op and (self.is_shift_or_scale(op) or (chain and op.primitive in RELABEL)):
+        while op and (self.is_shift_or_scale(op) or (chain and self.is_relabel(op))):
             chain.append(op)
             (value,) = self.explained(op)
             op = self.producer.get(value) if self.uses[value] == 1 else None
@@ -281,6 +281,10 @@ class _Search:
         if op.primitive is P.div_p:
             return self.depends(op.inputs[0])
         return op.primitive in (P.add_p, P.sub_p, P.mul_p, P.neg_p, P.add_jaxvals_p)
+
+    def is_relabel(self, op: Op) -> bool:
+        """Whether an operation moves axes or changes the precision, and no integer comes of it."""
+        return op.primitive in RELABEL and self.is_float(op.outputs[0])
 
     def is_float(self, atom: Atom) -> bool:
         return jnp.issubdtype(self.graph.aval(atom).dtype, jnp.floating)
@@ -362,6 +366,7 @@ class _Search:
         root = self.dominator.get(op.outputs[0])
         if len(operands) < 2 or root is None or not self.is_float(op.outputs[0]):
             return None
+        root = self.softmax_root(op, root)
         if self.graph.avals[root].shape != self.graph.avals[op.outputs[0]].shape:
             return None
         inside: dict[Op, None] = {}
@@ -377,6 +382,18 @@ class _Search:
         if kind != "activation" and not self.regions:
             return None
         return self.make(kind, ops, (root,), op.outputs)
+
+    def softmax_root(self, op: Op, root: int) -> int:
+        """Where a softmax begins that ends in ``op``: before its exp, and before its maximum is subtracted."""
+        maker = self.producer.get(root)
+        if op.primitive is P.div_p and maker and maker.primitive is P.exp_p:
+            root = self.dominator[root]
+        elif op.primitive is not P.sub_p:
+            return root
+        maker = self.producer.get(root)
+        if maker and maker.primitive is P.sub_p and len(self.explained(maker)) == 2 and root in self.dominator:
+            root = self.dominator[root]
+        return root
 
     # -------------------------------------------------------------------------------------- 3. single operations
 
@@ -399,7 +416,7 @@ class _Search:
 
     def kind(self, op: Op, operands: Sequence[int]) -> str:
         primitive = op.primitive
-        if not all(map(self.is_float, op.outputs)):
+        if not any(map(self.is_float, op.outputs)):
             return "shape"  # predicates and indices carry no relevance
         if not any(map(self.is_float, operands)):
             return "integer"
@@ -413,6 +430,8 @@ class _Search:
             return "shape"
         if primitive is P.select_n_p:
             return "select"
+        if len(operands) > 1 and len(set(operands)) == 1 and is_elementwise(op):
+            return "activation"
         if len(operands) > 1:
             several = {
                 **dict.fromkeys((P.add_p, P.sub_p, P.add_jaxvals_p, P.scatter_add_p), "sum"),
@@ -420,9 +439,7 @@ class _Search:
                 **dict.fromkeys((P.max_p, P.min_p), "max_pool"),
                 P.div_p: "division",
             }
-            if primitive in several:
-                return several[primitive]
-            return "activation" if len(set(operands)) == 1 and is_elementwise(op) else primitive.name
+            return several.get(primitive, primitive.name)
         return "activation" if is_elementwise(op) else primitive.name
 
 
@@ -587,7 +604,7 @@ def _nonnegative(eqn: Any, known: list[bool], inputs: Sequence[Any]) -> bool:
         return True
     if primitive in (P.max_p, P.and_p):
         return any(known)
-    if primitive is P.mul_p and inputs[0] is inputs[1]:
+    if primitive is P.mul_p and inputs[0] == inputs[1]:
         return True
     if primitive is P.integer_pow_p:
         return eqn.params["y"] % 2 == 0 or all(known)

@@ -276,3 +276,56 @@ def test_mixed_precision(composite):
     )
     assert mixed.dtype == x.dtype
     np.testing.assert_allclose(mixed, full, atol=0.03 * jnp.abs(full).max())
+
+
+# --------------------------------------------------------------------------------------------- what a review found
+
+DENSE = jax.random.normal(jax.random.key(0), (4, 5), jnp.float64)
+FEATURES = jax.random.normal(jax.random.key(1), (2, 4), jnp.float64)
+
+
+def kinds(f):
+    return [unit.kind for unit in jaxplain.propagation.replay(f, FEATURES).plan.units()]
+
+
+def test_softmax_is_one_unit_however_it_is_called():
+    assert kinds(lambda x: jax.nn.softmax(x @ DENSE)) == ["dense", "softmax"]
+    assert kinds(lambda x: jax.nn.log_softmax(x @ DENSE)) == ["dense", "softmax"]
+
+
+def test_softmax_by_hand():
+    """R_i = x_i (R_i - s_i Σ R)."""
+    z, r = FEATURES[:1], jnp.array([[0.0, 1.0, 0.0, 0.0]])
+    s = jax.nn.softmax(z)
+    expected = z * (r * s - s * (r * s).sum())  # the start is s at the target
+    np.testing.assert_allclose(jaxplain.lrp(jax.nn.softmax)(z, target=1), expected, atol=1e-12)
+
+
+def test_masked_logits_give_no_nan():
+    mask = jnp.array([[True, False, True, True, True]])
+    f = lambda x: jax.nn.softmax(jnp.where(mask, x @ DENSE, -jnp.inf)) @ DENSE.T
+    assert np.isfinite(jaxplain.lrp(f)(FEATURES)).all()
+    maps = jaxplain.deeplift(f, baseline=0.1)(FEATURES, target=0)
+    np.testing.assert_allclose(total(maps), (f(FEATURES) - f(jnp.full_like(FEATURES, 0.1)))[:, 0], rtol=1e-9)
+
+
+@pytest.mark.parametrize("method", [jaxplain.lrp, jaxplain.deeplift])
+def test_indices_and_roundings_are_errors(method):
+    with pytest.raises(ValueError, match="no rule for `top_k`"):
+        method(lambda x: jax.lax.top_k(x @ DENSE, 2)[0])(FEATURES)
+    with pytest.raises(ValueError, match="turns into integers"):
+        method(lambda x: (x @ DENSE).astype(jnp.int32).astype(jnp.float64) * 2)(FEATURES)
+
+
+def test_the_ledger_where_a_bias_cancels_the_input():
+    """x w + b = 0: the stabiliser alone divides, and the ledger still closes."""
+    table = jaxplain.summary(lambda x: jax.nn.sigmoid(x - 1.0))(jnp.ones((1, 1)))
+    assert table.rows[0].ledger.dead == pytest.approx(0.5)
+    assert abs(table.gap) < 1e-9
+
+
+def test_traced_parameters_of_rules_keep_the_precision_of_the_network():
+    w, x = DENSE.astype(jnp.bfloat16), FEATURES.astype(jnp.bfloat16)
+    make = lambda a: composites.uniform(rules.alpha_beta(a, a - 1))
+    maps = jax.jit(lambda a: jaxplain.lrp(lambda x: x @ w, make(a))(x))(jnp.float32(2.0))
+    assert maps.dtype == jnp.bfloat16
