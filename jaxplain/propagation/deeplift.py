@@ -119,7 +119,7 @@ def deep_shap(
 def attribution(f: Function, x: Array, x0: Array, target: Target, rule: str) -> Array:
     """DeepLIFT with one reference per example: ``Σ over lanes of difference · multiplier``."""
     network = replay(scores(f, x, target), x, regions=False)
-    refuse_training_mode(network, x)
+    refuse_training_mode(replay(f, x), x)  # which asks for normalisation as a unit
     difference = x - x0
     if rule == "rescale":
         score, pullback = jax.vjp(lambda x: network(rescale_rule, x, x0)[0], x)

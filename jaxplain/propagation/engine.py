@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import primitives as P
 
 from ..explainer import Array
@@ -200,6 +201,19 @@ class BoundUnit:
 def stabilize(z: Array, stabilizer: Any) -> Array:
     """``z + ε sign z``, with sign 0 = 1."""
     return z + jnp.where(z >= 0, stabilizer, -jnp.asarray(stabilizer)).astype(z.dtype)
+
+
+def cotangent_like(relevance: Any, x: Array) -> Any:
+    """Relevance in the dtype of the value it belongs to; none for predicates and indices."""
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return jnp.asarray(relevance, x.dtype)
+    return np.zeros(x.shape, jax.dtypes.float0)
+
+
+def total(values: Any) -> Array:
+    """The sum of all relevance in a tree."""
+    leaves = [v for v in jax.tree.leaves(values) if v.dtype != jax.dtypes.float0]
+    return sum((jnp.sum(v, dtype=jnp.zeros(()).dtype) for v in leaves), jnp.zeros(()))
 
 
 def run(ops: Sequence[Op], env: dict[int, Any]) -> dict[int, Any]:
@@ -413,8 +427,7 @@ def ruled(
         result = rule(bound, given[0] if len(given) == 1 else given, bare(outputs), bare(relevance))
         results = (result,) if len(given) == 1 else tuple(result)
         lanes = tuple((r,) if len(outputs) == 1 else tuple(r) for r in results)
-        lanes = jax.tree.map(lambda r, x: jnp.asarray(r, x.dtype), lanes, inputs)
-        total = lambda values: sum((jnp.sum(v, dtype=account.dtype) for v in jax.tree.leaves(values)), jnp.zeros(()))
+        lanes = jax.tree.map(cotangent_like, lanes, inputs)
         return lanes, jnp.stack([total(relevance), total(lanes), *sum(bound.notes, jnp.zeros(3))]).astype(account.dtype)
 
     walk, hoisted = lambda *args: backward(*args[:-1]), []

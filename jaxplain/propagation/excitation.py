@@ -25,7 +25,7 @@ def excitation_backprop(
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
-      layer: the path of the layer where the walk ends, its channels summed; None goes on to the input.
+      layer: the path of the layer where the walk ends, its channels (the last axis) summed; None goes on to the input.
       contrastive: whether the dual walk is subtracted.
       upsample: whether a layer's map is enlarged to the input's height and width, bilinearly.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend import core as jexc
@@ -198,6 +199,7 @@ def primitive_of(f: Callable[..., Any], *args: Any) -> jexc.Primitive:
 
 
 SPLIT = primitive_of(lambda x: lax.split(x, (1, 1)), np.zeros(2, np.float32))
+STACK = primitive_of(lambda x: jnp.stack([x, x]), np.zeros(2, np.float32))
 BARRIER = primitive_of(lax.optimization_barrier, np.zeros(2, np.float32))
 ELEMENTWISE = frozenset(
     [

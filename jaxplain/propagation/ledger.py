@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..explainer import Apply, Array, Target, outputs_of, split
-from .engine import BoundUnit, Composite, Rule, refuse_training_mode, replay
+from .engine import BoundUnit, Composite, Rule, refuse_training_mode, replay, total
 from .lrp import complete_composite, start
 from .units import Unit
 
@@ -160,7 +160,7 @@ def noting(rule_of: Composite) -> Composite:
 
     def moved(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
         result = unit.pull(x, r)
-        unit.note(bias=sum(a.sum() for a in jax.tree.leaves(r)) - sum(a.sum() for a in jax.tree.leaves(result)))
+        unit.note(bias=total(r) - total(result))
         return result
 
     def noted(unit: Unit) -> Rule | None:

@@ -186,7 +186,8 @@ def z_box(low: ArrayLike, high: ArrayLike, *, stabilizer: float = STABILIZER) ->
     """The zᴮ rule for inputs in a box: ``R = (x w - l w+ - h w-) R / (the sum of that)``.
 
     Args:
-      low: the lowest value of the input, in the network's (normalised) units; broadcasts against it.
+      low: the lowest value of the unit's input; broadcasts against it. For the first layer in the units of the
+        explained array, also where the network normalises it before that layer alone: that is folded into the weight.
       high: the highest one.
       stabilizer: of the denominator.
 

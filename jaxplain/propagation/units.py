@@ -27,7 +27,7 @@ import numpy as np
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
-from .graph import BARRIER, ELEMENTWISE, SPLIT, Atom, Graph, Op, is_elementwise_call, scan_split
+from .graph import BARRIER, ELEMENTWISE, SPLIT, STACK, Atom, Graph, Op, is_elementwise_call, scan_split
 
 WEIGHTED = ("conv", "dense")
 UNIFORM = ("uniform",)  # in place of axes: a scale by one number
@@ -492,7 +492,7 @@ MOVES = RELABEL | frozenset(
     [
         *(P.broadcast_in_dim_p, P.slice_p, P.dynamic_slice_p, P.gather_p, P.concatenate_p, P.pad_p, P.rev_p),
         *(P.dynamic_update_slice_p, P.scatter_p, P.reduce_precision_p, P.device_put_p, P.sharding_constraint_p),
-        *(P.stop_gradient_p, SPLIT, BARRIER),
+        *(P.stop_gradient_p, SPLIT, STACK, BARRIER),
     ]
 )
 MAXIMA = frozenset(
@@ -614,7 +614,9 @@ def _nonnegative(eqn: Any, known: list[bool], inputs: Sequence[Any]) -> bool:
         return known[0]
     if primitive is P.pad_p or primitive in SIGN_KEEPING:
         return all(known)
-    if primitive in (P.dynamic_slice_p, P.gather_p):
+    if primitive is P.gather_p:
+        return known[0] and (eqn.params["fill_value"] or 0) >= 0
+    if primitive is P.dynamic_slice_p:
         return known[0]
     if is_elementwise_call(eqn):
         return nonnegative_call(next(iter(jexc.jaxprs_in_params(eqn.params))), known)
@@ -646,7 +648,7 @@ SIGN_KEEPING = frozenset(
             P.squeeze_p,
         ),
         *(P.broadcast_in_dim_p, P.slice_p, P.concatenate_p, P.rev_p, P.copy_p, P.convert_element_type_p, P.name_p),
-        *(P.stop_gradient_p, P.add_jaxvals_p, P.sharding_constraint_p, P.log1p_p, P.dynamic_update_slice_p),
+        *(STACK, P.stop_gradient_p, P.add_jaxvals_p, P.sharding_constraint_p, P.log1p_p, P.dynamic_update_slice_p),
     ]
 )
 

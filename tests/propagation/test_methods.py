@@ -329,3 +329,25 @@ def test_traced_parameters_of_rules_keep_the_precision_of_the_network():
     make = lambda a: composites.uniform(rules.alpha_beta(a, a - 1))
     maps = jax.jit(lambda a: jaxplain.lrp(lambda x: x @ w, make(a))(x))(jnp.float32(2.0))
     assert maps.dtype == jnp.bfloat16
+
+
+def test_stacked_values_and_selections():
+    stacked = lambda x: jnp.stack([x @ DENSE, jnp.tanh(x @ DENSE)], axis=1).sum(axis=(1, 2))
+    selected = lambda x: jnp.where(x @ DENSE > 0, (2 * x) @ DENSE, 0.0).sum(axis=1)
+    for f in (stacked, selected):
+        table = jaxplain.summary(f)(FEATURES)
+        assert abs(table.gap) < 1e-9
+        assert np.isfinite(jaxplain.lrp(f)(FEATURES)).all()
+
+
+def test_deeplift_refuses_training_mode():
+    norm = nn.BatchNorm(use_running_average=False)
+    variables = norm.init(jax.random.key(0), FEATURES)
+    with pytest.raises(ValueError, match="statistics from the batch"):
+        jaxplain.deeplift(lambda x: norm.apply(variables, x, mutable=["batch_stats"])[0])(FEATURES)
+
+
+def test_a_negative_fill_is_no_reason_to_drop_terms():
+    f = lambda x: jnp.take(jax.nn.relu(x), jnp.array([0, 9]), axis=1, mode="fill", fill_value=-1.0) @ DENSE[:2]
+    (dense,) = [u for u in jaxplain.propagation.replay(f, FEATURES).plan.units() if u.kind == "dense"]
+    assert not dense.nonnegative
