@@ -194,7 +194,7 @@ class _Search:
                 f"a `while` loop depends on the explained input at {op.place}, and cannot be walked backwards: "
                 "use jax.lax.scan, or fori_loop with a number of steps known before tracing"
             )
-        return self.affine(op) or self.region(op) or self.single(op)
+        return self.chain(op) or self.affine(op) or self.region(op) or self.single(op)
 
     def make(self, kind: str, ops: Sequence[Op], inputs: Sequence[int], outputs: Sequence[int], **more: Any) -> Unit:
         inside = {out for op in ops for out in op.outputs}
@@ -337,6 +337,32 @@ class _Search:
         return self.keeps_shape(op) and all(axes[i] is not None for i in varying(constant, self.graph, self.producer))
 
     # ------------------------------------------------------------------ 2. from one value to one of the same shape
+
+    def chain(self, last: Op) -> Unit | None:
+        """One function spelled as a chain, as ``1 / (1 + exp(-x))``: elementwise operations one after another.
+
+        Numbers that are added before the first curved operation count as a bias, which is the affine unit's.
+        """
+        ops: list[Op] = []
+        op: Op | None = last
+        while op and is_elementwise(op) and op.primitive not in MOVES and self.takes_one_value(op):
+            ops.insert(0, op)
+            (value,) = self.explained(op)
+            op = self.producer.get(value) if self.uses[value] == 1 else None
+        curved = [i for i, op in enumerate(ops) if not self.is_shift_or_scale(op)]
+        if len(ops) < 2 or not curved:
+            return None
+        start = curved[0]
+        while start and ops[start - 1].primitive in (P.neg_p, P.mul_p, P.div_p):
+            start -= 1
+        ops = ops[start:]
+        return self.make("activation", ops, self.explained(ops[0]), last.outputs) if len(ops) > 1 else None
+
+    def takes_one_value(self, op: Op) -> bool:
+        """Whether an operation takes one explained value and numbers, and keeps its shape and sort."""
+        operands = self.explained(op)
+        numbers = all(self.depends(a) or not self.graph.aval(a).shape for a in op.inputs)
+        return len(operands) == 1 and numbers and self.is_float(operands[0]) and self.is_float(op.outputs[0])
 
     def dominators(self) -> dict[int, int]:
         """For each value made by local operations: the nearest value through which all of it depends on the input."""

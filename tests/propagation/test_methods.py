@@ -351,3 +351,11 @@ def test_a_negative_fill_is_no_reason_to_drop_terms():
     f = lambda x: jnp.take(jax.nn.relu(x), jnp.array([0, 9]), axis=1, mode="fill", fill_value=-1.0) @ DENSE[:2]
     (dense,) = [u for u in jaxplain.propagation.replay(f, FEATURES).plan.units() if u.kind == "dense"]
     assert not dense.nonnegative
+
+
+@pytest.mark.parametrize("f", [lambda z: 1 / (1 + jnp.exp(-z)), jax.nn.log_sigmoid, lambda z: jnp.clip(z, -1, 1) * 2])
+def test_an_activation_spelled_as_a_chain_is_one_unit(f):
+    network = lambda x: f(x @ DENSE)
+    assert kinds(network) == ["dense", "activation"]
+    gradient = jaxplain.gradient(network)(FEATURES, target=1)  # all three grow with their input, so nothing is cut
+    np.testing.assert_allclose(jaxplain.guided_backprop(network)(FEATURES, target=1), gradient, atol=1e-12)
