@@ -1,0 +1,75 @@
+"""Planted evidence: noise images whose class is decided by one patch, and a network that looks for nothing else.
+
+planted = images(100, jax.random.key(0))
+maps = explain(planted.images, target=planted.labels)
+inside(maps, planted.boxes).mean()              # how often the maximum lies in the patch
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+SIZE, PATCH, CLASSES = 32, 8, 4
+NOISE = 0.3  # standard deviation of the background; a patch is made of -1 and 1
+SCALE = 10.0  # from matches, 1 for a clean patch, to logits
+
+
+def _patterns():
+    """One pattern of as many -1 as 1 for each class, ``(PATCH, PATCH, 3, CLASSES)``."""
+    rng = np.random.default_rng(0)
+    signs = np.repeat([-1.0, 1.0], PATCH * PATCH * 3 // 2)
+    return np.stack([rng.permutation(signs).reshape(PATCH, PATCH, 3) for _ in range(CLASSES)], axis=-1)
+
+
+PATTERNS = _patterns()
+
+
+class Planted(NamedTuple):
+    """Images ``(n, SIZE, SIZE, 3)``, boxes ``(n, 4)`` of top, left, bottom, right (exclusive), labels ``(n,)``."""
+
+    images: jax.Array
+    boxes: jax.Array
+    labels: jax.Array
+
+
+def images(n, key, dtype=jnp.float32):
+    """Noise, fresh for every key, with the pattern of a random class at a random position."""
+
+    def one(key):
+        background, which, where = jax.random.split(key, 3)
+        label = jax.random.randint(which, (), 0, CLASSES, dtype=jnp.int32)
+        top, left = jax.random.randint(where, (2,), 0, SIZE - PATCH + 1, dtype=jnp.int32)
+        noise = NOISE * jax.random.normal(background, (SIZE, SIZE, 3), jnp.float32)
+        patch = jax.lax.dynamic_slice(noise, (top, left, 0), (PATCH, PATCH, 3))
+        patch = patch + jnp.asarray(PATTERNS, jnp.float32)[..., label]
+        image = jax.lax.dynamic_update_slice(noise, patch, (top, left, 0))
+        return image.astype(dtype), jnp.stack([top, left, top + PATCH, left + PATCH]), label
+
+    return Planted(*jax.vmap(one)(jax.random.split(key, n)))
+
+
+def network(x):
+    """Logits ``(N, CLASSES)``: ``SCALE`` times the best match of each class's pattern at any position.
+
+    A convolution, a ReLU and a global maximum. The planted class gets about 10, the others less than 2.5.
+    """
+    kernel = jnp.asarray(PATTERNS / (PATCH * PATCH * 3), x.dtype)
+    match = jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return jnp.asarray(SCALE, x.dtype) * jax.nn.relu(match).max(axis=(1, 2))
+
+
+def masks(boxes):
+    """The patches as masks ``(n, SIZE, SIZE)``, true inside."""
+    top, left, bottom, right = (side.reshape(-1, 1, 1) for side in boxes.T)
+    row, column = jnp.arange(SIZE).reshape(1, -1, 1), jnp.arange(SIZE).reshape(1, 1, -1)
+    inside_rows, inside_columns = (row >= top) & (row < bottom), (column >= left) & (column < right)
+    return inside_rows & inside_columns
+
+
+def inside(maps, boxes):
+    """Whether the maximum of each map, ``(n, SIZE, SIZE)`` or with channels, which are summed, lies in its patch."""
+    maps = maps.sum(axis=-1) if maps.ndim == 4 else maps
+    best = maps.reshape(maps.shape[0], -1).argmax(axis=1)
+    return jnp.take_along_axis(masks(boxes).reshape(maps.shape[0], -1), best[:, None], axis=1)[:, 0]
