@@ -223,6 +223,12 @@ def scorer(target: Target, outputs: Any) -> Function:
     )  # other classes may be masked by -inf
 
 
+def score_gradient(target: Target, outputs: Array) -> Array:
+    """The derivative of the score in the outputs: for a class, 1 at its output and 0 elsewhere."""
+    score = scorer(target, outputs)
+    return jax.grad(lambda outputs: score(outputs).sum())(outputs)
+
+
 def _called(target: Callable[[Array], Array], outputs: Array) -> Array:
     scores = target(outputs)
     if not isinstance(scores, jax.Array):
@@ -323,6 +329,13 @@ def blocks(xs: Any, chunk: int | None) -> tuple[Any, Array]:
     size = -(-n // count)
     index = jnp.arange(count * size).reshape(count, size)
     return jax.tree.map(lambda a: a[jnp.minimum(index, n - 1)], xs), index < n
+
+
+def chunked_map(fn: Callable[[Any], Array], xs: Any, chunk: int | None) -> Array:
+    """``fn(x)`` for every entry of the leading axis of ``xs``, stacked, ``chunk`` at a time."""
+    cut, _ = blocks(xs, chunk)
+    values = jax.lax.map(jax.vmap(fn), cut)
+    return values.reshape(-1, *values.shape[2:])[: jax.tree.leaves(xs)[0].shape[0]]
 
 
 def chunked_sum(fn: Callable[[Any], Any], xs: Any, chunk: int | None) -> Any:

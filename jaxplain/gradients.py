@@ -22,7 +22,7 @@ from .explainer import (
     explainer,
     reference,
     require_positive,
-    scorer,
+    score_gradient,
     scores,
 )
 
@@ -56,8 +56,7 @@ def gradient(apply: Apply) -> Explain:
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         outputs, pullback = jax.vjp(f, x)
-        score = scorer(target, outputs)
-        return pullback(jax.grad(lambda y: score(y).sum())(outputs))[0]
+        return pullback(score_gradient(target, outputs))[0]
 
     return explain
 

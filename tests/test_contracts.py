@@ -26,8 +26,16 @@ OPTIONS = {
     "deeplift": {"baseline": BASELINES[:1], "rule": "reveal_cancel"},
     "deep_shap": {"baselines": BASELINES[:3], "chunk": 2},
     "lrp": {"composite": jaxplain.composites.epsilon_plus()},
+    "score_cam": {"chunk": 3, "top": 3},
+    "ablation_cam": {"chunk": 3},
+    "multilayer_fem": {"layers": [None]},
+    "conductance": {"steps": 4, "chunk": 3},
+    "internal_influence": {"steps": 4, "chunk": 3},
 }
-FITTED = ("pattern_net", "pattern_attribution")  # to one network: tests/propagation/test_methods.py
+ELSEWHERE = (
+    *("pattern_net", "pattern_attribution"),  # fitted to one network: tests/propagation/test_methods.py
+    *("cam", "neuron_attribution"),  # of networks of one form; of a neuron, not a target: tests/features
+)
 CLASSES_ONLY = ("contrast", "contrastive_lrp")  # contrast a class with the others
 TRANSFORMS = {
     "smooth_squares_of_input_x_gradient": lambda f: jaxplain.smooth(
@@ -38,9 +46,10 @@ TRANSFORMS = {
     "ensemble": lambda f: jaxplain.ensemble([jaxplain.gradient(f), jaxplain.smoothgrad(f, samples=3)], normalize=True),
     "contrast": lambda f: jaxplain.contrast(jaxplain.input_x_gradient(f), "softmax"),
     "chunked": lambda f: jaxplain.chunked(jaxplain.smoothgrad(f, samples=3), 2),
+    "smooth_map_of_a_layer": lambda f: jaxplain.smooth(jaxplain.layer_cam(f), samples=2),
 }
 EXPLAINERS = {
-    name: functools.partial(m.make, **OPTIONS.get(name, {})) for name, m in METHODS.items() if name not in FITTED
+    name: functools.partial(m.make, **OPTIONS.get(name, {})) for name, m in METHODS.items() if name not in ELSEWHERE
 } | TRANSFORMS
 every_explainer = pytest.mark.parametrize("make", EXPLAINERS.values(), ids=EXPLAINERS)
 
@@ -59,10 +68,13 @@ APPLY = Linen().apply
 TARGETS = jnp.array([4, 0, 2])
 
 
+def convolve(x, kernel):
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
 def plain(variables, x):
     p = variables["params"]
-    x = jax.lax.conv_general_dilated(x, p["conv"]["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    x = jax.nn.relu(x + p["conv"]["bias"].reshape(1, 1, 1, -1))
+    x = jax.nn.relu(convolve(x, p["conv"]["kernel"]) + p["conv"]["bias"].reshape(1, 1, 1, -1))
     x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
     x = jax.nn.gelu(x.reshape(*x.shape[:1], -1) @ p["hidden"]["kernel"] + p["hidden"]["bias"][None])
     return x @ p["head"]["kernel"] + p["head"]["bias"][None]
@@ -131,7 +143,8 @@ def expected(make):
 @every_explainer
 def test_shape_dtype_and_jit(make):
     eager = make(APPLY)(VARIABLES, X, target=TARGETS, key=KEY)
-    assert eager.shape == X.shape
+    assert eager.shape == X.shape[: eager.ndim]
+    assert eager.ndim >= 3
     assert eager.dtype == X.dtype
     assert np.isfinite(eager).all()
     close(expected(make), eager)
@@ -167,7 +180,7 @@ def test_weights_and_callables_agree_with_classes(make):
     close(jax.jit(explain)(VARIABLES, X, target=jax.nn.one_hot(TARGETS, 5, dtype=X.dtype), key=KEY), expected(make))
     if "chunked" not in explain.__qualname__:  # the callable's own arrays do not come in chunks
         close(jax.jit(functools.partial(explain, target=chosen))(VARIABLES, X, key=KEY), expected(make))
-        if "softmax_gradient_lrp" not in explain.__qualname__:  # which needs every logit
+        if make not in (EXPLAINERS["softmax_gradient_lrp"], EXPLAINERS["score_cam"]):  # which need every logit
             scored = make(lambda variables, x: chosen(APPLY(variables, x)))
             close(jax.jit(scored)(VARIABLES, X, key=KEY), expected(make))
 
@@ -204,7 +217,8 @@ def test_frameworks_agree(make):
 def test_other_dtypes(make, dtype, tolerance):
     def smooth_network(variables, x):  # no kinks, on which a rounding error decides
         p = variables["params"]
-        x = jnp.tanh(x.reshape(len(x), -1)[:, :36] @ p["hidden"]["kernel"])
+        x = jnp.tanh(convolve(x, p["conv"]["kernel"]))
+        x = jnp.tanh(x[:, ::2, ::2].reshape(len(x), -1) @ p["hidden"]["kernel"])
         return x @ p["head"]["kernel"]
 
     if make is EXPLAINERS["guided_integrated_gradients"] and dtype == jnp.bfloat16:
@@ -229,9 +243,10 @@ def test_zero_and_constant_images_are_finite(make):
 def test_inside_scan_cond_and_remat(make):
     explain = make(APPLY)
     call = jax.checkpoint(lambda x: explain(VARIABLES, x, target=TARGETS, key=KEY))
-    maybe = lambda x: jax.lax.cond(x.sum() < 1e9, call, jnp.zeros_like, x)
+    wanted = expected(make)
+    maybe = lambda x: jax.lax.cond(x.sum() < 1e9, call, lambda x: jnp.zeros(wanted.shape), x)
     _, maps = jax.jit(lambda xs: jax.lax.scan(lambda c, x: (c, maybe(x)), 0, xs))(X[None])
-    close(maps[0], expected(make))
+    close(maps[0], wanted)
 
 
 @every_explainer
@@ -239,10 +254,10 @@ def test_gradient_with_respect_to_the_parameters(make):
     """An explanation is differentiable in the parameters: against finite differences, on a network without kinks."""
 
     def network(w, x):
-        return jnp.tanh(jnp.sin(x.reshape(len(x), -1)) @ w)
+        return jnp.tanh(jnp.sin(convolve(x, w))[:, ::2].sum(axis=(1, 2)))
 
     explain = make(network)
-    w = jax.random.normal(jax.random.key(2), (108, 5), jnp.float64) * 0.1
+    w = jax.random.normal(jax.random.key(2), (3, 3, 3, 5), jnp.float64) * 0.1
     direction = jax.random.normal(jax.random.key(3), w.shape, jnp.float64)
     loss = jax.jit(lambda w: (explain(w, X, target=TARGETS, key=KEY) ** 2).sum())
     step = 1e-6
@@ -283,7 +298,7 @@ def test_exported_for_any_batch_size(make):
     images = jax.ShapeDtypeStruct(jax.export.symbolic_shape("n, 6, 6, 3"), X.dtype)
     explain = jax.jit(lambda variables, x: make(plain)(variables, x, key=jax.random.key(0)))
     (attribution,) = jax.export.export(explain)(VARIABLES, images).out_avals
-    assert attribution.shape == images.shape
+    assert attribution.shape == images.shape[: attribution.ndim]
 
 
 @every_explainer

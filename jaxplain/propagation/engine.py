@@ -21,7 +21,7 @@ import numpy as np
 from jax.extend.core import primitives as P
 
 from ..explainer import Array
-from .graph import Graph, Op, scan_split, trace, without_closure
+from ..graph import Graph, Op, run, scan_split, trace, without_closure
 from .units import UNIFORM, Branching, Plan, Unit, find_units
 
 Rule: TypeAlias = Callable[["BoundUnit", Any, Any, Any], Any]
@@ -214,14 +214,6 @@ def total(values: Any) -> Array:
     """The sum of all relevance in a tree."""
     leaves = [v for v in jax.tree.leaves(values) if v.dtype != jax.dtypes.float0]
     return sum((jnp.sum(v, dtype=jnp.zeros(()).dtype) for v in leaves), jnp.zeros(()))
-
-
-def run(ops: Sequence[Op], env: dict[int, Any]) -> dict[int, Any]:
-    """Evaluate operations in order, adding what they return to ``env``."""
-    for op in ops:
-        values = [env[a] if isinstance(a, int) else a.val for a in op.inputs]
-        env.update(zip(op.outputs, op.bind(*values), strict=True))
-    return env
 
 
 # ----------------------------------------------------------------------------------------------------------- the replay

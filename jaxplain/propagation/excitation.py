@@ -7,7 +7,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from ..explainer import Apply, Array, Explain, Function, Target, class_weights, explainer, scorer
+from ..explainer import Apply, Array, Explain, Function, Target, class_weights, explainer, score_gradient
 from . import composites, rules
 from .engine import BoundUnit, Composite, Rule
 from .lrp import complete_composite, start, walk
@@ -50,8 +50,7 @@ def excitation_backprop(
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         outputs, pullback = walk(f, x, composite, layer)
-        score = scorer(target, outputs)
-        one = jax.grad(lambda y: score(y).sum())(outputs)
+        one = score_gradient(target, outputs)
         visits = pullback(one)
         if contrastive:
             visits = jnp.maximum(visits - walk(f, x, last_layer_negated(composite), layer)[1](one), 0)

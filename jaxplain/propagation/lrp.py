@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ..explainer import Apply, Array, Explain, Function, Target, explainer, scorer
+from ..explainer import Apply, Array, Explain, Function, Target, explainer, score_gradient, scorer
 from . import composites, rules
 from .composites import path_matches
 from .engine import Composite, Replay, Rule, no_rule, refuse_training_mode, replay
@@ -31,8 +31,7 @@ def complete_composite(composite: Composite | None) -> Composite:
 
 def start(outputs: Array, target: Target) -> Array:
     """The relevance of the outputs: ``z · ∂score/∂z``, which is z_c at the target and 0 elsewhere."""
-    score = scorer(target, outputs)
-    return outputs * jax.grad(lambda y: score(y).sum())(outputs)
+    return outputs * score_gradient(target, outputs)
 
 
 def lrp(apply: Apply, composite: Composite | None = None, *, at: str | None = None) -> Explain:
@@ -152,8 +151,7 @@ def modified_gradient(apply: Apply, composite: Composite) -> Explain:
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         network = replay(f, x)
         outputs, pullback = jax.vjp(lambda x: network(composite, x), x)
-        score = scorer(target, outputs)
-        return pullback(jax.grad(lambda y: score(y).sum())(outputs))[0]
+        return pullback(score_gradient(target, outputs))[0]
 
     return explain
 

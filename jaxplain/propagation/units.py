@@ -27,7 +27,7 @@ import numpy as np
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
-from .graph import BARRIER, ELEMENTWISE, SPLIT, STACK, Atom, Graph, Op, is_elementwise_call, scan_split
+from ..graph import BARRIER, ELEMENTWISE, SPLIT, STACK, Atom, Graph, Op, is_elementwise_call, scan_split
 
 WEIGHTED = ("conv", "dense")
 UNIFORM = ("uniform",)  # in place of axes: a scale by one number

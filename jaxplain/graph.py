@@ -7,6 +7,7 @@ what has: control flow, with its bodies as graphs, and elementwise functions wit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -53,6 +54,11 @@ class Op:
         return self.eqn.params
 
     @property
+    def reads(self) -> tuple[int, ...]:
+        """The inputs that are no literals."""
+        return tuple(a for a in self.inputs if isinstance(a, int))
+
+    @property
     def place(self) -> str:
         """Where the user wrote it: module path, file and line."""
         return f"{self.path or 'the top level'} ({self.line})"
@@ -88,13 +94,31 @@ class Graph:
         return self.avals[atom] if isinstance(atom, int) else atom.aval
 
 
-def trace(f: Callable[..., Any], *args: Any) -> tuple[Graph, Any]:
-    """Trace a function of arrays to a graph, and the structure of what it returns."""
+def run(ops: Sequence[Op], env: dict[int, Any]) -> dict[int, Any]:
+    """Evaluate operations in order, adding what they return to ``env``."""
+    for op in ops:
+        values = [env[a] if isinstance(a, int) else a.val for a in op.inputs]
+        env.update(zip(op.outputs, op.bind(*values), strict=True))
+    return env
+
+
+def trace(f: Callable[..., Any], *args: Any, whole: Callable[[Any], bool] | None = None) -> tuple[Graph, Any]:
+    """Trace a function of arrays to a graph, and the structure of what it returns.
+
+    Args:
+      f: any JAX function of arrays.
+      args: its arguments, or their shapes and dtypes.
+      whole: ``equation -> bool``, which functions with a derivative of their own stay one operation; by default the
+        elementwise ones.
+
+    Returns:
+      The graph and the structure.
+    """
     closed, shape = jax.make_jaxpr(lambda *args: f(*args), return_shape=True)(*args)  # a fresh function: it is cached
-    return flatten(closed), jax.tree.structure(shape)
+    return flatten(closed, whole=whole or is_elementwise_call), jax.tree.structure(shape)
 
 
-def flatten(jaxpr: Any, path: str = "", line: str = "line unknown") -> Graph:
+def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, whole: Callable[[Any], bool]) -> Graph:
     """Inline calls until only operations and control flow are left."""
     ops: list[Op] = []
     constants: dict[int, Any] = {}
@@ -112,18 +136,20 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown") -> Graph:
             constants[constant] = value
         read = lambda atom: atom if isinstance(atom, jexc.Literal) else env[atom]
         for eqn in jaxpr.eqns:
-            here = "/".join(part for part in (path, str(eqn.source_info.name_stack)) if part)
+            here = "/".join(part for part in (path, module_path(str(eqn.source_info.name_stack))) if part)
             at = (
                 source_info_util.summarize(eqn.source_info) or line
             )  # inside JAX's own functions: where they were called
             inputs = tuple(map(read, eqn.invars))
-            body = callee(eqn)
+            body = callee(eqn, whole)
             if body is not None:
                 env.update(zip(eqn.outvars, inline(body, inputs, here, at), strict=True))
                 continue
             outputs = tuple(number(var.aval) for var in eqn.outvars)
             env.update(zip(eqn.outvars, outputs, strict=True))
-            ops.append(Op(eqn, inputs, outputs, here, at, tuple(flatten(b, here, at) for b in bodies(eqn))))
+            ops.append(
+                Op(eqn, inputs, outputs, here, at, tuple(flatten(b, here, at, whole=whole) for b in bodies(eqn)))
+            )
         return list(map(read, jaxpr.outvars))
 
     open_jaxpr, _ = opened(jaxpr)
@@ -150,11 +176,17 @@ def opened(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
     return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
 
 
-def callee(eqn: Any) -> Any:
+def module_path(name_stack: str) -> str:
+    """A name stack without the transforms that the modules were called under: ``vmap(Net)/conv`` is ``Net/conv``."""
+    names = (re.sub(r"\w+\(|\)", "", name) for name in name_stack.split("/"))
+    return "/".join(name for name in names if name)
+
+
+def callee(eqn: Any, whole: Callable[[Any], bool]) -> Any:
     """The jaxpr to inline where an equation only calls one."""
     if eqn.primitive in (P.jit_p, P.remat_p, P.closed_call_p, P.call_p):
         return eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-    if eqn.primitive in (P.custom_jvp_call_p, P.custom_vjp_call_p) and not is_elementwise_call(eqn):
+    if eqn.primitive in (P.custom_jvp_call_p, P.custom_vjp_call_p) and not whole(eqn):
         return eqn.params.get("call_jaxpr", eqn.params.get("jaxpr"))
     return None
 
