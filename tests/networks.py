@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 
 DATA = Path(__file__).parent / "data"
 
@@ -22,6 +23,11 @@ def norm(name):
     return nn.BatchNorm(use_running_average=True, epsilon=1e-5, name=name, param_dtype=jnp.float64)
 
 
+def relu(x, name):
+    """A ReLU with a name, as PyTorch's are modules."""
+    return checkpoint_name(nn.relu(x), name)
+
+
 def flatten(x):
     """Flatten in PyTorch's order, channels first."""
     return x.transpose(0, 3, 1, 2).reshape(len(x), -1)
@@ -30,8 +36,9 @@ def flatten(x):
 class Chain(nn.Module):
     @nn.compact
     def __call__(self, x):
-        x = nn.max_pool(nn.relu(norm("bn1")(conv(6, 3, "conv1", padding=1)(x))), (2, 2), (2, 2))
-        x = nn.avg_pool(nn.relu(norm("bn2")(conv(8, 3, "conv2", padding=1, use_bias=False)(x))), (2, 2), (2, 2))
+        x = nn.max_pool(relu(norm("bn1")(conv(6, 3, "conv1", padding=1)(x)), "relu1"), (2, 2), (2, 2))
+        x = relu(norm("bn2")(conv(8, 3, "conv2", padding=1, use_bias=False)(x)), "relu2")
+        x = nn.avg_pool(x, (2, 2), (2, 2))
         return dense(4, "fc2")(nn.relu(dense(10, "fc1")(flatten(x))))
 
 
@@ -39,9 +46,9 @@ class Residual(nn.Module):
     @nn.compact
     def __call__(self, x):
         x = nn.relu(norm("stem_bn")(conv(6, 3, "stem", padding=1, use_bias=False)(x)))
-        x = nn.relu(norm("bn1")(conv(6, 3, "conv1", padding=1, use_bias=False)(x)) + x)
+        x = relu(norm("bn1")(conv(6, 3, "conv1", padding=1, use_bias=False)(x)) + x, "relu1")
         y = norm("bn2")(conv(8, 3, "conv2", padding=1, strides=2, use_bias=False)(x))
-        x = nn.relu(y + norm("skip_bn")(conv(8, 1, "skip", strides=2, padding=0, use_bias=False)(x)))
+        x = relu(y + norm("skip_bn")(conv(8, 1, "skip", strides=2, padding=0, use_bias=False)(x)), "relu2")
         return dense(4, "head")(x.mean(axis=(1, 2)))
 
 
@@ -51,7 +58,7 @@ class Depthwise(nn.Module):
         x = nn.relu(norm("bn1")(conv(12, 1, "expand", use_bias=False)(x)))
         x = conv(12, 3, "depthwise", padding=1, strides=2, feature_group_count=12, use_bias=False)(x)
         x = norm("bn3")(conv(6, 1, "project", use_bias=False)(nn.relu(norm("bn2")(x))))
-        x = nn.relu(conv(8, 3, "grouped", padding=1, feature_group_count=2)(x))
+        x = relu(conv(8, 3, "grouped", padding=1, feature_group_count=2)(x), "relu3")
         return dense(4, "head")(x.mean(axis=(1, 2)))
 
 
@@ -63,7 +70,8 @@ class Branches(nn.Module):
         x2 = nn.relu(norm("bn2")(conv(4, 3, "branch2", padding=1, use_bias=False)(x)))
         pooled = nn.avg_pool(x, (3, 3), (1, 1), padding=((1, 1), (1, 1)))
         x3 = nn.relu(norm("bn3")(conv(4, 1, "branch3", use_bias=False)(pooled)))
-        return dense(4, "head")(jnp.concatenate([x1, x2, x3], axis=-1).mean(axis=(1, 2)))
+        x = checkpoint_name(jnp.concatenate([x1, x2, x3], axis=-1), "concat")
+        return dense(4, "head")(x.mean(axis=(1, 2)))
 
 
 class Smooth(nn.Module):

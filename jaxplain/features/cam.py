@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from ..compose import multiply
-from ..explainer import Apply, Array, Explain, Function, inherit
+from ..explainer import Apply, Array, Explain, Function
 from ..graph import Op
 from ..propagation import guided_backprop
 from ..propagation.engine import replay
@@ -110,13 +110,18 @@ def grad_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) 
     Reference:
       Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra: Grad-CAM. ICCV 2017, arXiv:1610.02391.
     """
-    return gradient_map(apply, layer, lambda A, g: (g.mean(axis=space(A), keepdims=True) * A).sum(axis=-1), options)
+    return gradient_map(apply, layer, mean_weighted, options)
+
+
+def mean_weighted(A: Array, g: Array) -> Array:
+    """``Σ_k α_k A^k``, α the gradient's mean over positions."""
+    return (g.mean(axis=space(A), keepdims=True) * A).sum(axis=-1)
 
 
 def guided_grad_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) -> Explain:
     """Guided Grad-CAM: guided backprop where Grad-CAM is positive.
 
-    ``A = guided_backprop · max(M, 0)``, M enlarged to the input
+    ``A = guided_backprop · max(M, 0)``, M the Grad-CAM, cut at zero and then enlarged to the input
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
@@ -142,9 +147,8 @@ def guided_grad_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOpt
     """
     if not options.get("upsample", True):
         raise ValueError("guided_grad_cam has the input's shape: leave out upsample=")
-    coarse = grad_cam(apply, layer, **options)
-    positive = lambda *args, **of: jnp.maximum(coarse(*args, **of), 0)
-    return multiply(guided_backprop(apply), inherit(positive, coarse, apply))
+    positive = gradient_map(apply, layer, lambda A, g: jnp.maximum(mean_weighted(A, g), 0), options)
+    return multiply(guided_backprop(apply), positive)
 
 
 def grad_cam_plus_plus(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) -> Explain:

@@ -1,0 +1,328 @@
+"""Class activation maps, FEM and attributions of layers, by their definitions."""
+
+import functools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.ad_checkpoint import checkpoint_name
+
+import jaxplain
+from jaxplain.features.full_grad import full_gradient
+from tests.features.networks import W3, X, close, twins
+
+NET = twins()["linen"]
+TARGETS = jnp.array([3, 1])
+MAPS = {
+    name: getattr(jaxplain, name)
+    for name in (
+        *("cam", "grad_cam", "grad_cam_plus_plus", "xgrad_cam", "hires_cam", "layer_cam", "grad_cam_elementwise"),
+        *("eigen_cam", "eigen_grad_cam", "score_cam", "ablation_cam", "fem"),
+    )
+}
+every_map = pytest.mark.parametrize("make", MAPS.values(), ids=MAPS)
+
+
+@every_map
+def test_frameworks_agree(make):
+    wanted = jax.jit(make(NET, upsample=False))(X, target=TARGETS)
+    assert wanted.shape == (2, 4, 4)
+    for name in ("nnx", "equinox", "plain"):
+        close(jax.jit(make(twins()[name], upsample=False))(X, target=TARGETS), wanted)
+
+
+@every_map
+def test_calls_are_independent(make):
+    explain = make(NET)
+    first = explain(X, target=TARGETS)
+    assert first.shape == X.shape[:3]
+    explain(X[::-1], target=jnp.array([0, 4]))
+    np.testing.assert_array_equal(explain(X, target=TARGETS), first)
+    for i in range(2):
+        close(explain(X[i : i + 1], target=int(TARGETS[i]))[0], first[i])
+
+
+def test_grad_cam_is_cam_over_the_number_of_positions():
+    cam, grad_cam = (
+        jax.jit(make(NET, upsample=False))(X, target=TARGETS) for make in (jaxplain.cam, jaxplain.grad_cam)
+    )
+    close(grad_cam, cam / 16)
+    features = jaxplain.tap(NET)(X).features
+    close(cam, jnp.einsum("nhwk,kn->nhw", features, W3[:, TARGETS]))
+    close(cam.mean(axis=(1, 2)), NET(X)[jnp.arange(2), TARGETS])
+
+
+def test_grad_cam_costs_one_forward_pass():
+    """Counted by the compiler, on a network that is deep in front of the layer."""
+
+    def flops(f, *args):
+        return jax.jit(f).lower(*args).compile().cost_analysis()["flops"]
+
+    def network(x):
+        for _ in range(6):
+            x = nn.relu(
+                jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            )
+        return x.mean(axis=(1, 2)) @ jnp.ones((16, 5))
+
+    kernel, x = jnp.full((3, 3, 16, 16), 0.1), jnp.ones((2, 16, 16, 16))
+    forward = flops(network, x)
+    assert flops(jaxplain.grad_cam(network), x) < 1.1 * forward
+    assert flops(jax.grad(lambda x: network(x)[:, 0].sum()), x) > 1.9 * forward
+
+
+def naive_fem(features, k=2.0):
+    """The paper's formula, a channel of an image at a time."""
+    maps = []
+    for image in np.asarray(features):
+        total = np.zeros(image.shape[:2])
+        for channel in np.moveaxis(image, -1, 0):
+            total += (channel > channel.mean() + k * channel.std()) * channel.mean()
+        maps.append(total / total.max() if total.max() > 0 else total)
+    return np.stack(maps)
+
+
+@pytest.mark.parametrize("k", [0.5, 1.0, 2.0])
+def test_fem_is_the_papers_formula(k):
+    features = jaxplain.tap(NET)(X).features
+    close(jax.jit(jaxplain.fem(NET, k=k, upsample=False))(X), naive_fem(features, k))
+
+
+def test_fem_knows_no_class_and_ignores_constant_channels():
+    close(jaxplain.fem(NET)(X, target=0), jaxplain.fem(NET)(X, target=4))
+    for value in (1.0, 0.1, 1 / 3):  # whose means are rounded
+        constant = lambda x, value=value: checkpoint_name(0 * x + value, "features").mean(axis=(1, 2))
+        np.testing.assert_array_equal(jaxplain.fem(constant, "features")(X[:, :7].astype(jnp.float32)), 0)
+
+
+def test_fem_warns_of_small_maps():
+    tiny = lambda x: checkpoint_name(x[:, :1, :5], "features").mean(axis=(1, 2))
+    with pytest.warns(UserWarning, match="a layer with 5 positions has none beyond 2.0 standard deviations"):
+        np.testing.assert_array_equal(jaxplain.fem(tiny, "features")(X), 0)
+
+
+def test_multilayer_fem():
+    explain = functools.partial(jaxplain.multilayer_fem, twins()["linen"], ["conv1", "conv2"])
+    maps = jnp.stack([jaxplain.fem(NET, layer)(X) for layer in ("conv1", "conv2")])
+    close(explain()(X), maps.mean(axis=0))
+    close(explain(combine="product")(X), maps[0] * maps[1])
+    with pytest.raises(ValueError, match="use fem for one"):
+        jaxplain.multilayer_fem(NET, "conv1")
+
+
+def test_several_layers():
+    maps = jnp.stack([jaxplain.grad_cam(NET, layer)(X, target=TARGETS) for layer in ("conv1", "conv2")])
+    statistics = {
+        "mean": maps.mean(axis=0),
+        "sum": maps.sum(axis=0),
+        "max": maps.max(axis=0),
+        "product": maps.prod(axis=0),
+    }
+    for combine, wanted in statistics.items():
+        close(jaxplain.grad_cam(NET, ["conv1", "conv2"], combine=combine)(X, target=TARGETS), wanted)
+    spread = jaxplain.grad_cam(NET, ["conv1", "conv2"], combine=lambda maps: jnp.ptp(maps, axis=0))
+    close(spread(X, target=TARGETS), jnp.ptp(maps, axis=0))
+
+
+def test_maps_are_enlarged_bilinearly():
+    small = jaxplain.grad_cam(NET, upsample=False)(X, target=TARGETS)
+    close(jaxplain.grad_cam(NET)(X, target=TARGETS), jax.image.resize(small, (2, 8, 8), "bilinear"))
+
+
+def test_score_cam_by_its_definition():
+    features = np.asarray(jaxplain.tap(NET)(X).features)
+    weights = []
+    for k in range(6):
+        mask = jax.image.resize(features[..., k], (2, 8, 8), "bilinear")
+        low, high = (f(axis=(1, 2), keepdims=True) for f in (mask.min, mask.max))
+        mask = np.where(high > low, (mask - low) / np.where(high > low, high - low, 1), 0)
+        weights.append(jax.nn.softmax(NET(X * mask[..., None]))[jnp.arange(2), TARGETS])
+    weights = jax.nn.softmax(jnp.stack(weights), axis=0)
+    close(
+        jaxplain.score_cam(NET, upsample=False, chunk=4)(X, target=TARGETS),
+        np.einsum("nhwk,kn->nhw", features, weights),
+    )
+
+
+def test_a_subset_of_channels():
+    """Asked for as many as there are, nothing changes; for fewer, the strongest of each image are kept."""
+    for make in (jaxplain.score_cam, jaxplain.ablation_cam):
+        close(make(NET, top=6)(X, target=TARGETS), make(NET)(X, target=TARGETS))
+    features = jaxplain.tap(NET)(X).features
+    z = NET(X)[jnp.arange(2), TARGETS]
+    total = jnp.zeros((2, 4, 4))
+    for i, k in enumerate((features**2).sum(axis=(1, 2)).argmax(axis=1).tolist()):
+        share = features[i, ..., k].mean() * W3[k, TARGETS[i]] / z[i]
+        total = total.at[i].set(share * features[i, ..., k])
+    close(jaxplain.ablation_cam(NET, top=1, upsample=False)(X, target=TARGETS), total)
+
+
+@pytest.mark.parametrize("make", [jaxplain.score_cam, jaxplain.ablation_cam])
+def test_memory_does_not_grow_with_the_channels(make):
+    def memory(channels):
+        def network(x):
+            features = checkpoint_name(x[..., :1] * jnp.ones(channels).reshape(1, 1, 1, -1), "features")
+            return jnp.tanh(features.mean(axis=(1, 2)).sum(axis=1, keepdims=True) + x.sum(axis=(1, 2)))
+
+        x = jnp.ones((1, 64, 64, 3))
+        compiled = jax.jit(make(network, "features", chunk=4)).lower(x).compile()
+        return compiled.memory_analysis().temp_size_in_bytes / (64 * 64 * 8 * channels)
+
+    assert memory(256) < 4  # the features themselves, and copies of them; not channels times images
+
+
+def test_eigen_cam_is_the_first_principal_component():
+    features = np.asarray(jaxplain.tap(NET)(X).features)
+    maps = jaxplain.eigen_cam(NET, upsample=False)(X)
+    for image, got in zip(features.reshape(2, 16, 6), np.asarray(maps), strict=True):
+        centred = image - image.mean(axis=0)
+        component = centred @ np.linalg.svd(centred)[2][0]
+        close(got.ravel(), component * np.sign(component @ image.sum(axis=1)))
+
+
+def test_eigen_cam_is_differentiable_where_channels_are_dead():
+    dead = lambda w, x: checkpoint_name(
+        jnp.tanh(x) * jnp.stack([w, 0 * w, 2 * w]).reshape(1, 1, 1, 3), "features"
+    ).mean(axis=(1, 2))
+    loss = lambda w: (jaxplain.eigen_cam(dead, "features")(w, X) ** 2).sum()
+    np.testing.assert_allclose(jax.grad(loss)(1.5), 2 * loss(1.5) / 1.5)  # the map is linear in w
+
+
+class Transformer(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(8, (2, 2), strides=2, name="patches", param_dtype=jnp.float64)(x).reshape(len(x), 16, 8)
+        x = jnp.concatenate([jnp.zeros((len(x), 1, 8)), x], axis=1)
+        for i in range(2):
+            y = nn.LayerNorm(param_dtype=jnp.float64)(x)
+            y = nn.MultiHeadDotProductAttention(2, param_dtype=jnp.float64, name=f"attention{i}")(y)
+            x = checkpoint_name(x + y, f"block{i}")
+        return nn.Dense(5, param_dtype=jnp.float64)(x[:, 0])
+
+
+def test_tokens_of_a_transformer():
+    net = Transformer()
+    variables = net.init(jax.random.key(0), X)
+    explain = jaxplain.hires_cam(net.apply, "block0", grid=(4, 4), upsample=False)
+    _, features, pullback = jaxplain.tap(net.apply, "block0")(variables, X)
+    gradient = pullback(jax.nn.one_hot(TARGETS, 5, dtype=X.dtype))
+    close(explain(variables, X, target=TARGETS), (gradient * features).sum(axis=-1)[:, 1:].reshape(2, 4, 4))
+    assert jaxplain.hires_cam(net.apply, "block0", grid=(4, 4))(variables, X).shape == (2, 8, 8)
+    for options, message in {
+        (("layer", "block0"),): r"tokens need grid=\(rows, columns\)",
+        (("layer", "block0"), ("grid", (5, 5))): r"grid=\(5, 5\) needs tokens \(N, T, K\), T at least 25",
+        (): "behind its last convolution the network goes on with many positions",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            jaxplain.grad_cam(net.apply, **dict(options))(variables, X)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda a: a.max(axis=(1, 2)) @ W3,
+        lambda a: jax.nn.softmax(a.mean(axis=(1, 2)) @ W3),
+        lambda a: (a**2).mean(axis=(1, 2)),
+    ],
+)
+def test_cam_refuses_networks_of_another_form(head):
+    apply = lambda x: head(checkpoint_name(jnp.concatenate([x, x], axis=-1), "features"))
+    with pytest.raises(
+        ValueError, match="cam needs a network that ends in features, a global average and dense layers"
+    ):
+        jaxplain.cam(apply, "features")(X)
+
+
+def test_full_grad_is_complete():
+    def network(x):
+        x = nn.relu(jax.lax.conv(x.transpose(0, 3, 1, 2), kernel, (1, 1), "SAME") + bias.reshape(1, 4, 1, 1))
+        return nn.relu(x.max(axis=(2, 3)) @ dense + bias[None]) @ dense
+
+    kernel, dense = (jax.random.normal(jax.random.key(i), s, X.dtype) for i, s in enumerate([(4, 3, 3, 3), (4, 4)]))
+    bias = jnp.array([0.5, -0.3, 0.2, 1.0])
+    terms = full_gradient(network, X, TARGETS)
+    parts = [terms.input, *terms.biases]
+    assert terms.biases[0].shape == (2, 8, 8, 4)  # channels last
+    total = sum(part.reshape(2, -1).sum(axis=1) for part in parts)
+    close(total, network(X)[jnp.arange(2), TARGETS])
+    unscaled = jaxplain.full_grad(network, rescale=False)(X, target=TARGETS)
+    close(unscaled, sum(jnp.abs(part).sum(axis=-1) for part in parts if part.ndim == 4))
+    assert jaxplain.full_grad(network)(X, target=TARGETS).max() <= 3 + 4
+
+
+def test_full_grad_refuses_loops():
+    loop = lambda x: jax.lax.fori_loop(0, 2, lambda _, x: jnp.tanh(x @ jnp.ones((3, 3))), x).mean(axis=(1, 2))
+    with pytest.raises(ValueError, match="full_grad does not look into loops"):
+        jaxplain.full_grad(loop)(X)
+
+
+def test_conductance_is_complete():
+    smooth = lambda x: jnp.tanh(checkpoint_name(jnp.sin(x), "features").mean(axis=(1, 2)) @ W3[:3])
+    explain = jaxplain.conductance(smooth, "features", baseline=0.2, upsample=False)
+    total = explain(X, target=TARGETS).sum(axis=(1, 2, 3))
+    close(total, (smooth(X) - smooth(jnp.full_like(X, 0.2)))[jnp.arange(2), TARGETS])
+    close(jaxplain.conductance(smooth, "features", baseline=0.2)(X, target=TARGETS).sum(axis=(1, 2)), total)
+
+
+def test_relevance_at_a_layer():
+    """LRP of the rest of the network is LRP stopped at the layer."""
+    composite = jaxplain.composites.epsilon_plus()
+    method = functools.partial(jaxplain.lrp, composite=composite)
+    ours = jaxplain.layer_attribution(NET, "conv2", method, upsample=False)(X, target=TARGETS)
+    close(ours, jaxplain.lrp(NET, composite, at="conv2")(X, target=TARGETS))
+
+
+def test_random_methods_at_a_layer():
+    method = functools.partial(jaxplain.smoothgrad, samples=3)
+    explain = jaxplain.layer_attribution(NET, "conv2", method)
+    assert explain(X, key=jax.random.key(0)).shape == (2, 8, 8)
+    with pytest.raises(ValueError, match="pass key="):
+        explain(X)
+
+
+def test_neurons():
+    features = lambda x: jaxplain.tap(NET, "conv2")(x).features
+    wanted = jax.grad(lambda x: features(x)[:, 1, 2, 4].sum())(X)
+    close(jaxplain.neuron_attribution(NET, "conv2", (1, 2, 4))(X), wanted)
+    channel = jax.grad(lambda x: features(x)[..., 4].sum())(X)
+    close(jaxplain.neuron_attribution(NET, "conv2", 4)(X), channel)
+    close(jaxplain.neuron_attribution(NET, "conv2", lambda a: a[..., 4].sum(axis=(1, 2)))(X), channel)
+    for neuron in (6, (1, 2), (4, 0, 0)):
+        with pytest.raises(ValueError, match="is none of the layer's"):
+            jaxplain.neuron_attribution(NET, "conv2", neuron)(X)
+    with pytest.raises(ValueError, match="leave target=None"):
+        jaxplain.neuron_attribution(NET, "conv2", 4)(X, target=1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: jaxplain.grad_cam(NET, combine="median"), "unknown combine='median': choose mean, sum, max, product"),
+        (lambda: jaxplain.grad_cam(NET, []), r"layer=\[\] names no layer"),
+        (lambda: jaxplain.score_cam(NET, chunk=0), "chunk=0 must be a positive integer"),
+        (lambda: jaxplain.ablation_cam(NET, top=-1), "top=-1 must be a positive integer"),
+        (lambda: jaxplain.guided_grad_cam(NET, upsample=False), "guided_grad_cam has the input's shape"),
+        (lambda: jaxplain.grad_cam(NET, "head")(X), "features without positions make no map"),
+        (lambda: jaxplain.conductance(NET, "head")(X), "features without positions make no map"),
+        (lambda: jaxplain.grad_cam(NET, ["conv1", "conv2"], upsample=False)(X), "combine at the input's only"),
+    ],
+)
+def test_errors(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_unknown_options_are_errors():
+    with pytest.raises(TypeError, match="upsampled"):
+        jaxplain.grad_cam(NET, upsampled=False)
+
+
+def test_positions_of_one_and_three_dimensions():
+    for ndim in (1, 3):
+        x = jax.random.normal(jax.random.key(0), (2, *(4,) * ndim, 3), jnp.float64)
+        apply = lambda x, axes=tuple(range(1, ndim + 1)): checkpoint_name(x**2, "features").mean(axis=axes)
+        got = jaxplain.grad_cam(apply, "features")(x, target=1)
+        close(got, x[..., 1] ** 2 / math.prod(x.shape[1:-1]))
