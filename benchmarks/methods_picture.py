@@ -1,6 +1,6 @@
-"""Make `notebooks/images/methods.png`, the README's panel of methods on one photograph.
+"""Make the README's panels of methods on one photograph, `methods.png` and `cams.png` in `notebooks/images`.
 
-pip install '.[demo]' && python benchmarks/methods_picture.py
+pip install '.[demo]' && python -m benchmarks.methods_picture
 """
 
 from pathlib import Path
@@ -13,16 +13,15 @@ from PIL import Image
 import jaxplain
 from jaxplain import composites, models, visualize
 
-OUT = Path(__file__).parents[1] / "notebooks" / "images" / "methods.png"
+OUT = Path(__file__).parents[1] / "notebooks" / "images"
 TIGER_CAT = 282
+COLUMNS = 5
 
 
-def main():
-    module, variables, preprocess = models.efficientnet_lite0()
-    photograph = skimage.data.cat()
-    low, high = preprocess.bounds
-    f, black = module.apply, low.reshape(1, 1, 1, 3)
-    explainers = {
+def methods(f, bounds):
+    low, high = bounds
+    black = low.reshape(1, 1, 1, 3)
+    return {
         "gradient": jaxplain.gradient(f),
         "smoothgrad squared": jaxplain.smoothgrad(f, samples=20, statistic="square"),
         "integrated gradients": jaxplain.integrated_gradients(f, baseline=black),
@@ -34,6 +33,31 @@ def main():
         "contrastive lrp": jaxplain.contrastive_lrp(f),
         "excitation backprop": jaxplain.excitation_backprop(f, "_blocks.10"),
     }
+
+
+def cams(f):
+    middle = "_blocks.10"  # 14 x 14 positions; the last feature map is 7 x 7
+    return {
+        "cam": jaxplain.cam(f),  # here grad-cam, xgrad-cam and hires-cam are the same, divided by 49
+        "grad-cam++": jaxplain.grad_cam_plus_plus(f),
+        "layer-cam": jaxplain.layer_cam(f),
+        "grad-cam elementwise": jaxplain.grad_cam_elementwise(f),
+        "guided grad-cam": jaxplain.guided_grad_cam(f),
+        "eigen-cam": jaxplain.eigen_cam(f),
+        "eigen-grad-cam": jaxplain.eigen_grad_cam(f),
+        "ablation-cam": jaxplain.ablation_cam(f),
+        "score-cam, 64 channels": jaxplain.score_cam(f, top=64, chunk=8),
+        "full-grad": jaxplain.full_grad(f),
+        "fem": jaxplain.fem(f),
+        "multilayer fem": jaxplain.multilayer_fem(f, ["_blocks.2/_bn0", "_blocks.5/_bn0", None]),
+        "layer-cam, block 10": jaxplain.layer_cam(f, middle),
+        "hires-cam, block 10": jaxplain.hires_cam(f, middle),
+        "xgrad-cam, block 10": jaxplain.xgrad_cam(f, middle),
+    }
+
+
+def draw(explainers, variables, preprocess, photograph, file):
+    """One map of the photograph for each explainer, in rows."""
     images = preprocess(photograph)
     maps = {}
     for name, explain in explainers.items():
@@ -41,13 +65,20 @@ def main():
         maps[name] = np.asarray(jax.jit(explain)(variables, images, target=TIGER_CAT, key=jax.random.key(0)))
     names = list(maps)
     rows = [
-        visualize.panel(preprocess.view(photograph), {name: maps[name] for name in half}, size=200)
-        for half in (names[:5], names[5:])
+        visualize.panel(preprocess.view(photograph), {name: maps[name] for name in names[i : i + COLUMNS]}, size=200)
+        for i in range(0, len(names), COLUMNS)
     ]
     picture = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
     for i, row in enumerate(rows):
         picture.paste(row, (0, sum(r.height for r in rows[:i])))
-    visualize.save(picture, OUT)
+    visualize.save(picture, OUT / file)
+
+
+def main():
+    module, variables, preprocess = models.efficientnet_lite0()
+    photograph = skimage.data.cat()
+    draw(cams(module.apply), variables, preprocess, photograph, "cams.png")
+    draw(methods(module.apply, preprocess.bounds), variables, preprocess, photograph, "methods.png")
 
 
 if __name__ == "__main__":

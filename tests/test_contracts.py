@@ -28,7 +28,7 @@ OPTIONS = {
     "lrp": {"composite": jaxplain.composites.epsilon_plus()},
     "score_cam": {"chunk": 3, "top": 3},
     "ablation_cam": {"chunk": 3},
-    "multilayer_fem": {"layers": [None]},
+    "multilayer_fem": {"layer": [None]},
     "conductance": {"steps": 4, "chunk": 3},
     "internal_influence": {"steps": 4, "chunk": 3},
 }

@@ -60,7 +60,7 @@ def explain(
         variables, preprocess, class names).
       checkpoint: A PyTorch file with the weights of a network of the library.
       target: Number or name of the class to explain, by default the predicted one.
-      layer: Name of the layer to explain, for methods that look at one.
+      layer: Name of the layer to explain, for methods that look at one; several with commas between.
       composite: The rules of LRP and its relatives, such as epsilon_gamma_box.
       out: The picture to write, by default explanation.png; for several images a folder, by default explanations.
       seed: Seed of the methods that draw random numbers.
@@ -76,7 +76,7 @@ def explain(
         report.step(f"loading {model}")
         network = networks.load(model, checkpoint)
         label = None if target is None else network.find_class(target)
-        options: dict[str, Any] = {"layer": layer} if layer else {}
+        options: dict[str, Any] = {"layer": layer.split(",") if "," in layer else layer} if layer else {}
         if "composite" in chosen.needs:
             options["composite"] = networks.find_composite(composite, network)
         run = None

@@ -62,14 +62,16 @@ def fem(apply: Apply, layer: Layers = None, *, k: float = 2.0, **options: Unpack
     return map_of_layer(apply, layer, standing_out, **options)
 
 
-def multilayer_fem(apply: Apply, layers: Sequence[str], *, k: float = 2.0, **options: Unpack[MapOptions]) -> Explain:
+def multilayer_fem(
+    apply: Apply, layer: Sequence[str | None], *, k: float = 2.0, **options: Unpack[MapOptions]
+) -> Explain:
     """FEM at several layers, each divided by its maximum and enlarged, then combined.
 
     The fusion is our reading of Bourroux et al., who compare several.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
-      layers: the layers' names.
+      layer: the layers' names; None among them is the last convolutional feature map.
       k: as for `fem`.
       **options: see `MapOptions`; ``combine="mean"``, ``"sum"``, ``"max"`` or ``"product"``.
 
@@ -91,6 +93,6 @@ def multilayer_fem(apply: Apply, layers: Sequence[str], *, k: float = 2.0, **opt
       Bourroux, Benois-Pineau, Bourqui, Giot: Multi Layered Feature Explanation Method for Convolutional Neural
       Networks. ICPRAI 2022.
     """
-    if isinstance(layers, str):
-        raise ValueError(f"multilayer_fem combines several layers, got {layers!r}: use fem for one")
-    return fem(apply, layers, k=k, **options)
+    if isinstance(layer, str):
+        raise ValueError(f"multilayer_fem combines several layers, got {layer!r}: use fem for one")
+    return fem(apply, layer, k=k, **options)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ..explainer import Apply, Array, Explain, Function, Target, explainer, score_gradient
 from .tap import features_of
 
-Layers: TypeAlias = str | Sequence[str] | None
+Layers: TypeAlias = str | Sequence[str | None] | None
 Combine: TypeAlias = Literal["mean", "sum", "max", "product"] | Callable[[Array], Array]
 
 COMBINATIONS: dict[str, Callable[[Array], Array]] = {
