@@ -1,0 +1,62 @@
+"""What the methods of this family share: images behind masks, and which score of them is asked for."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..explainer import Array, Function, Target, scorer
+
+Explained: TypeAlias = Literal["probability", "output"]
+
+
+def require_images(x: Array | np.ndarray, method: str) -> None:
+    """Check that there are pixels to put a mask on."""
+    if x.ndim != 4:
+        raise ValueError(f"{method} explains images (N, H, W, C), got shape {x.shape}")
+
+
+def require_pair(**sizes: tuple[int, int]) -> None:
+    """Check options that count along the rows and the columns of an image."""
+    for name, pair in sizes.items():
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
+            raise ValueError(f"{name}={pair!r} must be two positive integers: along the rows, along the columns")
+
+
+def require_explained(of: Explained) -> None:
+    """Check the option that says what is explained."""
+    if of not in ("probability", "output"):
+        raise ValueError(f"unknown of={of!r}: choose probability or output")
+
+
+def score_of(f: Function, x: Array, target: Target, of: Explained) -> Function:
+    """The explained score ``x -> (N,)``, its class fixed at ``x``.
+
+    ``"probability"`` applies the target to the softmax of logits ``(N, K)``; outputs of another shape have no classes
+    and are the score themselves, as they are for ``"output"``.
+    """
+    outputs = f(x) if target is None else jax.eval_shape(f, x)
+    score = scorer(target, outputs)
+    if of == "probability" and outputs.ndim == 2:
+        return lambda x: score(jax.nn.softmax(f(x)))
+    return lambda x: score(f(x))
+
+
+def blend(mask: Array, x: Array, x0: Array) -> Array:
+    """``m x + (1 - m) x0`` for masks ``(N, H, W)`` and images ``(N, H, W, C)``, in the images' dtype."""
+    m = mask[..., None].astype(x.dtype)
+    return m * x + (1 - m) * x0
+
+
+def per_example(values: Array) -> Array:
+    """Values ``(N,)`` that multiply maps ``(N, H, W)``."""
+    return values[:, None, None]
+
+
+def interpolation(positions: Array, count: int) -> Array:
+    """Weights ``(len(positions), count)`` of linear interpolation between samples at 0 to count - 1, held outside."""
+    inside = jnp.clip(positions, 0, count - 1)
+    return jnp.maximum(0, 1 - jnp.abs(inside[:, None] - jnp.arange(count, dtype=positions.dtype)[None]))
