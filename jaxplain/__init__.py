@@ -10,6 +10,7 @@ from .compose import smoothgrad as smoothgrad
 from .compose import vargrad as vargrad
 from .explainer import explainer as explainer
 from .explainer import scores as scores
+from .fast import accelerate as accelerate
 from .features import ablation_cam as ablation_cam
 from .features import cam as cam
 from .features import conductance as conductance

@@ -16,6 +16,7 @@ An explainer is a function ``explain(*args, target=None, key=None) -> attributio
 
 * ``key`` is needed by explainers that draw random numbers: one PRNG key, or ``(N,)`` keys, one per example. A single
   key is folded with each example's index, so that no example depends on its batch mates.
+* Explainers choose forms of the network's convolutions that are fast on a CPU; ``accelerate(apply, False)`` declines.
 * Explainers never jit: wrap them in ``jax.jit`` yourself. A class out of range is an error; where ``target`` is traced
   and cannot be inspected, the attribution is NaN.
 """
@@ -31,6 +32,8 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+
+from .fast import accelerate
 
 Array: TypeAlias = jax.Array
 Apply: TypeAlias = Callable[..., Any]
@@ -84,7 +87,9 @@ def explainer(apply: Apply) -> Callable[[Callable[..., Array]], Explain]:
     def decorate(attribute: Callable[..., Array]) -> Explain:
         def explain(*args: Any, target: Target = None, key: Array | None = None) -> Array:
             context, x = split(args)
-            return attribute(lambda x: outputs_of(apply, (*context, x)), x, target, key)
+            f = lambda x: outputs_of(apply, (*context, x))
+            attribution = lambda x: attribute(f, x, target, key)
+            return (accelerate(attribution) if getattr(apply, "accelerated", True) else attribution)(x)
 
         return inherit(explain, attribute, apply)
 

@@ -7,6 +7,7 @@ what has: control flow, with its bodies as graphs, and elementwise functions wit
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -158,6 +159,75 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, whole: Ca
     return Graph(tuple(ops), inputs, outputs, constants, avals)
 
 
+def evaluated_with(f: Callable[..., Any], instead: Callable[[Any], Callable[..., Any] | None]) -> Callable[..., Any]:
+    """The same function, some of its operations evaluated in another way.
+
+    Args:
+      f: any JAX function.
+      instead: ``equation -> function of its operands``, or None to leave it. Loops, branches and functions with a
+        derivative of their own are entered and stay what they are.
+
+    Returns:
+      A function of the same arguments.
+    """
+
+    def g(*args: Any) -> Any:
+        closed, shape = jax.make_jaxpr(lambda *args: f(*args), return_shape=True)(*args)
+        jaxpr, consts = opened(closed)
+        return jax.tree.unflatten(jax.tree.structure(shape), interpret(jaxpr, consts, jax.tree.leaves(args), instead))
+
+    return g
+
+
+def interpret(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], instead: Callable[[Any], Any]) -> list[Any]:
+    """Evaluate a jaxpr, some of its equations in another way."""
+    env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
+    read = lambda atom: atom.val if isinstance(atom, jexc.Literal) else env[atom]
+    for eqn in jaxpr.eqns:
+        stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
+        with source_info_util.user_context(eqn.source_info.traceback, name_stack=stack):
+            values, other = map(read, eqn.invars), instead(eqn)
+            if other is None:
+                out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(with_bodies(eqn, instead)))
+            else:
+                out = other(*values)
+        env.update(zip(eqn.outvars, out if eqn.primitive.multiple_results else [out], strict=True))
+    return list(map(read, jaxpr.outvars))
+
+
+def with_bodies(eqn: Any, instead: Callable[[Any], Any]) -> dict[str, Any]:
+    """An equation's parameters, the jaxprs that it runs evaluated in another way."""
+    if eqn.primitive not in ENTERED or eqn.params.get("branches_platforms"):  # those are other ways already
+        return eqn.params
+    one = lambda value: rewritten(value, instead) if isinstance(value, jexc.Jaxpr | jexc.ClosedJaxpr) else value
+    return {
+        name: tuple(map(one, value)) if isinstance(value, tuple) else one(value) for name, value in eqn.params.items()
+    }
+
+
+@functools.lru_cache(maxsize=512)  # the same jaxpr for the same one, so that what JAX compiled for it is found again
+def rewritten(jaxpr: Any, instead: Callable[[Any], Any]) -> Any:
+    """A jaxpr that computes the same, some of its equations in another way."""
+    inner, consts = opened(jaxpr)
+    if not any_other(inner, instead):
+        return jaxpr
+    types = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype, weak_type=v.aval.weak_type) for v in inner.invars]
+    closed = jax.make_jaxpr(lambda *args: interpret(inner, consts, args, instead))(*types)
+    return closed if isinstance(jaxpr, jexc.ClosedJaxpr) else opened(closed)[0]
+
+
+def any_other(jaxpr: Any, instead: Callable[[Any], Any]) -> bool:
+    """Whether a jaxpr has an equation that is evaluated in another way, and only values that have a shape."""
+    return all(hasattr(v.aval, "weak_type") for v in jaxpr.invars) and any(
+        instead(eqn) is not None
+        or (
+            eqn.primitive in ENTERED
+            and any(any_other(opened(b)[0], instead) for b in jexc.jaxprs_in_params(eqn.params))
+        )
+        for eqn in jaxpr.eqns
+    )
+
+
 def without_closure(f: Callable[..., Any], *examples: Any) -> tuple[Callable[..., Any], list[Any]]:
     """``f`` as a function of one more argument, the list of all arrays that it closes over, and that list."""
     closed, shape = jax.make_jaxpr(f, return_shape=True)(*examples)
@@ -230,6 +300,9 @@ def primitive_of(f: Callable[..., Any], *args: Any) -> jexc.Primitive:
     return jax.make_jaxpr(f)(*args).eqns[0].primitive
 
 
+ENTERED = frozenset(
+    [P.jit_p, P.remat_p, P.closed_call_p, P.scan_p, P.cond_p, P.while_p, P.custom_jvp_call_p, P.custom_vjp_call_p]
+)
 SPLIT = primitive_of(lambda x: lax.split(x, (1, 1)), np.zeros(2, np.float32))
 STACK = primitive_of(lambda x: jnp.stack([x, x]), np.zeros(2, np.float32))
 BARRIER = primitive_of(lax.optimization_barrier, np.zeros(2, np.float32))

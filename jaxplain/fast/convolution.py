@@ -1,0 +1,125 @@
+"""Convolutions in the forms that XLA runs fast on a CPU.
+
+XLA hands a convolution to a library that is good at dense kernels with many channels and slow at others, at depthwise
+ones by a factor of up to a hundred. Written as sums of shifted slices, or as one matrix product, they become loops that
+XLA compiles well. The forms hold for any layout, stride, dilation and padding, and are differentiable.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+Array: TypeAlias = jax.Array
+Form: TypeAlias = Callable[[Array, Array], Array]
+
+FEW_CHANNELS = 8  # of a group: with more, multiplying them one at a time loses
+FEW_GROUPS = 8
+MOST_TERMS = 128  # of a sum that is written out
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One convolution.
+
+    Attributes:
+      params: those of `jax.lax.conv_general_dilated`.
+      lhs: the shape of its input.
+      rhs: the shape of its kernel.
+      dtype: that of its output.
+    """
+
+    params: dict[str, Any]
+    lhs: tuple[int, ...]
+    rhs: tuple[int, ...]
+    dtype: Any
+
+    def faster(self) -> Form | None:
+        """A function ``(input, kernel) -> output`` that is faster than the library, where one is known."""
+        form = self.form()
+        if form is None:
+            return None
+        spec = self.params["dimension_numbers"]
+        batch, channels, *space = spec.lhs_spec
+        outputs, inputs, *window = spec.rhs_spec
+        made = (spec.out_spec[0], *spec.out_spec[2:], spec.out_spec[1])
+
+        def convolve(x: Array, w: Array) -> Array:
+            y = form(x.transpose(batch, *space, channels), w.transpose(*window, inputs, outputs))
+            return y.astype(self.dtype).transpose([made.index(axis) for axis in range(y.ndim)])
+
+        return convolve
+
+    def form(self) -> Form | None:
+        """The same for an input ``(N, ..., channels)`` and a kernel ``(..., channels of a group, outputs)``."""
+        spec, groups = self.params["dimension_numbers"], self.params["feature_group_count"]
+        if self.params["batch_group_count"] != 1 or not jnp.issubdtype(self.dtype, jnp.floating):
+            return None
+        channels, positions = self.rhs[spec.rhs_spec[1]], math.prod(self.rhs[axis] for axis in spec.rhs_spec[2:])
+        if groups == 1:
+            return self.product if positions == 1 else None
+        if channels <= FEW_CHANNELS and 0 < channels * positions <= MOST_TERMS:
+            return self.slices
+        return self.by_group if groups <= FEW_GROUPS else None
+
+    def product(self, x: Array, w: Array) -> Array:
+        """A kernel of one position is a matrix: ``y = x w``."""
+        here = (0,) * (x.ndim - 2)
+        dilated = any(dilation > 1 for dilation in self.params["lhs_dilation"])  # then zeros are put in afterwards
+        seen = lambda a: self.seen(self.padded(a), here, here)
+        y = lax.dot_general(
+            x if dilated else seen(x),
+            w.reshape(w.shape[-2:]),
+            (((x.ndim - 1,), (0,)), ((), ())),
+            precision=self.params["precision"],
+            preferred_element_type=self.dtype,
+        )
+        return seen(y) if dilated else y
+
+    def slices(self, x: Array, w: Array) -> Array:
+        """The sum over the kernel's positions of the shifted input times the weights there."""
+        groups, precise = self.params["feature_group_count"], jnp.promote_types(self.dtype, jnp.float32)
+        *window, channels, outputs = w.shape
+        w = w.astype(precise).reshape(*window, channels, groups, outputs // groups)
+        x = self.padded(x.astype(precise))
+        x = x.reshape(*x.shape[:-1], groups, channels)
+        last = tuple(size - 1 for size in window)
+        terms = (
+            self.seen(x, position, last)[..., channel, None] * jnp.expand_dims(w[position][channel], range(x.ndim - 2))
+            for position in np.ndindex(*window)
+            for channel in range(channels)
+        )
+        y = functools.reduce(jnp.add, terms)
+        return y.reshape(*y.shape[:-2], outputs)
+
+    def by_group(self, x: Array, w: Array) -> Array:
+        """One convolution for each group."""
+        groups, axes = self.params["feature_group_count"], range(x.ndim)
+        layout = (axes[0], axes[-1], *axes[1:-1])
+        spec = lax.ConvDimensionNumbers(layout, (axes[-1], axes[-2], *axes[:-2]), layout)
+        params = self.params | {"feature_group_count": 1, "dimension_numbers": spec}
+        parts = zip(jnp.split(x, groups, axis=-1), jnp.split(w, groups, axis=-1), strict=True)
+        return jnp.concatenate([lax.conv_general_dilated_p.bind(x, w, **params) for x, w in parts], axis=-1)
+
+    def padded(self, x: Array) -> Array:
+        """With the padding, and with zeros between pixels where the input is dilated."""
+        space = zip(self.params["padding"], self.params["lhs_dilation"], strict=True)
+        rest = [(0, 0, 0)] * (x.ndim - 1 - len(self.params["padding"]))
+        return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*p, dilation - 1) for p, dilation in space), *rest])
+
+    def seen(self, x: Array, position: tuple[int, ...], last: tuple[int, ...]) -> Array:
+        """What one position of the kernel sees of the padded input, for every output; ``last`` is its last position."""
+        start, stop, step = [0] * x.ndim, list(x.shape), [1] * x.ndim
+        spaces = zip(position, last, self.params["rhs_dilation"], self.params["window_strides"], strict=True)
+        for axis, (here, end, dilation, stride) in enumerate(spaces, start=1):
+            start[axis], step[axis] = here * dilation, stride
+            stop[axis] = x.shape[axis] - (end - here) * dilation
+        return lax.slice(x, start, stop, step)

@@ -1,0 +1,108 @@
+"""`accelerate` changes the form of convolutions, not their values, in any layout and under any transform."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import jaxplain
+from jaxplain.fast.accelerate import form_of
+
+
+def random_convolution(seed):
+    """A convolution of random rank, layout, groups, strides, paddings and dilations, with its operands."""
+    rng = np.random.default_rng(seed)
+    rank, groups = int(rng.integers(1, 4)), int(rng.choice([1, 2, 3, 6, 12]))
+    channels, outputs = int(rng.choice([1, 2, 4, 9])), int(rng.choice([1, 2, 3]))
+    draw = lambda choices: [int(rng.choice(choices)) for _ in range(rank)]
+    window = draw([1, 2, 3]) if groups > 1 else [1] * rank
+    strides, lhs_dilation, rhs_dilation = draw([1, 2, 3]), draw([1, 1, 2]), draw([1, 2])
+    padding = [(int(rng.integers(-1, 3)), int(rng.integers(0, 3))) for _ in range(rank)]
+    spec = lax.ConvDimensionNumbers(*(tuple(int(i) for i in rng.permutation(rank + 2)) for _ in range(3)))
+    options = {"feature_group_count": groups, "dimension_numbers": spec}
+
+    def laid_out(order, sizes):
+        return rng.normal(size=[size for _, size in sorted(zip(order, sizes, strict=True))])
+
+    x = laid_out(spec.lhs_spec, [2, groups * channels, *rng.integers(6, 9, rank)])
+    w = laid_out(spec.rhs_spec, [groups * outputs, channels, *window])
+    return lambda x, w: lax.conv_general_dilated(x, w, strides, padding, lhs_dilation, rhs_dilation, **options), x, w
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_every_form_has_the_values_and_derivatives_of_the_convolution(seed):
+    f, x, w = random_convolution(seed)
+    close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9)
+    close(jax.jit(jaxplain.accelerate(f))(x, w), f(x, w))
+    loss = lambda f: lambda x, w: (f(x, w) ** 2).sum()
+    wanted = jax.grad(loss(f), (0, 1))(x, w)
+    jax.tree.map(close, jax.jit(jax.grad(loss(jaxplain.accelerate(f)), (0, 1)))(x, w), wanted)
+    jax.tree.map(close, jax.jit(jaxplain.accelerate(jax.grad(loss(f), (0, 1))))(x, w), wanted)
+
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Conv(12, (1, 1), name="expand")(x))
+        body = nn.remat(nn.Conv)(12, (3, 3), feature_group_count=12, name="depthwise")
+        x = nn.relu(body(x))
+        x, _ = lax.scan(lambda x, _: (jnp.tanh(x * 0.9), None), x, None, length=2)
+        return nn.Dense(4, name="head")(x.mean(axis=(1, 2)))
+
+
+X = jax.random.normal(jax.random.key(0), (2, 8, 8, 3), jnp.float32)
+VARIABLES = Net().init(jax.random.key(1), X)
+
+
+def test_which_convolutions_have_another_form():
+    def has_form(channels, groups, size):
+        f = lambda x, w: lax.conv(x, w, (1, 1), "SAME") if groups == 1 else depthwise(x, w)
+        depthwise = lambda x, w: lax.conv_general_dilated(x, w, (1, 1), "SAME", feature_group_count=groups)
+        x, w = jnp.ones((1, channels, 6, 6)), jnp.ones((channels, channels // groups, size, size))
+        return form_of(jax.make_jaxpr(f)(x, w).eqns[-1]) is not None
+
+    assert has_form(6, 6, 3)
+    assert has_form(6, 1, 1)
+    assert has_form(64, 2, 3)
+    assert not has_form(6, 1, 3)
+    assert not has_form(256, 16, 3)
+    assert not has_form(4, 4, 20)
+
+
+def close(a, b, tolerance=1e-5):
+    np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max())
+
+
+def test_transforms():
+    fast, slow = jaxplain.accelerate(Net().apply), Net().apply
+    close(jax.vmap(lambda x: fast(VARIABLES, x[None]))(X), slow(VARIABLES, X)[:, None])
+    close(jax.jvp(lambda x: fast(VARIABLES, x), (X,), (X,))[1], jax.jvp(lambda x: slow(VARIABLES, x), (X,), (X,))[1])
+    close(jax.jacrev(lambda x: fast(VARIABLES, x))(X), jax.jacrev(lambda x: slow(VARIABLES, x))(X))
+    compiled = jaxplain.accelerate(jax.jit(slow))
+    close(compiled(VARIABLES, X), slow(VARIABLES, X))
+    low = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (VARIABLES, X))
+    assert fast(*low).dtype == jnp.bfloat16
+
+
+def test_inside_loops_and_branches():
+    kernel = jax.random.normal(jax.random.key(2), (3, 3, 1, 3), jnp.float32)
+    conv = lambda x: lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=3
+    )
+
+    def f(x):
+        x = lax.fori_loop(0, 2, lambda _, x: conv(x), x)
+        x = lax.while_loop(lambda x: jnp.abs(x).max() < 100, lambda x: 2 * conv(x) + 1, x)
+        return lax.cond(x.sum() > 0, conv, lambda x: -conv(x), x)
+
+    close(jax.jit(jaxplain.accelerate(f))(X), f(X))
+
+
+def test_explainers_decline():
+    for make in (jaxplain.gradient, jaxplain.lrp, jaxplain.grad_cam):
+        fast, slow = make(Net().apply), make(jaxplain.accelerate(Net().apply, False))
+        texts = [jax.jit(explain).lower(VARIABLES, X, target=1).as_text() for explain in (fast, slow)]
+        assert texts[0].count("stablehlo.convolution") < texts[1].count("stablehlo.convolution")
+        close(jax.jit(fast)(VARIABLES, X, target=1), jax.jit(slow)(VARIABLES, X, target=1))
