@@ -88,6 +88,7 @@ def explainer(apply: Apply) -> Callable[[Callable[..., Array]], Explain]:
         def explain(*args: Any, target: Target = None, key: Array | None = None) -> Array:
             context, x = split(args)
             f = lambda x: outputs_of(apply, (*context, x))
+            target = target if target is None or callable(target) else as_array(target)  # while it can be inspected
             attribution = lambda x: attribute(f, x, target, key)
             return (accelerate(attribution) if getattr(apply, "accelerated", True) else attribution)(x)
 

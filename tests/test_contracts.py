@@ -51,7 +51,14 @@ TRANSFORMS = {
 EXPLAINERS = {
     name: functools.partial(m.make, **OPTIONS.get(name, {})) for name, m in METHODS.items() if name not in ELSEWHERE
 } | TRANSFORMS
-every_explainer = pytest.mark.parametrize("make", EXPLAINERS.values(), ids=EXPLAINERS)
+RELATIVES = (  # of grad_cam, eigen_cam, fem and conductance, which run by default
+    *("grad_cam_plus_plus", "xgrad_cam", "hires_cam", "layer_cam", "grad_cam_elementwise", "eigen_grad_cam"),
+    *("multilayer_fem", "internal_influence"),
+)
+every_explainer = pytest.mark.parametrize(
+    "make",
+    [pytest.param(m, id=n, marks=pytest.mark.slow if n in RELATIVES else ()) for n, m in EXPLAINERS.items()],
+)
 
 
 class Linen(nn.Module):

@@ -5,7 +5,7 @@
 Everything that would be random is fixed and stored: the sets of pixels, the noise, the re-initialised weights. Images
 have one channel where a metric removes features, because Quantus removes the colours of a pixel one by one; the network
 gets them as three, `COLOURS` times the grey value. It sees float32, in which the images are exact, and computes in
-float64. Quantus divides all the attributions that it is given by the largest one, which is switched off where it matters.
+float64. Quantus divides all attributions that it is given by the largest; that is switched off where it matters.
 
 `deviations` checks what the docstrings say of Quantus. NumPy 2.4 has no `trapz`, which Quantus 0.6 calls.
 """
@@ -95,7 +95,8 @@ def faithfulness(model, x, a):
     yield "road", np.array([scores[p] for p in PERCENTAGES])
     order = np.argsort(-a.reshape(len(a), -1), axis=1)
     imputed = [
-        [noisy_linear_imputation(v, o[: 64 * p // 100], noise=0.0) for p in PERCENTAGES] for v, o in zip(x, order)
+        [noisy_linear_imputation(v, o[: 64 * p // 100], noise=0.0) for p in PERCENTAGES]
+        for v, o in zip(x, order, strict=True)
     ]
     yield "imputed", np.array(imputed)[:, :, 0]
 
@@ -111,7 +112,7 @@ def correlation(model, x, a):
     np.random.choice = recorded
     scores = []
     for i in range(len(x)):  # the same sets for every example
-        np.random.seed(0)
+        np.random.seed(0)  # noqa: NPY002 (Quantus draws from the global generator)
         metric = quantus.FaithfulnessCorrelation(
             nr_runs=20, subset_size=9, abs=False, normalise=False, perturb_baseline=BASELINE, **QUIET
         )

@@ -43,8 +43,8 @@ def kernel_shap(
     ``min over φ of  Σ_z π(z) (v(z) - v(0) - φ · z)²  with  Σ φ = v(1) - v(0),  π(z) = (S - 1) / (C(S, k) k (S - k))``
 
     ``v(z)`` is the score with the k segments of z shown and the baseline elsewhere. Where all ``2^S - 2`` coalitions
-    fit into ``samples`` they are enumerated: the Shapley values are exact and no key is needed. Otherwise coalitions
-    are drawn with probability π, each followed by its complement, and the sum is still exact.
+    fit into ``samples`` they are enumerated: the Shapley values are exact and no key is needed. Otherwise those of one
+    segment are, and larger ones are drawn in proportion to π, each followed by its complement; the sum is still exact.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
@@ -124,14 +124,19 @@ def coalitions(
     if samples < 2 * size:
         raise ValueError(f"{samples=} are too few for the values of {size} segments: take at least {2 * size}")
     keys = example_keys(key, n, "kernel_shap")
+    inner = np.log(share[1:-1])
+    weights = np.array([share[0], share[1:-1].sum() / 2]) / [size, max(1, samples / 2 - size)]
 
     def one(key: Array) -> Array:
         which, order = jax.random.split(key)
-        members = 1 + jax.random.categorical(which, jnp.asarray(np.log(share), jnp.float32))
+        members = 2 + jax.random.categorical(which, jnp.asarray(inner, jnp.float32))
         return jax.random.permutation(order, size) < members
 
     def pairs(index: Array) -> tuple[Array, Array]:
-        shown = jax.vmap(lambda key: one(jax.random.fold_in(key, index // 2)))(keys)
-        return shown ^ (index % 2 == 1), jnp.ones_like(shown[:, 0], jnp.float32)
+        pair = index // 2
+        drawn = jax.vmap(lambda key: one(jax.random.fold_in(key, pair)))(keys)
+        shown = jnp.where(pair < size, (jnp.arange(size) == pair)[None], drawn)
+        weight = jnp.asarray(weights)[(pair >= size).astype(int)]
+        return shown ^ (index % 2 == 1), jnp.broadcast_to(weight[None], (n,))
 
     return pairs, jnp.arange(samples)

@@ -85,8 +85,7 @@ def slic(images: ArrayLike, *, segments: int = 50, compactness: float = 10.0, si
 def segments_of(segments: ArrayLike | None, count: int | None, x: Array) -> tuple[Array, int]:
     """The labels of every pixel, ``(1 or N, H W)``, and how many segments there are, checked."""
     labels = grid_segments((x.shape[1], x.shape[2])) if segments is None else segments
-    if not isinstance(labels, np.ndarray):
-        labels = jnp.asarray(labels)
+    labels = jnp.asarray(labels) if not concrete(labels) else np.asarray(labels)  # values, also while x is traced
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"segments have dtype {labels.dtype}: pass an integer label for every pixel")
     if labels.shape not in (x.shape[1:3], x.shape[:3]):

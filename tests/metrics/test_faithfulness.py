@@ -21,8 +21,11 @@ total = lambda x: x.sum(axis=(1, 2, 3))
 close = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12)
 
 
+network = jax.jit(MODULE.apply)
+
+
 def probability(x):
-    logits = MODULE.apply(VARIABLES, x)
+    logits = network(VARIABLES, x)
     return np.asarray(jax.nn.softmax(logits, axis=1))[np.arange(len(x)), TARGETS]
 
 
@@ -51,7 +54,8 @@ def test_insertion_and_deletion_against_a_naive_version(metric, baseline):
     option = jnp.array([0.1, -0.2, 0.3]) if baseline == "colour" else baseline
     make = functools.partial(metric, MODULE.apply, steps=9, baseline=option)
     curve, area = (
-        make(curve=curve)(VARIABLES, COLOUR, attribution=ATTRIBUTION, target=TARGETS) for curve in (True, False)
+        jax.jit(make(curve=curve))(VARIABLES, COLOUR, attribution=ATTRIBUTION, target=TARGETS)
+        for curve in (True, False)
     )
     ends = (COLOUR, substrate) if metric is metrics.deletion else (substrate, COLOUR)
     close(curve, naive_curve(*ends, 9))
@@ -213,9 +217,14 @@ def test_misuse():
         (lambda: metrics.infidelity(total, masks=np.ones((1, 2, 2)), noise=1.0), "one of them"),
         (lambda: metrics.irof(total, segments=np.zeros((2, 2))), "known integers"),
         (lambda: metrics.deletion(total, steps=0), "positive integer"),
+        (lambda: metrics.region_perturbation(total, regions_evaluation=0), "positive integer"),
     ]
     for make, message in makers:
         with pytest.raises(ValueError, match=message):
             make()
     with pytest.raises(TypeError, match="attribution"):
         metrics.deletion(total)(X)
+    with pytest.raises(TypeError, match="pass `model.apply`"):
+        metrics.deletion(MODULE)
+    with pytest.raises(TypeError, match="no explainer"):
+        metrics.max_sensitivity(MODULE.bind(VARIABLES).variables)

@@ -13,7 +13,7 @@ from tests import planted
 
 KEY = jax.random.key(5)
 with jax.enable_x64(False):
-    DATA = planted.images(16, jax.random.key(11))
+    DATA = planted.images(8, jax.random.key(8))
 MASKS = planted.masks(DATA.boxes)
 NOISE = jax.random.normal(jax.random.key(6), MASKS.shape)
 MAPS = {
@@ -23,6 +23,7 @@ MAPS = {
     "random": NOISE,
     "wrong": jnp.roll(MASKS, 16, axis=2) + 1e-3 * jax.random.uniform(KEY, MASKS.shape),
 }
+MAPS = {name: a.astype(jnp.float32) for name, a in MAPS.items()}
 HIGHER, LOWER = 1, -1
 OF_NETWORKS = {
     "deletion": (metrics.deletion, {"steps": 16}, LOWER),

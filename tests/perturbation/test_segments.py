@@ -95,8 +95,14 @@ def test_lime_is_the_ridge_regression(distance):
     masks = lime_masks(samples, SIZE)
     explain = lime(
         *(network,),
-        segments=SEGMENTS, samples=samples, baseline=BASELINE, distance=distance,
-        kernel_width=width, ridge=ridge, of="output", upsample=False,
+        segments=SEGMENTS,
+        samples=samples,
+        baseline=BASELINE,
+        distance=distance,
+        kernel_width=width,
+        ridge=ridge,
+        of="output",
+        upsample=False,
     )
     weights = jax.jit(explain)(X, target=1, key=KEY)
     for n in range(2):
