@@ -20,6 +20,7 @@ from ..explainer import (
     blocks,
     class_weights,
     concrete,
+    explainer,
     outputs_of,
     reference,
     scores,
@@ -47,6 +48,7 @@ Returns:
 
 def metric(apply: Apply) -> Callable[[Metric], Metric]:
     """Decorate ``measure(f, x, attribution, target, key)`` so that it becomes a metric of the network ``apply``."""
+    explainer(apply)  # refuses what is no function
 
     def decorate(measure: Metric) -> Metric:
         def measured(*args: Any, attribution: ArrayLike, target: Target = None, key: Array | None = None) -> Array:

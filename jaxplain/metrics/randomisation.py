@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from ..compose import transformed
 from ..explainer import Apply, Array, Explain, Target, example_keys, fix_target, network, outputs_of, split
 from ..graph import trace
 from .common import class_of, heat
@@ -55,7 +56,8 @@ def mprt(
         mean.
 
     Returns:
-      A metric ``(*args, target=None, key=None) -> (N,)``. The target is the class predicted by the intact network.
+      A metric ``(*args, target=None, key=None) -> (N,)``. The target is the class predicted by the intact network. NaN
+      where an explanation is 0 everywhere.
 
     Raises:
       ValueError: if ``key`` is missing or not a single one, or there is no such layer.
@@ -78,6 +80,7 @@ def mprt(
         raise ValueError(f"unknown {randomise=}: choose {', '.join(RANDOMISE)}, or pass a function of key, path, array")
     fresh = randomise if callable(randomise) else RANDOMISE[randomise]
 
+    @transformed(explain)
     def measured(*args: Any, target: Target = None, key: Array | None = None) -> Array:
         *context, params, x = with_parameters(args)
         draw, key = jax.random.split(example_keys(key, 1, "mprt")[0])
@@ -142,6 +145,7 @@ def random_logit(
       Sixt, Granz, Landgraf: When Explanations Lie: Why Many Modified BP Attributions Fail. ICML 2020, arXiv:1912.09818.
     """
 
+    @transformed(explain)
     def measured(*args: Any, target: Target = None, key: Array | None = None) -> Array:
         context, x = split(args)
         f = lambda x: outputs_of(network(explain), (*context, x))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from ..compose import transformed
 from ..explainer import Array, Explain, Target, example_keys, fix_target, require_positive, split
 from .common import along, flat, precise
 
@@ -167,6 +168,7 @@ def neighbourhood(
     """A metric of explanations around the input: a statistic of ``change(A(x), A(y), x, y)`` over neighbours y."""
     require_positive(samples=samples)
 
+    @transformed(explain)
     def measured(*args: Any, target: Target = None, key: Array | None = None) -> Array:
         context, x = split(args)
         fixed = fix_target(explain, args, target)

