@@ -24,6 +24,7 @@ from jaxplain.perturbation.adversarial import ascend, draw_others, looking_at, m
 
 MODULE, VARIABLES, PREPROCESS = models.efficientnet_lite0()
 GREY_LEVEL = 2 / 255
+LBFGS = optax.lbfgs(1.0, linesearch=None)
 
 
 def network(x):
@@ -57,16 +58,20 @@ def adversarial_gradient_integration(x, chosen, key):
 
 
 def perceptual_ball(x, chosen, key):
-    loss = unnoticed(network, looking_at(network, x, 6), x, chosen, 1e4, 2.0)
-    return minimise(loss, x, optax.lbfgs(1.0, linesearch=None), 100), 1 - chosen
+    loss = unnoticed(network, looking_at(network, x, 6), x, chosen, 1e2, 2.0)
+    return minimise(loss, x, LBFGS, 100), 1 - chosen
+
+
+def pair(x, chosen):
+    return twins(network, x, chosen, clip(x), 1.0, 1.0, LBFGS, 100)
 
 
 def similar_adversarial(x, chosen, key):
-    return twins(network, x, chosen, clip(x), 1e3, optax.adam(0.01), 100)[1], 1 - chosen
+    return pair(x, chosen)[1], 1 - chosen
 
 
 def similar_adversarial_similar(x, chosen, key):
-    return twins(network, x, chosen, clip(x), 1e3, optax.adam(0.01), 100)[0], chosen
+    return pair(x, chosen)[0], chosen
 
 
 def fgvis_deletion(x, chosen, key):

@@ -31,7 +31,7 @@ from ..features import tap
 from ..gradients import gaussian_blur, like_examples
 from ..propagation.engine import replay
 from ..propagation.units import WEIGHTED
-from .attacks import Bounds, chosen_class, clipper, descend, margin, precisely, repeat, wide
+from .attacks import Bounds, chosen_class, clipper, descend, margin, norm_of, precisely, repeat, wide
 
 
 def adversarial_gradient_integration(
@@ -141,7 +141,7 @@ def perceptual_ball(
     *,
     layers: int | Sequence[str] = 6,
     features: Callable[..., Sequence[Array]] | None = None,
-    gamma: float = 1e4,
+    gamma: float = 1e2,
     confidence: float = 2.0,
     steps: int = 100,
     blur: float = 2.0,
@@ -155,10 +155,11 @@ def perceptual_ball(
 
     Args:
       apply: ``apply(*args) -> logits (N, K)``, any JAX function.
-      layers: the layers whose outputs are φ: how many of the network's convolutions (dense layers where it has none),
-        evenly spaced; or names out of `jaxplain.layers`.
-      features: or any function ``(*args) -> arrays``, the batch in front, called like ``apply``.
-      gamma: γ.
+      layers: the layers whose outputs, over their root mean square at x, are φ: how many of the network's convolutions
+        (dense layers where it has none), evenly spaced; or names out of `jaxplain.layers`.
+      features: φ itself, a function ``(*args) -> arrays``, the batch in front, called like ``apply``.
+      gamma: γ. The paper's 1e4 is for a VGG, whose features are small; with it, images of EfficientNet-Lite0 stay what
+        they are.
       confidence: by how much another logit is to exceed the target's.
       steps: the number of steps.
       blur: the standard deviation of the Gaussian, in pixels.
@@ -194,7 +195,7 @@ def perceptual_ball(
             raise ValueError(f"perceptual_ball explains images (N, H, W, C), got shape {x.shape}")
         network = lambda x: outputs_of(apply, (*context, x))
         look = looking_at(network, x, layers) if features is None else functools.partial(features, *context)
-        phi = lambda v: [wide(y) for y in jax.tree.leaves(look(v.astype(x.dtype)))]
+        phi = lambda v: jax.tree.map(wide, list(look(v.astype(x.dtype))))
         f, image = precisely(network, x)
         chosen = chosen_class("perceptual_ball", target, f(image) if target is None else jax.eval_shape(f, image))
         loss = unnoticed(f, phi, image, chosen, gamma, confidence)
@@ -219,16 +220,20 @@ def unnoticed(
 
 
 def looking_at(f: Function, x: Array, layers: int | Sequence[str]) -> Callable[[Array], list[Array]]:
-    """What some layers of a network return: those of these names, or so many of its convolutions, evenly spaced."""
-    if not isinstance(layers, int):
-        return lambda x: [tap(f, name)(x).features for name in layers]
-    network = replay(f, x)
-    kinds = {place: unit.kind for place, (unit, _, _) in network.values(x).items()}
-    found = next(filter(None, ([p for p, kind in kinds.items() if kind == k] for k in WEIGHTED)), None)
-    if found is None:
-        raise ValueError("perceptual_ball found no convolution or dense layer outside loops to look at: pass features=")
-    places = {found[round(i)] for i in np.linspace(0, len(found) - 1, layers)}
-    return lambda x: [y for place, (_, _, y) in network.values(x).items() if place in places]
+    """What some layers return, by name or so many convolutions, evenly spaced, over its root mean square at ``x``."""
+    if isinstance(layers, int):
+        network = replay(f, x)
+        kinds = {place: unit.kind for place, (unit, _, _) in network.values(x).items()}
+        found = next(filter(None, ([p for p, kind in kinds.items() if kind == k] for k in WEIGHTED)), None)
+        if found is None:
+            raise ValueError("perceptual_ball found no convolution or dense layer outside loops: pass features=")
+        places = {found[round(i)] for i in np.linspace(0, len(found) - 1, layers)}
+        look = lambda x: [y for place, (_, _, y) in network.values(x).items() if place in places]
+    else:
+        look = lambda x: [tap(f, name)(x).features for name in layers]
+    squares = [like_examples(mean_square(wide(y)), y) for y in look(x)]
+    sizes = [jnp.sqrt(jnp.where(square > 0, square, 1)) for square in squares]
+    return lambda x: [y / size for y, size in zip(look(x), sizes, strict=True)]
 
 
 def minimise(
@@ -265,22 +270,21 @@ def similar_adversarial(
     """The difference of two images close to the input, one of them seen as the target's class and one not.
 
     ``min over x_s, x_a of [confidence - M(x_s)]₊² + [confidence + M(x_a)]₊²
-    + closeness (d(x_a, x_s) + d(x_s, x) + d(x_a, x))``, ``A = |x_a - x_s|``
+    + closeness (d(x_a, x_s)² + d(x_s, x)² + d(x_a, x)²)``, ``A = |x_a - x_s|``
 
-    with the margin ``M = z_c - max_{j≠c} z_j`` and d the mean square of the difference in units of the image's range.
+    with the margin ``M = z_c - max_{j≠c} z_j``, and d the L2 distance over ``(|M(x)| + confidence) / ‖∂M/∂x‖``, which
+    is how far the other class would be, were the network linear: so that the weights suit every network.
 
     The paper trains two generators to make such images: see `jaxplain.perturbation.generators`. Here, the two images
-    are optimised for each input by itself, by L-BFGS. The loss is ours, for both: it asks for a margin, so that it does
-    not depend on the network how close the images can be.
+    are optimised for each input by itself, by L-BFGS. The loss is ours.
 
     Args:
       apply: ``apply(*args) -> logits (N, K)``, any JAX function.
       confidence: by how much the target's logit is to exceed the others, and to fall behind one.
-      closeness: the weight of the distances; small next to that of the margins, whatever the network.
+      closeness: the weight of the distances.
       steps: the number of steps.
       bounds: as for `adversarial_gradient_integration`.
-      optimizer: as for `perceptual_ball`; of the images in units of their range, from the smallest to the largest
-        value.
+      optimizer: as for `perceptual_ball`; it moves the images in the unit of d.
 
     Returns:
       An explainer; the attribution has the input's shape and unit, and is not negative.
@@ -323,27 +327,33 @@ def twins(
     steps: int,
 ) -> tuple[Array, Array]:
     """The similar and the adversarial image of each image."""
-    scale = span(x)
-    pair = lambda changes: (clip(x + scale * changes[:, 0]), clip(x + scale * changes[:, 1]))
+    unit = boundary_distance(f, x, chosen, confidence)
+    pair = lambda changes: (clip(x + unit * changes[:, 0]), clip(x + unit * changes[:, 1]))
 
     def loss(changes: Array) -> Array:
-        return pair_loss(f, x, *pair(changes), chosen, confidence, closeness)
+        return pair_loss(f, x, *pair(changes), chosen, unit, confidence, closeness)
 
     return pair(minimise(loss, jnp.zeros_like(jnp.stack([x, x], axis=1)), solver, steps))
 
 
 def pair_loss(
-    f: Function, x: Array, similar: Array, adversarial: Array, chosen: Array, confidence: float, closeness: float
+    f: Function,
+    x: Array,
+    similar: Array,
+    adversarial: Array,
+    chosen: Array,
+    unit: Array,
+    confidence: float,
+    closeness: float,
 ) -> Array:
     """How far the margins of two images are from where they should be, and the images from each other and ``x``."""
     missing = jnp.maximum(confidence - margin(f(similar), chosen), 0) ** 2
     missing += jnp.maximum(confidence + margin(f(adversarial), chosen), 0) ** 2
     apart = (adversarial - similar, similar - x, adversarial - x)
-    return missing + closeness * sum(mean_square(d / span(x)) for d in apart)
+    return missing + closeness * sum(((d / unit) ** 2).sum(axis=tuple(range(1, x.ndim))) for d in apart)
 
 
-def span(x: Array) -> Array:
-    """The range of each image, from its smallest to its largest value; 1 where it is constant."""
-    axes = tuple(range(1, x.ndim))
-    size = x.max(axis=axes, keepdims=True) - x.min(axis=axes, keepdims=True)
-    return jnp.where(size > 0, size, 1)
+def boundary_distance(f: Function, x: Array, chosen: Array, confidence: float) -> Array:
+    """``(|M| + confidence) / ‖∂M/∂x‖`` of each image: the L2 distance to another class, were the network linear."""
+    value, pullback = jax.vjp(lambda x: margin(f(x), chosen), x)
+    return like_examples(jnp.abs(value) + confidence, x) / norm_of(*pullback(jnp.ones_like(value)))

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from ..explainer import Apply, Array, Explain, Function, Target, explainer, outputs_of, require_positive, split
-from .adversarial import pair_loss
+from .adversarial import boundary_distance, pair_loss
 from .attacks import Bounds, chosen_class, clipper, precisely
 
 
@@ -133,7 +133,8 @@ def train_generators(
         chosen = chosen_class("train_generators", None, f(image))
         clip = clipper(bounds, image)
         similar, adversarial = (clip(changed(net, w, image)) for w in weights)
-        return pair_loss(f, image, similar, adversarial, chosen, confidence, closeness).mean()
+        unit = boundary_distance(f, image, chosen, confidence)
+        return pair_loss(f, image, similar, adversarial, chosen, unit, confidence, closeness).mean()
 
     @jax.jit
     def step(state: Any, context: tuple[Any, ...], x: Array) -> Any:
