@@ -26,6 +26,7 @@ from ..explainer import (
     scores,
     split,
 )
+from ..fast import accelerate
 from ..gradients import gaussian_blur
 
 Metric: TypeAlias = Callable[..., Array]
@@ -58,8 +59,9 @@ def metric(apply: Apply) -> Callable[[Metric], Metric]:
             a = jnp.asarray(attribution)
             if a.shape not in (x.shape, x.shape[:3]):
                 raise ValueError(f"an attribution of shape {a.shape} does not belong to images of shape {x.shape}")
-            values = measure(lambda x: outputs_of(apply, (*context, x)), x, a, target, key)
-            return where_finite(a, values)
+            f = lambda x: outputs_of(apply, (*context, x))
+            fast = accelerate(f) if getattr(apply, "accelerated", True) else f  # as explainers do
+            return where_finite(a, measure(fast, x, a, target, key))
 
         measured.__doc__ = CALL
         return measured
