@@ -63,7 +63,19 @@ OF_EXPLAINERS = {
     ),
 }
 TABLE = OF_ATTRIBUTIONS | OF_EXPLAINERS
-every_metric = pytest.mark.parametrize("name", TABLE)
+RELATIVES = {  # made by the same functions as others, so that their contracts are slow tests
+    *("insertion", "pixel_flipping", "monotonicity", "selectivity", "faithfulness_estimate", "sensitivity_n"),
+    *("increase_in_confidence", "avg_sensitivity", "local_lipschitz_estimate"),
+}
+
+
+def each(names):
+    return pytest.mark.parametrize(
+        "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in RELATIVES)) for n in names]
+    )
+
+
+every_metric = each(TABLE)
 one_key_for_all = ("mprt",)
 close = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-11)
 
@@ -129,7 +141,7 @@ def test_the_predicted_class_is_the_default(name):
     close(jitted(name)(WEIGHTS, X, MAPS, None, KEY), jitted(name)(WEIGHTS, X, MAPS, predicted, KEY))
 
 
-@pytest.mark.parametrize("name", [name for name in TABLE if name != "sufficiency"])  # which compares examples
+@each([name for name in TABLE if name != "sufficiency"])  # which compares examples
 def test_batch_mates_do_not_matter(name):
     keys = KEY if name in one_key_for_all else jax.random.split(KEY, 3)
     together = jitted(name)(WEIGHTS, X, MAPS, TARGETS, keys)
@@ -147,7 +159,7 @@ def test_vmap_equals_loop(name):
     close(shifted[1], jitted(name)(WEIGHTS, X, MAPS * 2, (TARGETS + 1) % 3, KEY))
 
 
-@pytest.mark.parametrize("name", [name for name, (_, options) in TABLE.items() if "chunk" in options])
+@each([name for name, (_, options) in TABLE.items() if "chunk" in options])
 def test_independent_of_chunk(name):
     for chunk in (None, 1):
         close(jax.jit(made(name, chunk=chunk))(WEIGHTS, X, MAPS, TARGETS, KEY), expected(name))
@@ -202,7 +214,7 @@ def test_a_missing_key_is_an_error(name):
         made(name)(WEIGHTS, X, MAPS, TARGETS, None)
 
 
-@pytest.mark.parametrize("name", OF_ATTRIBUTIONS)
+@each(OF_ATTRIBUTIONS)
 def test_channels_are_summed_unless_the_metric_is_about_colours(name):
     if TABLE[name][0] is metrics.infidelity:
         colours = jnp.stack([MAPS, MAPS], axis=-1)
