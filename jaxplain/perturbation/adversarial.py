@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.typing import ArrayLike
 
 from ..explainer import (
@@ -32,6 +31,9 @@ from ..gradients import gaussian_blur, like_examples
 from ..propagation.engine import replay
 from ..propagation.units import WEIGHTED
 from .attacks import Bounds, chosen_class, clipper, descend, margin, norm_of, precisely, repeat, wide
+
+if TYPE_CHECKING:
+    import optax
 
 
 def adversarial_gradient_integration(
@@ -187,7 +189,7 @@ def perceptual_ball(
       arXiv:1912.09405.
     """
     require_positive(steps=steps, layers=layers if isinstance(layers, int) else 1)
-    solver = optax.lbfgs(1.0, linesearch=None) if optimizer is None else optimizer
+    solver = lbfgs() if optimizer is None else optimizer
 
     def explain(*args: Any, target: Target = None, key: Array | None = None) -> Array:
         context, x = split(args)
@@ -234,6 +236,13 @@ def looking_at(f: Function, x: Array, layers: int | Sequence[str]) -> Callable[[
     squares = [like_examples(mean_square(wide(y)), y) for y in look(x)]
     sizes = [jnp.sqrt(jnp.where(square > 0, square, 1)) for square in squares]
     return lambda x: [y / size for y, size in zip(look(x), sizes, strict=True)]
+
+
+def lbfgs() -> optax.GradientTransformation:
+    """L-BFGS without a line search."""
+    import optax  # which takes long to import
+
+    return optax.lbfgs(1.0, linesearch=None)
 
 
 def minimise(
@@ -304,7 +313,7 @@ def similar_adversarial(
       Explanation. ICPR 2020, arXiv:2012.07332.
     """
     require_positive(steps=steps)
-    solver = optax.lbfgs(1.0, linesearch=None) if optimizer is None else optimizer
+    solver = lbfgs() if optimizer is None else optimizer
 
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:

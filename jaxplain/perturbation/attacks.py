@@ -6,11 +6,10 @@ An attack is called like an explainer, ``attack(*args, target=None, key=None)``,
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.typing import ArrayLike
 
 from ..explainer import (
@@ -27,6 +26,9 @@ from ..explainer import (
     scores,
 )
 from ..gradients import like_examples, slope_of
+
+if TYPE_CHECKING:
+    import optax
 
 Bounds: TypeAlias = tuple[ArrayLike, ArrayLike] | None
 Norm: TypeAlias = Literal["inf", "2"]
@@ -292,6 +294,8 @@ def holds(outputs: Array, chosen: Array) -> Array:
 
 def descend(solver: optax.GradientTransformation, slope: Any, memory: Any, at: Any) -> tuple[Any, Any]:
     """One step of an Optax optimiser, every example by itself: where it leads, and the optimiser's memory."""
+    import optax  # which takes long to import
+
     updates, memory = jax.vmap(solver.update)(slope, memory, at)
     return optax.apply_updates(at, updates), memory
 

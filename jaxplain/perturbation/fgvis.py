@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.typing import ArrayLike
 
 from ..explainer import Apply, Array, Explain, Function, Target, explainer, reference, require_positive
@@ -14,6 +13,9 @@ from ..propagation.deeplift import in_lanes, lanes_first
 from ..propagation.engine import BoundUnit, Composite, Rule, refuse_training_mode, replay
 from ..propagation.units import Unit
 from .attacks import chosen_class, descend, holds, precisely, repeat
+
+if TYPE_CHECKING:
+    import optax
 
 
 def fgvis(
@@ -71,7 +73,7 @@ def fgvis(
     if game not in ("deletion", "preservation"):
         raise ValueError(f"unknown game {game!r}: choose deletion or preservation")
     sign = 1 if game == "deletion" else -1
-    solver = optax.sgd(0.1) if optimizer is None else optimizer
+    solver = sgd() if optimizer is None else optimizer
 
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
@@ -97,6 +99,13 @@ def fgvis(
         return (1 - m if game == "deletion" else last).astype(dtype)
 
     return explain
+
+
+def sgd() -> optax.GradientTransformation:
+    """Gradient descent in steps of 0.1."""
+    import optax  # which takes long to import
+
+    return optax.sgd(0.1)
 
 
 def over_largest(slope: Array) -> Array:
