@@ -38,6 +38,17 @@ from .gradients import gradient as gradient
 from .gradients import guided_integrated_gradients as guided_integrated_gradients
 from .gradients import input_x_gradient as input_x_gradient
 from .gradients import integrated_gradients as integrated_gradients
+from .perturbation import adversarial_gradient_integration as adversarial_gradient_integration
+from .perturbation import deepfool as deepfool
+from .perturbation import extremal_perturbation as extremal_perturbation
+from .perturbation import fgvis as fgvis
+from .perturbation import kernel_shap as kernel_shap
+from .perturbation import lime as lime
+from .perturbation import meaningful_perturbation as meaningful_perturbation
+from .perturbation import occlusion as occlusion
+from .perturbation import perceptual_ball as perceptual_ball
+from .perturbation import rise as rise
+from .perturbation import similar_adversarial as similar_adversarial
 from .propagation import composites as composites
 from .propagation import contrastive_lrp as contrastive_lrp
 from .propagation import deconvnet as deconvnet
@@ -53,6 +64,7 @@ from .propagation import pattern_net as pattern_net
 from .propagation import rules as rules
 from .propagation import softmax_gradient_lrp as softmax_gradient_lrp
 from .propagation import summary as summary
+from .taxonomy import cite as cite
 from .taxonomy import methods as methods
 
 __version__ = "0.1.0"

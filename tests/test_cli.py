@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 import jaxplain
 from jaxplain import visualize
@@ -344,10 +346,51 @@ def test_an_interruption_leaves_no_half_written_file(folder, monkeypatch, capsys
 def test_the_table_of_methods(capsys):
     assert main(["methods"]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
-    assert header.split() == ["name", "family", "needs", "computes", "reference"]
+    assert header.split()[:4] == ["name", "family", "needs", "passes"]
     for line, method in zip(lines, jaxplain.methods(), strict=True):
         assert line.split()[0] == method.name
-        assert all(text in line for text in (method.family, method.summary, method.reference))
+        told = (*method.needs, method.family, str(method.cost), method.resolution, method.summary, method.reference)
+        assert all(text in line for text in told)
+
+
+def test_the_table_of_methods_in_a_terminal(monkeypatch, capsys):
+    terminal = Console(force_terminal=True, width=120, soft_wrap=True)
+    monkeypatch.setattr(sys.modules["jaxplain.cli.methods"], "STDOUT", terminal)
+    assert main(["methods"]) == 0
+    lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 120
+    begun = [line.split()[0] for line in lines[1:] if line[0] != " "]
+    families = dict.fromkeys(method.family for method in jaxplain.methods())
+    assert begun == [w for f in families for w in (f, *(m.name for m in jaxplain.methods(family=f)))]
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (["--family", "structure"], {"family": "structure"}),
+        (
+            ["--needs", "layer, gradient", "--without", "baseline"],
+            {"needs": ["layer", "gradient"], "without": "baseline"},
+        ),
+        (["--max-cost", "2"], {"max_cost": 2}),
+    ],
+)
+def test_the_methods_are_filtered(words, options, capsys):
+    assert main(["methods", *words]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert names == [method.name for method in jaxplain.methods(**options)]
+    assert len(names) > 3
+
+
+def test_the_papers_of_methods(capsys):
+    assert main(["methods", "--cite", "lrp, grad_cam"]) == 0
+    assert capsys.readouterr().out == jaxplain.cite("lrp", "grad_cam") + "\n"
+
+
+@pytest.mark.parametrize("words", [["--cite", "gradcam"], ["--needs", "leyer"], ["--family", "strukture"]])
+def test_an_unknown_name_in_the_table(words, capsys):
+    assert main(["methods", *words]) == 2
+    assert re.fullmatch(r"unknown (method|need|family) '\w+': did you mean .*\?", sentence(capsys))
 
 
 def test_the_version(capsys):
