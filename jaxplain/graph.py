@@ -90,16 +90,29 @@ class Graph:
     constants: dict[int, Any]
     avals: dict[int, Any]
 
+    def returned(self, env: dict[int, Any]) -> list[Any]:
+        """What the graph returns, once its values are known."""
+        return read(self.outputs, env)
+
     def aval(self, atom: Atom) -> Any:
         """The type of a value."""
         return self.avals[atom] if isinstance(atom, int) else atom.aval
 
 
+def read(atoms: Sequence[Atom], env: dict[int, Any]) -> list[Any]:
+    """The values of atoms: literals know theirs."""
+    return [env[a] if isinstance(a, int) else a.val for a in atoms]
+
+
+def evaluate(graph: Graph, args: Sequence[Any]) -> list[Any]:
+    """Evaluate a graph."""
+    return graph.returned(run(graph.ops, {**graph.constants, **dict(zip(graph.inputs, args, strict=True))}))
+
+
 def run(ops: Sequence[Op], env: dict[int, Any]) -> dict[int, Any]:
     """Evaluate operations in order, adding what they return to ``env``."""
     for op in ops:
-        values = [env[a] if isinstance(a, int) else a.val for a in op.inputs]
-        env.update(zip(op.outputs, op.bind(*values), strict=True))
+        env.update(zip(op.outputs, op.bind(*read(op.inputs, env)), strict=True))
     return env
 
 
