@@ -1,5 +1,6 @@
 """Explanations of image classifiers as JAX function transforms."""
 
+from . import metrics as metrics
 from .compose import chunked as chunked
 from .compose import contrast as contrast
 from .compose import ensemble as ensemble

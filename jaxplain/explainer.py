@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from .fast import accelerate
+from .fast import accelerated_for
 
 Array: TypeAlias = jax.Array
 Apply: TypeAlias = Callable[..., Any]
@@ -89,8 +89,7 @@ def explainer(apply: Apply) -> Callable[[Callable[..., Array]], Explain]:
             context, x = split(args)
             f = lambda x: outputs_of(apply, (*context, x))
             target = target if target is None or callable(target) else as_array(target)  # while it can be inspected
-            attribution = lambda x: attribute(f, x, target, key)
-            return (accelerate(attribution) if getattr(apply, "accelerated", True) else attribution)(x)
+            return accelerated_for(apply, lambda x: attribute(f, x, target, key))(x)
 
         return inherit(explain, attribute, apply)
 
@@ -337,11 +336,12 @@ def blocks(xs: Any, chunk: int | None) -> tuple[Any, Array]:
     return jax.tree.map(lambda a: a[jnp.minimum(index, n - 1)], xs), index < n
 
 
-def chunked_map(fn: Callable[[Any], Array], xs: Any, chunk: int | None) -> Array:
+def chunked_map(fn: Callable[[Any], Any], xs: Any, chunk: int | None) -> Any:
     """``fn(x)`` for every entry of the leading axis of ``xs``, stacked, ``chunk`` at a time."""
+    n = jax.tree.leaves(xs)[0].shape[0]
     cut, _ = blocks(xs, chunk)
     values = jax.lax.map(jax.vmap(fn), cut)
-    return values.reshape(-1, *values.shape[2:])[: jax.tree.leaves(xs)[0].shape[0]]
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], values)
 
 
 def chunked_sum(fn: Callable[[Any], Any], xs: Any, chunk: int | None) -> Any:

@@ -50,6 +50,11 @@ def accelerate(f: F, enable: bool = True) -> F:
     return faster  # type: ignore[return-value]
 
 
+def accelerated_for(apply: Callable[..., Any], f: F) -> F:
+    """``f``, which calls the network ``apply``, accelerated unless that was made by ``accelerate(apply, False)``."""
+    return accelerate(f) if getattr(apply, "accelerated", True) else f
+
+
 def form_of(eqn: Any) -> Callable[..., Any] | None:
     """The other form of an equation, if it has one."""
     if eqn.primitive is not P.conv_general_dilated_p:

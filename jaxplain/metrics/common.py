@@ -17,7 +17,6 @@ from ..explainer import (
     Function,
     Target,
     as_array,
-    blocks,
     class_weights,
     concrete,
     explainer,
@@ -26,7 +25,7 @@ from ..explainer import (
     scores,
     split,
 )
-from ..fast import accelerate
+from ..fast import accelerated_for
 from ..gradients import gaussian_blur
 
 Metric: TypeAlias = Callable[..., Array]
@@ -60,8 +59,7 @@ def metric(apply: Apply) -> Callable[[Metric], Metric]:
             if a.shape not in (x.shape, x.shape[:3]):
                 raise ValueError(f"an attribution of shape {a.shape} does not belong to images of shape {x.shape}")
             f = lambda x: outputs_of(apply, (*context, x))
-            fast = accelerate(f) if getattr(apply, "accelerated", True) else f  # as explainers do
-            return where_finite(a, measure(fast, x, a, target, key))
+            return where_finite(a, measure(accelerated_for(apply, f), x, a, target, key))
 
         measured.__doc__ = CALL
         return measured
@@ -223,11 +221,3 @@ def replacement(baseline: Baseline, x: Array) -> Array:
 def hide(x: Array, hidden: Array, x0: Array) -> Array:
     """Images that show ``x0`` in the hidden pixels, ``(N, H, W)`` or one mask ``(H, W)`` for all."""
     return jnp.where(hidden[..., None] if hidden.ndim == 3 else hidden[None, ..., None], x0, x)
-
-
-def along(fn: Callable[[Any], Any], xs: Any, chunk: int | None) -> Any:
-    """``fn`` of every entry of the leading axis of ``xs``, ``chunk`` at a time, stacked along a new leading axis."""
-    n = jax.tree.leaves(xs)[0].shape[0]
-    cut, _ = blocks(xs, chunk)
-    values = jax.lax.map(jax.vmap(fn), cut)
-    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], values)

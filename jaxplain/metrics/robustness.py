@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ..compose import transformed
-from ..explainer import Array, Explain, Target, example_keys, fix_target, require_positive, split
-from .common import along, flat, precise
+from ..explainer import Array, Explain, Target, chunked_map, example_keys, fix_target, require_positive, split
+from .common import flat, precise
 
 CALL = """Measure how an explainer answers at the last positional argument and around it.
 
@@ -67,9 +67,7 @@ def max_sensitivity(
       Yeh, Hsieh, Suggala, Inouye, Ravikumar: On the (In)fidelity and Sensitivity of Explanations. NeurIPS 2019,
       arXiv:1901.09392.
     """
-    draw = lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -radius, radius)
-    change = lambda a, b, x, y: norm(b - a) / norm(a)
-    return neighbourhood(explain, draw, change, jnp.max, samples, noise, chunk)
+    return neighbourhood(explain, in_a_box(radius), relative_change, jnp.max, samples, noise, chunk)
 
 
 def avg_sensitivity(
@@ -108,9 +106,7 @@ def avg_sensitivity(
       Yeh, Hsieh, Suggala, Inouye, Ravikumar: On the (In)fidelity and Sensitivity of Explanations. NeurIPS 2019,
       arXiv:1901.09392.
     """
-    draw = lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -radius, radius)
-    change = lambda a, b, x, y: norm(b - a) / norm(a)
-    return neighbourhood(explain, draw, change, jnp.mean, samples, noise, chunk)
+    return neighbourhood(explain, in_a_box(radius), relative_change, jnp.mean, samples, noise, chunk)
 
 
 def local_lipschitz_estimate(
@@ -187,10 +183,20 @@ def neighbourhood(
             y = x + difference(index)
             return change(*(precise(v) for v in (a, at(y), x, y)))
 
-        return statistic(along(sample, jnp.arange(number), chunk), axis=0)
+        return statistic(chunked_map(sample, jnp.arange(number), chunk), axis=0)
 
     measured.__doc__ = CALL
     return measured
+
+
+def in_a_box(radius: float) -> Callable[[Array, tuple[int, ...]], Array]:
+    """Draws differences between ``-radius`` and ``radius``."""
+    return lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -radius, radius)
+
+
+def relative_change(a: Array, b: Array, x: Array, y: Array) -> Array:
+    """``||A(y) - A(x)|| / ||A(x)||``."""
+    return norm(b - a) / norm(a)
 
 
 def norm(a: Array) -> Array:

@@ -63,10 +63,12 @@ def meaningful_perturbation(
     Example:
       >>> import jax, jax.numpy as jnp, jaxplain
       >>> corner = lambda x: x[:, 2:5, 2:5].max(axis=(1, 2, 3))
-      >>> explain = jaxplain.perturbation.meaningful_perturbation(corner, factor=2, mask_blur=1.0, jitter=0)
+      >>> explain = jaxplain.perturbation.meaningful_perturbation(
+      ...     corner, factor=2, mask_blur=1.0, jitter=0, area=1e-2  # the default is for images of 224 x 224
+      ... )
       >>> x = jnp.zeros((1, 16, 16, 1)).at[:, 3, 3].set(1.0)
       >>> removed = jax.jit(explain)(x)[0]
-      >>> bool(removed[3, 3] > 0.9), bool(removed[12, 12] < removed[3, 3])
+      >>> bool(removed[3, 3] > 0.9), bool(removed[12, 12] < 0.1)
       (True, True)
 
     Reference:

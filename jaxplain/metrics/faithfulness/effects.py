@@ -10,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ...explainer import Apply, Array, Function, Target, example_keys, reference, require_positive
+from ...explainer import Apply, Array, Function, Target, chunked_map, example_keys, reference, require_positive
 from ..common import (
     Baseline,
     Metric,
-    along,
     grid_regions,
     heat,
     hide,
@@ -256,10 +255,10 @@ def monotonicity_correlation(
 
         def of_group(index: Array) -> tuple[Array, Array]:
             hidden = sets(index)
-            squares = along(lambda i: (score(hide(x, hidden, value(i))) - full) ** 2, jnp.arange(draws), 1)
+            squares = chunked_map(lambda i: (score(hide(x, hidden, value(i))) - full) ** 2, jnp.arange(draws), 1)
             return jnp.where(hidden, importance, 0).sum(axis=(1, 2)), squares.mean(axis=0)
 
-        claimed, varied = along(of_group, jnp.arange(number), chunk)
+        claimed, varied = chunked_map(of_group, jnp.arange(number), chunk)
         scale = jnp.where(jnp.abs(full) >= eps, full, 1) ** 2
         return spearman(claimed.T, varied.T / scale[:, None])
 
@@ -335,7 +334,7 @@ def infidelity(
             other = perturbed(index)
             return ((precise(x - other) * a).sum(axis=(1, 2, 3)) - (full - score(other))) ** 2
 
-        return along(error, jnp.arange(number), chunk).mean(axis=0)
+        return chunked_map(error, jnp.arange(number), chunk).mean(axis=0)
 
     return measure
 
@@ -354,7 +353,7 @@ def effects(
         claimed = jnp.where(hidden if hidden.ndim == 3 else hidden[None], maps, 0).sum(axis=(1, 2))
         return claimed, full - score(hide(x, hidden, x0))
 
-    claimed, dropped = along(effect, jnp.arange(number), chunk)
+    claimed, dropped = chunked_map(effect, jnp.arange(number), chunk)
     return claimed.T, dropped.T
 
 

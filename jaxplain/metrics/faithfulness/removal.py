@@ -10,8 +10,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from ...explainer import Apply, Array, Function, Target, require_positive
-from ..common import Baseline, Metric, Order, along, flat, heat, hide, metric, ranks, replacement, scored
+from ...explainer import Apply, Array, Function, Target, chunked_map, require_positive
+from ..common import Baseline, Metric, Order, flat, heat, hide, metric, ranks, replacement, scored
 
 
 def deletion(
@@ -228,7 +228,7 @@ def monotonicity(
 
 def removal(score: Function, x: Array, x0: Array, places: Array, counts: np.ndarray, chunk: int | None) -> Array:
     """The scores ``(N, S)`` of images that show ``x0`` where a pixel's place in the order is below each count."""
-    return along(lambda count: score(hide(x, places < count, x0)), jnp.asarray(counts), chunk).T
+    return chunked_map(lambda count: score(hide(x, places < count, x0)), jnp.asarray(counts), chunk).T
 
 
 def pixel_places(attribution: Array, sign: int = 1) -> Array:

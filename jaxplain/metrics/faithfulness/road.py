@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.sparse.linalg import cg
 
-from ...explainer import Apply, Array, Function, Target, example_keys
-from ..common import Metric, Order, along, class_of, metric, precise
+from ...explainer import Apply, Array, Function, Target, chunked_map, example_keys
+from ..common import Metric, Order, class_of, metric, precise
 from .removal import pixel_places, sign_of
 
 
@@ -79,7 +79,7 @@ def road(
             return f(filled).argmax(axis=1) == label
 
         counts = (shares / 100 * (x.shape[1] * x.shape[2]) + 1e-9).astype(int)
-        survived = along(survives, (jnp.arange(len(counts)), jnp.asarray(counts)), chunk).T
+        survived = chunked_map(survives, (jnp.arange(len(counts)), jnp.asarray(counts)), chunk).T
         survived = survived.astype(precise(x).dtype)
         return survived if curve else survived.mean(axis=1)
 
