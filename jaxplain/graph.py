@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -281,6 +281,15 @@ def bodies(eqn: Any) -> tuple[Any, ...]:
     if eqn.primitive is P.cond_p:
         return tuple(eqn.params["branches"])
     return ()
+
+
+def names_inside(eqn: Any, path: str) -> Iterator[str]:
+    """The module paths, and the names given by `checkpoint_name`, in everything that an equation runs."""
+    for jaxpr in jexc.jaxprs_in_params(eqn.params):
+        for inner in opened(jaxpr)[0].eqns:
+            here = "/".join(part for part in (path, module_path(str(inner.source_info.name_stack))) if part)
+            yield inner.params["name"] if inner.primitive is P.name_p else here
+            yield from names_inside(inner, here)
 
 
 def is_elementwise_call(eqn: Any) -> bool:

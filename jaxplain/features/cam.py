@@ -180,7 +180,9 @@ def grad_cam_plus_plus(apply: Apply, layer: Layers = None, **options: Unpack[Map
     """
 
     def combine(A: Array, g: Array) -> Array:
-        alpha = ratio(g**2, 2 * g**2 + A.sum(axis=space(A), keepdims=True) * g**3)
+        alpha = ratio(
+            1.0, 2 + A.sum(axis=space(A), keepdims=True) * g
+        )  # divided by g², as g³ may be too small a number
         weights = (alpha * jnp.maximum(g, 0)).sum(axis=space(A), keepdims=True)
         return (weights * A).sum(axis=-1)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from jax.extend.core import primitives as P
 
@@ -27,6 +27,9 @@ class Layout:
     positions: tuple[int, ...]
 
 
+Lost: TypeAlias = tuple[tuple[int, ...], Layout]
+
+
 def layouts(graph: Graph, given: dict[int, Layout] | None = None) -> dict[int, Layout]:
     """The layout of every value that lies behind a convolution, as far as it can be told.
 
@@ -37,15 +40,30 @@ def layouts(graph: Graph, given: dict[int, Layout] | None = None) -> dict[int, L
     Returns:
       Layouts by the value's number.
     """
-    known = dict(given or {})
+    known, lost = dict(given or {}), {}
     for op in graph.ops:
         if op.primitive in (P.scan_p, P.cond_p):
             known.update(behind_control_flow(op, known))
             continue
         for out in op.outputs:
-            if layout := behind(op, graph, known, graph.avals[out].shape):
+            shape = graph.avals[out].shape
+            if layout := behind(op, graph, known, shape):
                 known[out] = layout
+            elif before := lost_by(op, graph, known, lost):
+                if before[0] == shape:
+                    known[out] = before[1]
+                else:
+                    lost[out] = before
     return known
+
+
+def lost_by(op: Op, graph: Graph, known: dict[int, Layout], lost: dict[int, Lost]) -> Lost | None:
+    """The shape and layout that a value had before it was taken apart: in groups of channels, windows or tokens.
+
+    A value of that shape behind it is taken to be put together again.
+    """
+    before = [(graph.avals[a].shape, known[a]) if a in known else lost[a] for a in op.reads if a in known or a in lost]
+    return next((it for it in before if same_positions(*it)), None)
 
 
 def positions(shape: tuple[int, ...], channels: int) -> tuple[int, ...]:
@@ -69,8 +87,20 @@ def behind(op: Op, graph: Graph, known: dict[int, Layout], shape: tuple[int, ...
 
 def same_positions(shape: tuple[int, ...], layout: Layout) -> bool:
     """Whether a value has the height and width, in any order, that the last convolution before it gave."""
-    own = positions(shape, layout.channels)
-    return len(own) == len(layout.positions) and all(own.count(n) == layout.positions.count(n) for n in own)
+    own, sizes = positions(shape, layout.channels), lambda lengths: sorted(n for n in lengths if n != 1)
+    return len(own) >= len(layout.positions) and sizes(own) == sizes(
+        layout.positions
+    )  # a batch of one may stand between
+
+
+def pools(op: Op, known: dict[int, Layout]) -> bool:
+    """Whether an operation averages positions with weights that do not depend on the input."""
+    if op.primitive is not P.dot_general_p:
+        return False
+    contracting = op.params["dimension_numbers"][0]
+    pairs = zip(contracting, op.inputs, strict=True)
+    operands = [(side, known[a]) for side, a in pairs if isinstance(a, int) and a in known]
+    return len(operands) == 1 and all(layout.channels not in side for side, layout in operands)
 
 
 def moved_axis(op: Op, operand: int, shape: tuple[int, ...], axis: int) -> int | None:

@@ -88,7 +88,7 @@ def map_of_layer(
         for name in names:
             features, head = as_grid(*features_of(f, x, name), x, grid)
             raw = attribute(AtLayer(f, x, target, features, head))
-            maps.append(enlarge(raw, x) if upsample else raw)
+            maps.append(enlarge(raw, x) if upsample else raw.astype(x.dtype))
         if len({a.shape for a in maps}) > 1:
             raise ValueError(f"layers of different shapes {[a.shape[1:] for a in maps]} combine at the input's only")
         return maps[0] if len(maps) == 1 else merge(jnp.stack(maps))
@@ -122,9 +122,9 @@ def require_positions(features: Array, x: Array) -> None:
 
 
 def enlarge(maps: Array, x: Array) -> Array:
-    """Bring maps ``(..., N, h, w)`` to the input's height and width, bilinearly."""
+    """Bring maps ``(..., N, h, w)`` to the input's height and width, bilinearly, and to its dtype."""
     space = x.shape[1:-1]
-    return jax.image.resize(maps, (*maps.shape[: maps.ndim - len(space)], *space), "bilinear").astype(maps.dtype)
+    return jax.image.resize(maps, (*maps.shape[: maps.ndim - len(space)], *space), "bilinear").astype(x.dtype)
 
 
 def gradient_at(features: Array, head: Function, target: Target) -> Array:

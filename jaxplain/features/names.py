@@ -3,12 +3,12 @@
 A layer is a value of the traced network that has a name:
 
 * the output of a Flax Linen module, by the module's path, ``"layer4.1/conv2"``: while the network is traced, an
-  interceptor of Flax's own marks what every module returns;
+  interceptor of Flax's own marks every array that a module returns;
 * an array marked by `jax.ad_checkpoint.checkpoint_name(x, "name")`, in any framework;
 * what leaves a `jax.named_scope`, by its path; Equinox's layers have one.
 
-Where a name stands for several values, since a module is shared or lies in a loop, they are numbered in the order of
-evaluation: ``"block[0]"`` is the first, and ``"block"`` the last one.
+Where a name stands for several values, since a module is shared, lies in a loop or returns several arrays, they are
+numbered in the order of evaluation: ``"block[0]"`` is the first, and ``"block"`` the last one.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import primitives as P
 
 from ..explainer import Array, Function
-from ..graph import Graph, Op, scan_split, trace
-from .layout import Layout, inside_loop, layouts, positions, same_positions
+from ..graph import Graph, Op, names_inside, scan_split, trace
+from .layout import Layout, inside_loop, layouts, pools, positions, same_positions
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class Site:
     turn: int = 0
     inner: Site | None = None
 
+    @property
+    def order(self) -> tuple[float, ...]:
+        """Sorts sites in the order of evaluation."""
+        return (self.op, self.turn, *self.inner.order) if self.inner else (self.op, math.inf, self.output)
+
     def layout(self, graph: Graph, given: dict[int, Layout] | None = None) -> Layout | None:
         """Where its channels are, if that is known."""
         op, known = graph.ops[self.op], layouts(graph, given)
@@ -64,9 +69,9 @@ def marked_trace(f: Function, x: Array) -> Graph:
     def mark(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
         y = call(*args, **kwargs)
         path = context.module.path
-        if context.method_name == "__call__" and path and isinstance(y, jax.Array):
-            return checkpoint_name(y, "/".join(path))
-        return y
+        if context.method_name != "__call__" or not path:
+            return y
+        return jax.tree.map(lambda a: checkpoint_name(a, "/".join(path)) if isinstance(a, jax.Array) else a, y)
 
     with linen.intercept_methods(mark) if linen else contextlib.nullcontext():
         return trace(f, x, whole=lambda eqn: True)[0]
@@ -75,17 +80,19 @@ def marked_trace(f: Function, x: Array) -> Graph:
 def find(graph: Graph, layer: str) -> Site:
     """The value that a name stands for."""
     sites = sites_by_name(graph)
-    name, _, number = layer.partition("[") if layer.endswith("]") and layer not in sites else (layer, "", "")
+    name, _, number = layer.rpartition("[") if layer.endswith("]") and layer not in sites else (layer, "", "")
     if name in sites:
         calls = sites[name]
         index = number.removesuffix("]") or str(len(calls) - 1)
         if index.isdecimal() and int(index) < len(calls):
             return calls[int(index)]
         raise ValueError(f"layer {layer!r}: {name} is called {len(calls)} times, choose [0] to [{len(calls) - 1}]")
-    if any(f"/{name}/" in f"/{op.path}/" for body in branches(graph) for op in body.ops):
-        raise ValueError(
-            f"layer {layer!r} lies in a branch of a `cond`, which may not be taken: name a layer outside it"
-        )
+    for op in uncut(graph):
+        if any(f"/{name}/" in f"/{inside}/" for inside in names_inside(op.eqn, op.path)):
+            where = "a branch of a `cond`, which may not be taken"
+            if op.primitive is not P.cond_p:
+                where = f"`{op.primitive}` at {op.place}, which cannot be cut"
+            raise ValueError(f"layer {layer!r} lies in {where}: name a layer outside it")
     known = list(sites)
     if not known:
         raise ValueError(
@@ -109,7 +116,8 @@ def sites_by_name(graph: Graph) -> dict[str, list[Site]]:
     if len(roots) == 1 and len(scoped) > 1:  # the class of the whole network, which nobody writes
         scoped = {scope.partition("/")[2]: sites for scope, sites in scoped.items() if "/" in scope}
     taken = {site for sites in marked.values() for site in sites}
-    return marked | {scope: s for scope, s in scoped.items() if scope not in marked and not taken.issuperset(s)}
+    found = marked | {scope: s for scope, s in scoped.items() if scope not in marked and not taken.issuperset(s)}
+    return dict(sorted(found.items(), key=lambda item: item[1][0].order))
 
 
 def values_of(graph: Graph, varying: set[int], owner: str) -> Iterator[tuple[Op, list[str], Site]]:
@@ -153,13 +161,10 @@ def varying_in_loop(op: Op, varying: set[int]) -> set[int]:
     return {inner for i, (a, inner) in pairs if from_input(a) or consts <= i < consts + carries}
 
 
-def branches(graph: Graph) -> Iterator[Graph]:
-    """The bodies of all branches."""
+def uncut(graph: Graph) -> Iterator[Op]:
+    """The operations in which no layer is found: all but loops of known length."""
     for op in graph.ops:
-        for body in op.bodies:
-            if op.primitive is P.cond_p:
-                yield body
-            yield from branches(body)
+        yield from uncut(op.bodies[0]) if op.primitive is P.scan_p else [op]
 
 
 def last_feature_map(graph: Graph) -> Site:
@@ -171,16 +176,20 @@ def last_feature_map(graph: Graph) -> Site:
     spread = lambda a: a in known and math.prod(positions(graph.avals[a].shape, known[a].channels)) > 1
     found = None
     for number, op in enumerate(graph.ops):
+        if op.primitive is P.convert_element_type_p:  # means and norms convert for themselves what is there already
+            continue
         for i, out in enumerate(op.outputs):
             if out in needed and spread(out) and same_positions(graph.avals[out].shape, known[out]):
                 found = Site(number, i, graph.avals[out].shape)
     if found is None:
         raise ValueError(
-            "the network has no convolutional feature map with more than one position: name a layer, layer=...; "
-            "jaxplain.layers(apply)(*args) lists them"
+            "the network has no convolutional feature map with more than one position, or only in a branch, a `while` "
+            "or a custom derivative: name a layer, layer=...; jaxplain.layers(apply)(*args) lists them"
         )
     for op in graph.ops[found.op + 1 :]:
-        if op.primitive in (P.dot_general_p, P.scan_p) and any(map(spread, op.reads)) and needed & set(op.outputs):
+        if op.primitive not in (P.dot_general_p, P.scan_p) or not needed & set(op.outputs):
+            continue
+        if any(map(spread, op.reads)) and not pools(op, known):
             raise ValueError(
                 f"behind its last convolution the network goes on with many positions (attention?) at {op.place}: "
                 "name a layer, layer=...; jaxplain.layers(apply)(*args) lists them"

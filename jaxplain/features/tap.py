@@ -72,7 +72,7 @@ def layers(apply: Apply) -> Callable[..., dict[str, tuple[int, ...]]]:
 
     Returns:
       A function ``(*args) -> {name: shape of its output}``, in the order of evaluation. Layers that are called several
-      times, or lie in a loop, appear as ``"name[0]"``, ``"name[1]"``, ...
+      times, lie in a loop or return several arrays appear as ``"name[0]"``, ``"name[1]"``, ...
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxplain, flax.linen as nn
@@ -105,8 +105,10 @@ def features_of(f: Function, x: Array, layer: str | None) -> tuple[Array, Functi
             f"layer {layer!r} has shape {values.shape} for an input of shape {x.shape}: it needs the batch in front"
         )
     axis = layout.channels if layout else values.ndim - 1
-    head = lambda features: rest(jnp.moveaxis(features, -1, axis))[0]
-    return jnp.moveaxis(values, axis, -1), head
+    features = jnp.moveaxis(values, axis, -1)
+    if features.ndim > x.ndim and features.shape[1] == 1:  # examples in batches of one, vmap(lambda x: f(x[None])[0])
+        return features[:, 0], lambda features: rest(jnp.moveaxis(features[:, None], -1, axis))[0]
+    return features, lambda features: rest(jnp.moveaxis(features, -1, axis))[0]
 
 
 def cut(graph: Graph, args: Sequence[Any], site: Site) -> tuple[Array, Callable[[Array], list[Any]]]:

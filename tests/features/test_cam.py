@@ -320,6 +320,29 @@ def test_unknown_options_are_errors():
         jaxplain.grad_cam(NET, upsampled=False)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@every_map
+def test_half_precision(make, dtype):
+    """The dtype is kept, and nothing is lost below the smallest number, as the cube of a gradient may be."""
+    weights, x = (a.astype(dtype) for a in (W3[:3], jnp.abs(X)))
+    network = lambda w, x: (checkpoint_name(x * 2, "features").mean(axis=(1, 2)) @ w).astype(x.dtype)
+    wanted = make(network, "features")(weights.astype(float), x.astype(float), target=1)
+    for upsample in (True, False):
+        got = make(network, "features", upsample=upsample)(weights, x, target=1)
+        assert got.dtype == dtype
+        close(got.astype(float), wanted, 0.03)
+
+
+@pytest.mark.parametrize("make", MAPS.values(), ids=MAPS)
+def test_half_precision_inside(make):
+    """Of inputs in bfloat16 to a network that goes on in float32, and the other way round."""
+    for outside, inside in [(jnp.bfloat16, jnp.float32), (jnp.float32, jnp.bfloat16)]:
+        network = lambda x, outside=outside, inside=inside: checkpoint_name(
+            jax.lax.mul(x, jnp.asarray(2, outside)).astype(inside), "features"
+        ).mean(axis=(1, 2))
+        assert make(network, "features")(X.astype(outside), target=1).dtype == outside
+
+
 def test_positions_of_one_and_three_dimensions():
     for ndim in (1, 3):
         x = jax.random.normal(jax.random.key(0), (2, *(4,) * ndim, 3), jnp.float64)

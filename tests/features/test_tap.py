@@ -206,13 +206,98 @@ def test_errors(apply, layer, message):
         jaxplain.tap(apply, layer)(VARIABLES, X)
 
 
-def test_a_layer_in_a_branch_is_an_error():
-    def network(x):
-        inside = lambda x: jax.named_scope("rare")(jnp.tanh)(x)
-        return jax.lax.cond(x.sum() > 0, inside, jnp.cos, checkpoint_name(x, "features")).sum(axis=1)
+@pytest.mark.parametrize("layer", ["scoped", "named"])
+def test_layers_that_cannot_be_cut_are_errors(layer):
+    inside = lambda x: checkpoint_name(jax.named_scope("scoped")(jnp.tanh)(x), "named")
+    custom = jax.custom_vjp(inside)
+    custom.defvjp(lambda x: (inside(x), x), lambda x, g: (g,))
+    networks = {
+        "a branch of a `cond`, which may not be taken": lambda x: jax.lax.cond(x.sum() > 0, inside, jnp.cos, x),
+        "`while` at .*, which cannot be cut": lambda x: jax.lax.while_loop(lambda x: x.sum() > 9, inside, x),
+        "`custom_vjp_call` at .*, which cannot be cut": custom,
+    }
+    for message, network in networks.items():
+        for inner in (network, lambda x, f=network: jax.lax.scan(lambda x, _: (f(x), None), x, length=2)[0]):
+            with pytest.raises(ValueError, match=f"layer '{layer}' lies in {message}: name a layer outside it"):
+                jaxplain.tap(inner, layer)(jnp.ones((2, 3)))
 
-    with pytest.raises(ValueError, match="'rare' lies in a branch of a `cond`"):
-        jaxplain.tap(network, "rare")(jnp.ones((2, 3)))
+
+def test_names_with_brackets():
+    mark = lambda x: checkpoint_name(x, "block[3]")
+    x = jnp.ones((2, 3))
+    close(jaxplain.tap(lambda x: mark(2 * x), "block[3]")(x).features, 2 * x)
+    twice = lambda x: mark(3 * mark(2 * x))
+    assert list(jaxplain.layers(twice)(x)) == ["block[3][0]", "block[3][1]"]
+    close(jaxplain.tap(twice, "block[3][0]")(x).features, 2 * x)
+
+
+class SeveralArrays(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = conv(4, "conv")(x)
+        return nn.relu(x), {"raw": x, "size": 4}
+
+
+class OfSeveralArrays(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = jax.named_scope("scaled")(lambda x: 2 * x)(SeveralArrays(name="several")(x)[0])
+        return dense(5, "head")(x.mean(axis=(1, 2)))
+
+
+def test_modules_that_return_several_arrays():
+    net = OfSeveralArrays()
+    variables = net.init(jax.random.key(0), X)
+    names = jaxplain.layers(net.apply)(variables, X)
+    assert list(names) == ["several/conv", "several[0]", "several[1]", "scaled", "head"]  # in the order of evaluation
+    raw = jaxplain.tap(net.apply, "several/conv")(variables, X).features
+    close(jaxplain.tap(net.apply, "several[0]")(variables, X).features, nn.relu(raw))
+    close(jaxplain.tap(net.apply, "several[1]")(variables, X).features, raw)
+    close(jaxplain.tap(net.apply, "scaled")(variables, X).features, 2 * nn.relu(raw))
+
+
+def test_channels_in_groups_are_followed():
+    """Group normalisation and channel shuffling take a feature map apart and put it together again."""
+    layers = [eqx.nn.Conv2d(3, 4, 3, padding=1, key=jax.random.key(0)), eqx.nn.GroupNorm(2, 4), jnp.tanh]
+    grouped = eqx.nn.Sequential([eqx.nn.Lambda(f) if f is jnp.tanh else f for f in layers])
+    x = X[:, :5, :6]
+    features = jax.vmap(lambda x: grouped(x.transpose(2, 0, 1)))
+    tapped = jaxplain.tap(lambda x: features(x).mean(axis=(2, 3)))(x)
+    close(tapped.features, features(x).transpose(0, 2, 3, 1))
+
+    def shuffled(x):
+        x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return jnp.tanh(x.reshape(2, 5, 6, 2, 4).swapaxes(3, 4).reshape(2, 5, 6, 8))
+
+    kernel = jax.random.normal(jax.random.key(0), (3, 3, 3, 8))
+    close(jaxplain.tap(lambda x: shuffled(x).mean(axis=(1, 2)))(x).features, shuffled(x))
+
+
+def test_batches_of_one_under_vmap():
+    """A network of batches, called an example at a time, has features like any other."""
+    apply = twins()["linen"]
+    single = jax.vmap(lambda x: apply(x[None])[0])
+    for layer in (None, "conv1"):
+        wanted, got = (jaxplain.tap(f, layer)(X) for f in (apply, single))
+        close(got.features, wanted.features)
+        close(got.pullback(wanted.outputs), wanted.pullback(wanted.outputs))
+    close(jaxplain.grad_cam(single)(X), jaxplain.grad_cam(apply)(X))
+
+
+def test_the_last_feature_map_before_pooling():
+    """Whatever averages it: in a precision of its own, or as a product with weights."""
+    features = lambda x: jnp.tanh(
+        jax.lax.conv_general_dilated(
+            x, jnp.ones((3, 3, 3, 4), x.dtype), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+    )
+    rows = jnp.ones((2, 8)) / 8
+    pooled = lambda x: jnp.einsum("nhwc,ih,jw->nijc", features(x), rows, rows).reshape(2, -1)
+    close(jaxplain.tap(pooled)(X).features, features(X))
+    x = X.astype(jnp.bfloat16)
+    averaged = jaxplain.tap(lambda x: features(x).mean(axis=(1, 2)))(x).features  # a mean is taken in float32
+    assert averaged.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(averaged, features(x))
 
 
 def test_tokens_behind_the_last_convolution_are_an_error():
