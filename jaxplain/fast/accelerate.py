@@ -6,11 +6,13 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as P
 
 from ..graph import evaluated_with
-from .convolution import Array, Convolution
+from .convolution import Convolution
+from .pooling import max_pool, winners
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,14 +59,22 @@ def accelerated_for(apply: Callable[..., Any], f: F) -> F:
 
 def form_of(eqn: Any) -> Callable[..., Any] | None:
     """The other form of an equation, if it has one."""
-    if eqn.primitive is not P.conv_general_dilated_p:
+    make = FORMS.get(eqn.primitive)
+    form = make and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating) and make(eqn)
+    if not form:
         return None
+    native = functools.partial(eqn.primitive.bind, **eqn.params)
+    return lambda *operands: lax.platform_dependent(*operands, cpu=form, default=native)
+
+
+def convolution(eqn: Any) -> Callable[..., Any] | None:
+    """The other form of a convolution."""
     lhs, rhs = (var.aval.shape for var in eqn.invars)
-    form = Convolution(eqn.params, lhs, rhs, eqn.outvars[0].aval.dtype).faster()
-    if form is None:
-        return None
+    return Convolution(eqn.params, lhs, rhs, eqn.outvars[0].aval.shape, eqn.outvars[0].aval.dtype).faster()
 
-    def native(x: Array, w: Array) -> Array:
-        return P.conv_general_dilated_p.bind(x, w, **eqn.params)
 
-    return lambda x, w: lax.platform_dependent(x, w, cpu=form, default=native)
+FORMS: dict[Any, Callable[[Any], Callable[..., Any] | None]] = {
+    P.conv_general_dilated_p: convolution,
+    P.reduce_window_max_p: lambda eqn: max_pool(eqn.params, eqn.invars[0].aval.shape),
+    P.select_and_scatter_add_p: lambda eqn: winners(eqn.params, eqn.invars[1].aval.shape),
+}

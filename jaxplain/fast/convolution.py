@@ -24,6 +24,7 @@ Form: TypeAlias = Callable[[Array, Array], Array]
 FEW_CHANNELS = 8  # of a group: with more, multiplying them one at a time loses
 FEW_GROUPS = 8
 MOST_TERMS = 128  # of a sum that is written out
+MANY_CHANNELS, FEW_OUTPUTS, MOST_PRODUCTS = 256, 2**19, 9  # where matrix products win: large kernels, small features
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class Convolution:
       params: those of `jax.lax.conv_general_dilated`.
       lhs: the shape of its input.
       rhs: the shape of its kernel.
+      out: the shape of its output.
       dtype: that of its output.
     """
 
     params: dict[str, Any]
     lhs: tuple[int, ...]
     rhs: tuple[int, ...]
+    out: tuple[int, ...]
     dtype: Any
 
     def faster(self) -> Form | None:
@@ -53,7 +56,8 @@ class Convolution:
         made = (spec.out_spec[0], *spec.out_spec[2:], spec.out_spec[1])
 
         def convolve(x: Array, w: Array) -> Array:
-            y = form(x.transpose(batch, *space, channels), w.transpose(*window, inputs, outputs))
+            order = sorted((inputs, outputs)) if form == self.products else (inputs, outputs)
+            y = form(x.transpose(batch, *space, channels), w.transpose(*window, *order))
             return y.astype(self.dtype).transpose([made.index(axis) for axis in range(y.ndim)])
 
         return convolve
@@ -61,28 +65,44 @@ class Convolution:
     def form(self) -> Form | None:
         """The same for an input ``(N, ..., channels)`` and a kernel ``(..., channels of a group, outputs)``."""
         spec, groups = self.params["dimension_numbers"], self.params["feature_group_count"]
-        if self.params["batch_group_count"] != 1 or not jnp.issubdtype(self.dtype, jnp.floating):
+        if self.params["batch_group_count"] != 1:
             return None
         channels, positions = self.rhs[spec.rhs_spec[1]], math.prod(self.rhs[axis] for axis in spec.rhs_spec[2:])
         if groups == 1:
-            return self.product if positions == 1 else None
+            few = channels >= MANY_CHANNELS and math.prod(self.out) <= FEW_OUTPUTS and positions <= MOST_PRODUCTS
+            return self.products if positions == 1 or (few and self.inputs_last) else None
         if channels <= FEW_CHANNELS and 0 < channels * positions <= MOST_TERMS:
             return self.slices
         return self.by_group if groups <= FEW_GROUPS else None
 
-    def product(self, x: Array, w: Array) -> Array:
-        """A kernel of one position is a matrix: ``y = x w``."""
-        here = (0,) * (x.ndim - 2)
+    @property
+    def inputs_last(self) -> bool:
+        """Whether the kernel's inputs lie behind its outputs, as they do in the derivative of a convolution."""
+        outputs, inputs, *_ = self.params["dimension_numbers"].rhs_spec
+        return inputs > outputs
+
+    def products(self, x: Array, w: Array) -> Array:
+        """The sum over the kernel's positions of the matrix product of the shifted input with the weights there.
+
+        The matrices of the kernel are taken as they lie, ``(inputs, outputs)`` or the other way round.
+        """
         dilated = any(dilation > 1 for dilation in self.params["lhs_dilation"])  # then zeros are put in afterwards
-        seen = lambda a: self.seen(self.padded(a), here, here)
-        y = lax.dot_general(
-            x if dilated else seen(x),
-            w.reshape(w.shape[-2:]),
-            (((x.ndim - 1,), (0,)), ((), ())),
-            precision=self.params["precision"],
-            preferred_element_type=self.dtype,
-        )
-        return seen(y) if dilated else y
+        *window, _, _ = w.shape
+        last = tuple(size - 1 for size in window)
+        padded = x if dilated else self.padded(x)
+
+        def term(position: tuple[int, ...]) -> Array:
+            seen = lambda a: self.seen(a, position, last)
+            y = lax.dot_general(
+                x if dilated else seen(padded),
+                w[position],
+                (((x.ndim - 1,), (int(self.inputs_last),)), ((), ())),
+                precision=self.params["precision"],
+                preferred_element_type=self.dtype,
+            )
+            return seen(self.padded(y)) if dilated else y
+
+        return functools.reduce(jnp.add, map(term, np.ndindex(*window)))
 
     def slices(self, x: Array, w: Array) -> Array:
         """The sum over the kernel's positions of the shifted input times the weights there."""

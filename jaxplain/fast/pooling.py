@@ -1,0 +1,57 @@
+"""Max-pooling and its derivative in forms that XLA runs fast on a CPU: over shifted slices, as one loop each."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from .convolution import Array
+
+MOST_SLICES = 16  # of a window
+
+
+def max_pool(params: dict[str, Any], shape: tuple[int, ...]) -> Callable[[Array], Array] | None:
+    """``x -> the maximum of each window``, where another form is known; for floats ``x`` of this shape."""
+    ones = (1,) * len(shape)
+    dilated = (*params.get("base_dilation", ones), *params.get("window_dilation", ones)) != (*ones, *ones)
+    if dilated or not 1 < math.prod(params["window_dimensions"]) <= MOST_SLICES:
+        return None
+    return lambda x: functools.reduce(jnp.maximum, windows(x, params))
+
+
+def winners(params: dict[str, Any], shape: tuple[int, ...]) -> Callable[[Array, Array], Array] | None:
+    """``(R, x) -> R of each window at the place of its maximum``, the first one of several."""
+    if params["select_prim"] is not lax.ge_p or max_pool(params, shape) is None:
+        return None
+    window, strides, padding = (params[name] for name in ("window_dimensions", "window_strides", "padding"))
+    padded = [n + low + high for n, (low, high) in zip(shape, padding, strict=True)]
+
+    def scatter(r: Array, x: Array) -> Array:
+        seen = windows(x, params)
+        highest = functools.reduce(jnp.maximum, seen)
+        taken = jnp.zeros(r.shape, bool)
+        total = jnp.zeros(padded, r.dtype)
+        for start, a in zip(np.ndindex(*window), seen, strict=True):
+            wins = (a == highest) & ~taken
+            taken |= wins
+            gaps = zip(start, padded, r.shape, strides, strict=True)
+            back = [(i, n - i - (count - 1) * step - 1, step - 1) for i, n, count, step in gaps]
+            total += lax.pad(jnp.where(wins, r, 0), jnp.zeros((), r.dtype), back)
+        return lax.slice(total, [low for low, _ in padding], [n + low for n, (low, _) in zip(shape, padding, strict=True)])
+
+    return scatter
+
+
+def windows(x: Array, params: dict[str, Any]) -> list[Array]:
+    """For each position of the window, in the order of the rows, what it sees."""
+    window, strides = params["window_dimensions"], params["window_strides"]
+    x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), [(low, high, 0) for low, high in params["padding"]])
+    ends = [n - size + 1 for n, size in zip(x.shape, window, strict=True)]
+    shifted = lambda start: [end + i for i, end in zip(start, ends, strict=True)]
+    return [lax.slice(x, start, shifted(start), strides) for start in np.ndindex(*window)]
