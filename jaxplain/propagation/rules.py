@@ -106,7 +106,8 @@ def gamma(gamma: ArrayLike = 0.25, *, bias: bool = True, stabilizer: float = STA
     """LRP-γ, generalised to inputs of both signs: what agrees with the output's sign counts 1 + γ times.
 
     Where ``z > 0``: ``x+ (w + γ w+) + x- (w + γ w-)``; where ``z < 0``: ``x+ (w + γ w-) + x- (w + γ w+)``; the bias is
-    modified like the weight of ``x+``.
+    modified like the weight of ``x+``. With p the sum of the positive contributions, the denominators are ``z + γ p``
+    and ``z + γ (z - p)``.
 
     Args:
       gamma: may be traced; 0 is LRP-0.
@@ -121,11 +122,11 @@ def gamma(gamma: ArrayLike = 0.25, *, bias: bool = True, stabilizer: float = STA
         w, b = unit.weight, unit.bias if bias else jnp.zeros((), y.dtype)
         z = y if bias else y - unit.bias
         plus, minus = parts(unit, x)
+        p = forward(unit, [(plus, positive(w)), (minus, negative(w))]) + positive(b)
         result = jnp.zeros_like(x)
-        for favoured, other, active in ((positive, negative, z > 0), (negative, positive, z < 0)):
+        for favoured, other, active, same in ((positive, negative, z > 0, p), (negative, positive, z < 0, z - p)):
             terms = [(plus, w + gamma * favoured(w)), (minus, w + gamma * other(w))]
-            b_t = b + gamma * favoured(b)
-            share = unit.share(jnp.where(active, r, 0), forward(unit, terms) + b_t, stabilizer, b_t)
+            share = unit.share(jnp.where(active, r, 0), z + gamma * same, stabilizer, b + gamma * favoured(b))
             result = result + backward(unit, terms, share)
         unit.note(dead=jnp.where(z == 0, r, 0))
         return result
@@ -185,6 +186,8 @@ def z_plus(*, bias: bool = True, stabilizer: float = STABILIZER) -> Rule:
 def z_box(low: ArrayLike, high: ArrayLike, *, stabilizer: float = STABILIZER) -> Rule:
     """The zᴮ rule for inputs in a box: ``R = (x w - l w+ - h w-) R / (the sum of that)``.
 
+    As ``w- = w - w+``, that is ``(x - h) w + (h - l) w+``.
+
     Args:
       low: the lowest value of the unit's input; broadcasts against it. For the first layer in the units of the
         explained array, also where the network normalises it before that layer alone: that is folded into the weight.
@@ -198,7 +201,7 @@ def z_box(low: ArrayLike, high: ArrayLike, *, stabilizer: float = STABILIZER) ->
     def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
         w = unit.weight
         lowest, highest = (jnp.broadcast_to(jnp.asarray(bound, x.dtype), x.shape) for bound in (low, high))
-        terms = [(x, w), (-lowest, positive(w)), (-highest, negative(w))]
+        terms = [(x - highest, w), (highest - lowest, positive(w))]
         return backward(unit, terms, unit.share(r, forward(unit, terms), stabilizer))
 
     return rule
