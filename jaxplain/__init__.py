@@ -9,6 +9,9 @@ from .compose import multiply as multiply
 from .compose import smooth as smooth
 from .compose import smoothgrad as smoothgrad
 from .compose import vargrad as vargrad
+from .evaluation import Comparison as Comparison
+from .evaluation import compare as compare
+from .evaluation import recommend as recommend
 from .explainer import explainer as explainer
 from .explainer import scores as scores
 from .fast import accelerate as accelerate

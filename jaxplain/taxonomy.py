@@ -207,9 +207,9 @@ def methods(
       >>> [m.name for m in jaxplain.methods(family="structure", without="layer", max_cost=2)]
       ['lrp', 'deep_taylor', 'softmax_gradient_lrp', 'pattern_net', 'pattern_attribution']
     """
-    families = get_args(Family) if family is None else (_known(family, get_args(Family), "family"),)
+    families = get_args(Family) if family is None else (known(family, get_args(Family), "family"),)
     wanted, unwanted = (
-        {_known(need, get_args(Need), "need") for need in ([some] if isinstance(some, str) else some)}
+        {known(need, get_args(Need), "need") for need in ([some] if isinstance(some, str) else some)}
         for some in (needs, without)
     )
     return [
@@ -240,12 +240,13 @@ def cite(*names: str) -> str:
         title = {Learning how to explain neural networks: {PatternNet} and {PatternAttribution}},
         ...
     """
-    chosen = [METHODS[_known(name, METHODS, "method")] for name in names or METHODS]
+    chosen = [METHODS[known(name, METHODS, "method")] for name in names or METHODS]
     keys = dict.fromkeys(key for method in chosen for key in method.citations)
     return "\n\n".join(references.entries()[key] for key in keys)
 
 
-def _known(name: str, names: Iterable[str], what: str) -> str:
+def known(name: str, names: Iterable[str], what: str) -> str:
+    """A name that is among the known ones; where it is not, the error lists the nearest."""
     names = list(names)
     if name in names:
         return name

@@ -2,6 +2,9 @@
 
 An explainer that draws random numbers gets the same ones for the input and for its neighbours, so that only the
 difference of the inputs is measured.
+
+An explainer that is jitted itself, by a metric that is not, is called for one neighbour after the other: nothing is
+compiled again.
 """
 
 from __future__ import annotations
@@ -14,7 +17,17 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ..compose import transformed
-from ..explainer import Array, Explain, Target, chunked_map, example_keys, fix_target, require_positive, split
+from ..explainer import (
+    Array,
+    Explain,
+    Target,
+    chunked_map,
+    concrete,
+    example_keys,
+    fix_target,
+    require_positive,
+    split,
+)
 from .common import flat, precise
 
 CALL = """Measure how an explainer answers at the last positional argument and around it.
@@ -183,7 +196,10 @@ def neighbourhood(
             y = x + difference(index)
             return change(*(precise(v) for v in (a, at(y), x, y)))
 
-        return statistic(chunked_map(sample, jnp.arange(number), chunk), axis=0)
+        numbers = jnp.arange(number)
+        if isinstance(explain, jax.stages.Wrapped) and all(map(concrete, jax.tree.leaves((args, target, key)))):
+            return statistic(jnp.stack([sample(index) for index in numbers]), axis=0)
+        return statistic(chunked_map(sample, numbers, chunk), axis=0)
 
     measured.__doc__ = CALL
     return measured

@@ -1,0 +1,221 @@
+"""What is compared: explainers by name or as they are, metrics by name or as functions, made ready for one network."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import metrics as library
+from ..explainer import Apply, Array, Explain, Function, Target
+from ..taxonomy import METHODS, known
+
+Better: TypeAlias = Literal["higher", "lower", ""]
+Methods: TypeAlias = Iterable[str] | Mapping[str, str | Explain]
+Metrics: TypeAlias = Iterable[str] | Mapping[str, str | Callable[..., Any]]
+
+BETTER: dict[str, Better] = {
+    "insertion": "higher",
+    "deletion": "lower",
+    "average_drop": "lower",
+    "increase_in_confidence": "higher",
+    "pixel_flipping": "lower",
+    "region_perturbation": "higher",
+    "selectivity": "lower",
+    "road": "lower",
+    "monotonicity": "higher",
+    "monotonicity_correlation": "higher",
+    "faithfulness_correlation": "higher",
+    "faithfulness_estimate": "higher",
+    "sensitivity_n": "higher",
+    "infidelity": "lower",
+    "non_sensitivity": "lower",
+    "sparseness": "higher",
+    "complexity": "lower",
+    "effective_complexity": "lower",
+    "pointing_game": "higher",
+    "grid_pointing_game": "higher",
+    "relevance_mass_accuracy": "higher",
+    "relevance_rank_accuracy": "higher",
+    "attribution_localisation": "higher",
+    "top_k_intersection": "higher",
+    "auc": "higher",
+    "auc_judd": "higher",
+    "nss": "higher",
+    "sim": "higher",
+    "pcc": "higher",
+    "ssim": "higher",
+    "kl": "lower",
+    "max_sensitivity": "lower",
+    "avg_sensitivity": "lower",
+    "local_lipschitz_estimate": "lower",
+    "random_logit": "lower",
+}
+"""The metrics that can be given by name, and which direction is better."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric of explanations.
+
+    Attributes:
+      name: what it is called in tables.
+      of: what it is made from, its first parameter: of a network (``"apply"``), of an explainer (``"explain"``), or
+        not made at all but called with a map (``"attribution"``).
+      function: one of `jaxplain.metrics`, or one like them.
+      better: whether ``"higher"`` or ``"lower"`` values are better; empty where nobody knows.
+      needs: what a metric of maps compares them with, such as ``"mask"``.
+    """
+
+    name: str
+    of: Literal["apply", "explain", "attribution"]
+    function: Callable[..., Any]
+    better: Better
+    needs: tuple[str, ...] = ()
+
+
+def find_explainers(apply: Apply, methods: Methods) -> dict[str, Explain]:
+    """The explainers by label: names of methods stand for the method with its default options.
+
+    Raises:
+      TypeError: for an explainer without a label.
+      ValueError: for an unknown name, or a method that cannot do without data.
+    """
+    if isinstance(methods, str) or callable(methods):
+        raise TypeError(f"methods={methods!r} is one method: pass a list of names or {{label: explainer}}")
+    chosen = dict(methods) if isinstance(methods, Mapping) else dict.fromkeys(methods)
+    explainers = {}
+    for label, method in chosen.items():
+        method = label if method is None else method
+        if callable(method) and not isinstance(label, str):
+            raise TypeError("an explainer has no name of its own: pass {label: explainer} instead of a list")
+        explainers[label] = method if callable(method) else named_method(method)(apply)
+    if not explainers:
+        raise ValueError("there are no methods to compare: pass a list of names or {label: explainer}")
+    return explainers
+
+
+def named_method(name: str) -> Callable[..., Explain]:
+    """The public function of a method that runs with its default options."""
+    method = METHODS[known(name, METHODS, "method")]
+    for need in ("data", "patterns"):
+        if need in method.needs:
+            raise ValueError(f"{name} needs {need}: make it yourself and pass {{label: explainer}}")
+    return method.make
+
+
+def find_measures(metrics: Metrics) -> list[Measure]:
+    """The metrics, by name or as functions whose first parameter is ``apply``, ``explain`` or ``attribution``.
+
+    Raises:
+      TypeError: for a function that is no metric of these forms.
+      ValueError: for an unknown name.
+    """
+    if isinstance(metrics, str) or callable(metrics):
+        raise TypeError(f"metrics={metrics!r} is one metric: pass a list of names or {{label: metric}}")
+    chosen = dict(metrics) if isinstance(metrics, Mapping) else {name: name for name in metrics}
+    return [find_measure(label, metric) for label, metric in chosen.items()]
+
+
+def find_measure(label: str, metric: str | Callable[..., Any]) -> Measure:
+    """One metric, by name or as a function."""
+    function = metric if callable(metric) else getattr(library, known(metric, BETTER, "metric"))
+    name = getattr(function.func if isinstance(function, functools.partial) else function, "__name__", "")
+    first, *others = inspect.signature(function).parameters.values()
+    needs = tuple(p.name for p in others if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+    if needs and first.name != "attribution":
+        raise TypeError(f"the metric {label} needs {' and '.join(needs)}: bind it with functools.partial")
+    if first.name not in ("apply", "explain", "attribution"):
+        raise TypeError(
+            f"the first parameter of the metric {label} is {first.name}: pass a function of apply or explain that "
+            "returns a metric, or one of an attribution"
+        )
+    return Measure(label, first.name, function, BETTER.get(name, ""), needs)  # type: ignore[arg-type]
+
+
+# --------------------------------------------------------------------------------------------------- for one network
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A network on the bench: its explainers and metrics compiled, to be called with arrays.
+
+    Attributes:
+      arrays: the arrays of what is passed before the input; whatever else there is, is bound.
+      explainers: by label, ``(arrays, x, target=..., key=...) -> attribution``.
+      measures: the metrics.
+      values: ``(label, measure, x, attribution, target, key, truth) -> (N,)``; ``truth`` has what the measure needs.
+    """
+
+    arrays: list[Array]
+    explainers: dict[str, Explain]
+    measures: list[Measure]
+    values: Callable[..., Array]
+
+
+def bench(
+    apply: Apply,
+    context: tuple[Any, ...],
+    explainers: Mapping[str, Explain],
+    measures: list[Measure],
+    score: Function | None = None,
+) -> Bench:
+    """Compile explainers and metrics, each at its first call, a metric of the network once for all explainers.
+
+    Args:
+      apply: the network.
+      context: what it is called with before the input: variables, or a model that holds functions beside arrays.
+      explainers: by label.
+      measures: the metrics.
+      score: a callable target, which is no array that a compiled function could take.
+    """
+    leaves, tree = jax.tree.flatten(context)
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array | np.ndarray)]
+
+    def filled(arrays: list[Array]) -> tuple[Any, ...]:
+        """The context with these arrays in their places."""
+        by_place = dict(zip(places, arrays, strict=True))
+        return tree.unflatten([by_place.get(i, leaf) for i, leaf in enumerate(leaves)])
+
+    def with_arrays(function: Callable[..., Array]) -> Callable[..., Array]:
+        """``function`` of all arguments as a compiled one of arrays."""
+
+        def call(arrays: list[Array], x: Array, *, target: Target = None, **rest: Any) -> Array:
+            return function(*filled(arrays), x, target=score or target, **rest)
+
+        vars(call)["apply"] = lambda arrays, x: apply(*filled(arrays), x)  # so that metrics find the network
+        return jax.jit(call)
+
+    compiled = {label: with_arrays(explain) for label, explain in explainers.items()}
+    made = {m.name: with_arrays(m.function(apply)) for m in measures if m.of == "apply"}
+    made |= {m.name: jax.jit(m.function) for m in measures if m.of == "attribution"}
+    arrays = [leaves[place] for place in places]
+
+    def values(
+        label: str,
+        measure: Measure,
+        x: Array,
+        attribution: Array,
+        target: Target,
+        key: Array | None,
+        truth: Mapping[str, Any],
+    ) -> Array:
+        if measure.of == "attribution":
+            if missing := [name for name in measure.needs if name not in truth]:
+                raise ValueError(f"the metric {measure.name} needs {' and '.join(missing)}: see Example.truth")
+            numbers = made[measure.name](attribution, **{name: jnp.asarray(truth[name]) for name in measure.needs})
+        elif measure.of == "apply":
+            numbers = made[measure.name](arrays, x, attribution=attribution, target=target, key=key)
+        else:
+            numbers = measure.function(compiled[label])(arrays, x, target=target, key=key)
+        if numbers.shape != x.shape[:1]:
+            raise ValueError(f"the metric {measure.name} returned shape {numbers.shape}: it must return (N,)")
+        return numbers
+
+    return Bench(arrays, compiled, measures, values)
