@@ -75,7 +75,11 @@ def map_of_layer(
     combine: Combine = "mean",
 ) -> Explain:
     """An explainer that returns ``attribute(at) -> (N, h, w)``, enlarged and combined."""
-    names = [layer] if layer is None or isinstance(layer, str) else list(layer)
+    names = list(layer) if isinstance(layer, Sequence) and not isinstance(layer, str) else [layer]
+    if wrong := [name for name in names if not isinstance(name, str | None)]:
+        raise TypeError(
+            f"layer={wrong[0]!r} is no name: jaxplain.layers(apply)(*args) lists the names; give one, or a list of them"
+        )
     merge = COMBINATIONS.get(combine) if isinstance(combine, str) else combine
     if merge is None:
         raise ValueError(f"unknown combine={combine!r}: choose {', '.join(COMBINATIONS)}, or pass a function")

@@ -315,6 +315,12 @@ def test_errors(make, message):
         make()
 
 
+@pytest.mark.parametrize("layer", [3, ["conv1", 3]])
+def test_layers_are_names(layer):
+    with pytest.raises(TypeError, match=r"layer=3 is no name: jaxplain.layers\(apply\)\(\*args\) lists the names"):
+        jaxplain.grad_cam(NET, layer)
+
+
 def test_unknown_options_are_errors():
     with pytest.raises(TypeError, match="upsampled"):
         jaxplain.grad_cam(NET, upsampled=False)
