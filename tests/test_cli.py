@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import os
 import re
 import signal
@@ -436,3 +437,51 @@ def test_the_demonstration():
     assert len(done.stdout.splitlines()) == 1 + 5
     with Image.open("explanation.png") as picture:
         assert picture.width > picture.height
+
+
+# -------------------------------------------------------------------------------------------------------------- compare
+
+
+def compare(*words):
+    return main(["compare", *map(str, words), "--model", "mine:network"])
+
+
+def test_compare_writes_a_picture_a_table_and_numbers(folder, capsys):
+    methods = "gradient,smoothgrad:samples=2,lrp:composite=epsilon_plus_flat"
+    paths = [photograph("cat.png"), photograph("dog.jpg")]
+    assert compare(*paths, "--methods", methods, "--metrics", "deletion:steps=3,sparseness", "--target", "bee") == 0
+    with Image.open("comparison.png") as picture:
+        assert picture.width > picture.height
+    table = (folder / "comparison.md").read_text()
+    assert table.splitlines()[0].startswith("| method | deletion:steps=3 ↓ | sparseness ↑ | s per image |")
+    assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == [f"| {m}" for m in methods.split(",")]
+    numbers = json.loads((folder / "comparison.json").read_text())
+    assert len(numbers["methods"]["gradient"]["metrics"]["sparseness"]["values"]) == 2
+    out = capsys.readouterr().out
+    assert table in out
+    assert out.endswith("comparison.png\ncomparison.md\ncomparison.json\n")
+
+
+def test_compare_goes_on_without_what_cannot_be_read(folder, capsys):
+    (folder / "broken.png").write_bytes(b"no picture")
+    assert compare(photograph(), "broken.png", "--methods", "gradient", "--metrics", "sparseness", "--out", "two") == 1
+    assert sentence(capsys).startswith("broken.png: this is no image")
+    assert {"two.png", "two.md", "two.json"} <= {path.name for path in folder.iterdir()}
+    assert compare("broken.png", "--methods", "gradient", "--metrics", "sparseness") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--methods", ""], "--methods names no method"),
+        (["--methods", "grad_cam:layer=x"], "mine:network cannot be explained"),
+        (["--methods", "gradient:layer=x"], "--methods gradient looks at no layer"),
+        (["--metrics", "deletion:step=3"], "--metrics deletion:step=3: there is no option step: it has steps"),
+        (["--target", "9"], "--target 9: mine:network has the classes 0 to 3"),
+        (["--out", "nowhere/x"], "--out nowhere/x: there is no folder nowhere"),
+        (["--out", "cat"], "cat.png is one of the images and would be overwritten"),
+    ],
+)
+def test_mistakes_in_a_comparison(words, complaint, capsys):
+    assert compare(photograph(), "--methods", "gradient", "--metrics", "sparseness", *words) == 2
+    assert sentence(capsys).startswith(complaint)

@@ -1,4 +1,4 @@
-"""The command line: ``jaxplain explain``, ``jaxplain methods``, ``jaxplain summary``.
+"""The command line: ``jaxplain explain``, ``compare``, ``evaluate``, ``recommend``, ``methods``, ``summary``.
 
 Exit status: 0 when all is done, 1 when an image could not be explained, 2 when the command cannot be carried out,
 130 when it was interrupted.
@@ -12,12 +12,22 @@ from collections.abc import Sequence
 import tyro
 
 from .. import __version__
+from .compare import compare
+from .evaluate import evaluate
 from .explain import explain
 from .methods import methods
+from .recommend import recommend
 from .summary import summary
 from .terminal import STDERR, STDOUT, UsageError, escape_unprintable
 
-COMMANDS = {"explain": explain, "methods": methods, "summary": summary}
+COMMANDS = {
+    "explain": explain,
+    "compare": compare,
+    "evaluate": evaluate,
+    "recommend": recommend,
+    "methods": methods,
+    "summary": summary,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -100,16 +100,16 @@ def explain(
     return 1 if report.failed else 0
 
 
-def find_method(name: str, layer: str | None) -> Method:
+def find_method(name: str, layer: str | None, flag: str = "--method") -> Method:
     """The method that `--method` names, if it can be run from here."""
     if name not in METHODS:
-        raise UsageError(f"--method {name} is none of `jaxplain methods`{did_you_mean(name, METHODS)}")
+        raise UsageError(f"{flag} {name} is none of `jaxplain methods`{did_you_mean(name, METHODS)}")
     method = METHODS[name]
     for need, thing in (("data", "a data set"), ("patterns", "fitted patterns")):
         if need in method.needs:
-            raise UsageError(f"--method {name} needs {thing}, so it runs from Python only: jaxplain.{name}")
+            raise UsageError(f"{flag} {name} needs {thing}, so it runs from Python only: jaxplain.{name}")
     if layer is not None and "layer" not in method.needs:
-        raise UsageError(f"--method {name} looks at no layer: leave out --layer")
+        raise UsageError(f"{flag} {name} looks at no layer: leave out --layer")
     return method
 
 

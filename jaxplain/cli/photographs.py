@@ -46,6 +46,11 @@ def photographs(paths: Sequence[Path], out: Path | None) -> list[Photograph]:
             picture_format(files[0])
         except (ValueError, OSError) as error:
             raise UsageError(f"--out {error}") from error
+    return planned(paths, files)
+
+
+def planned(paths: Sequence[Path], files: Sequence[Path]) -> list[Photograph]:
+    """The photographs with the files that are written of them, none of which may be a photograph itself."""
     originals = {path.resolve() for path in paths}
     for file in files:
         if file.resolve() in originals:

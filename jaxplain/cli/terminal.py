@@ -71,6 +71,10 @@ class Report:
         if not STDERR.is_terminal:
             STDERR.print(f"{text} ...")
 
+    def done(self) -> None:
+        """Count one image."""
+        self._bar.advance(self._task)
+
     def success(self, text: str) -> None:
         """Print the result of one image."""
         self._bar.advance(self._task)

@@ -1,0 +1,337 @@
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxplain import metrics
+from jaxplain.cli import main
+from jaxplain.evaluation import Example, evaluate, open_records, summarize
+from jaxplain.evaluation.table import exceeds, statistic
+
+NETWORK = """
+import numpy as np
+import jax, jax.numpy as jnp
+
+WEIGHTS = np.random.default_rng(0).normal(size=(192, 4)).astype(np.float32)
+
+def preprocess(images):
+    return np.stack([np.asarray(image.resize((8, 8)), np.float32) / 255 for image in images])
+
+def apply(weights, x):
+    return jnp.tanh(x.reshape(len(x), -1)) @ weights
+
+def network(): return apply, WEIGHTS, preprocess, ["ant", "bee", "crane", "dog"]
+
+def slow():
+    import time
+    def preprocess_slowly(images):
+        time.sleep(0.1)
+        return preprocess(images)
+    return apply, WEIGHTS, preprocess_slowly, ["ant", "bee", "crane", "dog"]
+"""
+METHODS = "gradient,smoothgrad:samples=2"
+METRICS = "deletion:steps=4,sparseness"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setitem(sys.modules, "mine", None)
+    del sys.modules["mine"]
+    (tmp_path / "mine.py").write_text(NETWORK)
+    (tmp_path / "images").mkdir()
+    for i in range(8):
+        pixels = np.random.default_rng(i).integers(0, 256, (10, 10, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"000{i % 4}_{i}.png")
+    return tmp_path
+
+
+def words(*more, model="mine:network"):
+    return ["evaluate", "images", "--model", model, "--methods", METHODS, "--metrics", METRICS, *more]
+
+
+def lines(file="evaluation.jsonl"):
+    with open(file) as text:
+        return [json.loads(line) for line in text]
+
+
+def keys(file="evaluation.jsonl"):
+    return [(r["image"], r["method"]) for r in lines(file)[1:]]
+
+
+def complaint(capsys):
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("jaxplain: ")]
+
+
+# ------------------------------------------------------------------------------------------------- the command line
+
+
+def test_a_folder_is_a_table(folder, capsys):
+    assert main(words()) == 0
+    assert len(keys()) == len(set(keys())) == 8 * 2
+    table = (folder / "evaluation.md").read_text().splitlines()
+    assert table[0] == "| method | deletion:steps=4 ↓ (n = 8) | sparseness ↑ (n = 8) |"
+    assert table[2].startswith("| gradient | 0.")
+    assert "16 maps measured now, 0 before" in capsys.readouterr().out
+    numbers = json.loads((folder / "evaluation.json").read_text())["methods"]["gradient"]["sparseness"]
+    assert numbers["n"] == 8
+    assert numbers["low"] < numbers["mean"] < numbers["high"]
+
+
+def test_the_same_command_measures_nothing_twice(folder, capsys):
+    assert main(words()) == 0
+    before, table = (folder / "evaluation.jsonl").read_bytes(), (folder / "evaluation.md").read_text()
+    assert main(words()) == 0
+    assert (folder / "evaluation.jsonl").read_bytes() == before
+    assert (folder / "evaluation.md").read_text() == table
+    assert "0 maps measured now, 16 before" in capsys.readouterr().out
+
+
+def test_a_torn_line_is_measured_again_and_the_rest_is_as_if_nothing_had_happened(folder):
+    assert main(words()) == 0
+    whole = (folder / "evaluation.jsonl").read_bytes()
+    for cut in (len(whole) - 1, len(whole) - 70, len(whole) // 2):
+        (folder / "evaluation.jsonl").write_bytes(whole[:cut])
+        assert main(words()) == 0
+        assert (folder / "evaluation.jsonl").read_bytes() == whole
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+def test_killed_and_started_again(folder):
+    """Nothing is lost or counted twice, and the numbers are those of a run that nothing has stopped."""
+    command = [sys.executable, "-m", "jaxplain", *words(model="mine:slow")]
+    found = 0
+    for _ in range(2):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while len(written(folder)) < found + 3 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert found < len(written(folder)) < 17
+        found = len(written(folder)) - 1
+    subprocess.run(command, check=True, capture_output=True)
+    resumed = lines()
+    subprocess.run([*command, "--out", "at_once"], check=True, capture_output=True)
+    assert resumed == lines("at_once.jsonl")
+    assert len(set(keys())) == len(keys()) == 16
+
+
+def written(folder):
+    file = folder / "evaluation.jsonl"
+    return file.read_bytes().split(b"\n")[:-1] if file.exists() else []
+
+
+def test_interrupted_it_keeps_what_it_has(folder, monkeypatch, capsys):
+    command = sys.modules["jaxplain.cli.evaluate"]  # of which the package shows the function
+    read, count = command.read, []
+
+    def impatient(path):
+        count.append(path)
+        if len(count) == 4:
+            raise KeyboardInterrupt
+        return read(path)
+
+    monkeypatch.setattr(command, "read", impatient)
+    assert main(words()) == 130
+    assert len(keys()) == 3 * 2
+    monkeypatch.setattr(command, "read", read)
+    assert main(words()) == 0
+    assert len(set(keys())) == len(keys()) == 16
+
+
+def test_more_methods_go_on_with_the_same_file(folder):
+    assert main([*words(), "--methods", "gradient"]) == 0
+    first = keys()
+    assert main(words()) == 0
+    assert keys()[: len(first)] == first
+    assert len(set(keys())) == len(keys()) == 16
+
+
+def test_other_settings_are_refused(folder, capsys):
+    assert main(words()) == 0
+    for change in (["--seed", "1"], ["--metrics", "sparseness"], ["--model", "mine:slow"]):
+        capsys.readouterr()
+        assert main(words(*change)) == 2
+        (line,) = complaint(capsys)
+        assert "evaluation.jsonl was made with" in line
+        assert line.endswith("name another file, or delete this one")
+    assert len(keys()) == 16
+
+
+def test_an_image_that_cannot_be_read_is_named_and_the_others_are_measured(folder, capsys):
+    (folder / "images" / "0001_broken.png").write_bytes(b"no picture")
+    assert main(words()) == 1
+    (line,) = complaint(capsys)
+    assert line.startswith("jaxplain: images/0001_broken.png: this is no image")
+    assert len(keys()) == 16
+
+
+def test_classes_by_a_csv_file(folder):
+    images = sorted(path.name for path in (folder / "images").iterdir())
+    for name in images:
+        (folder / "images" / name).rename(folder / "images" / f"x{name}")
+    rows = [f"x{name},{('ant', '1', 'crane', '3')[i % 4]}" for i, name in enumerate(images)]
+    (folder / "labels.csv").write_text("\n".join(["file,class", *rows]))
+    assert main(words("--labels", "labels.csv")) == 0
+    assert [record["target"] for record in lines()[1::2]] == [0, 1, 2, 3, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("0000_0.png,0", "the first line must name the columns file and class"),
+        ("file,class\n0000_0.png,0", "does not tell the class of 0000_4.png"),
+        ("file,class\nother.png,0", "tells of other.png, which is no picture in the folder"),
+        ("file,class\n0000_0.png,eagle", "0000_0.png: eagle is no class of mine:network"),
+        ("file,class\n0000_0.png,1\n0000_0.png,2", "gives 0000_0.png two classes"),
+    ],
+)
+def test_mistakes_in_a_csv_file(folder, capsys, text, sentence):
+    (folder / "labels.csv").write_text(text)
+    assert main(words("--labels", "labels.csv")) == 2
+    (line,) = complaint(capsys)
+    assert sentence in line
+
+
+def test_other_classes_are_refused(folder, capsys):
+    assert main(words()) == 0
+    names = sorted(path.name for path in (folder / "images").iterdir())
+    (folder / "labels.csv").write_text("\n".join(["file,class", *(f"{name},2" for name in names)]))
+    assert main(words("--labels", "labels.csv")) == 2
+    assert "has 0000_0.png with class 0, not 2" in complaint(capsys)[0]
+
+
+def test_mistakes_on_the_command_line(folder, capsys):
+    (folder / "empty").mkdir()
+    cases = [
+        (["evaluate", "nowhere"], "nowhere is no folder"),
+        (["evaluate", "empty"], "empty holds no pictures"),
+        (words("--methods", "gradeint"), "--methods gradeint is none of `jaxplain methods`: did you mean gradient"),
+        (words("--methods", "smoothgrad:sample=2"), "there is no option sample: it has samples"),
+        (words("--methods", "smoothgrad:2"), "smoothgrad:2: 2 is no option: write smoothgrad:OPTION=VALUE"),
+        (words("--methods", "smoothgrad:samples=0"), "samples=0 must be a positive integer"),
+        (words("--metrics", "auc"), "--metrics auc needs mask, so it runs from Python only"),
+        (words("--metrics", "delete"), "--metrics delete is none of insertion, deletion"),
+        (words("--out", "nowhere/x"), "--out nowhere/x: No such file or directory"),
+    ]
+    for command, sentence in cases:
+        capsys.readouterr()
+        assert main(command) == 2, command
+        (line,) = complaint(capsys)
+        assert sentence in line
+    (folder / "images" / "cat.png").write_bytes((folder / "images" / "0000_0.png").read_bytes())
+    assert main(words()) == 2
+    assert "the name of images/cat.png does not begin with the number of its class" in complaint(capsys)[0]
+
+
+# ------------------------------------------------------------------------------------------------------ from Python
+
+
+def network(x):
+    return x.mean(axis=(1, 2)) ** 2
+
+
+def examples(n=3):
+    return [Example(f"{i}", np.random.default_rng(i).normal(size=(1, 8, 8, 3)).astype(np.float32), 0) for i in range(n)]
+
+
+def test_numbers_do_not_depend_on_order_or_company(folder):
+    run = lambda file, some, methods: {
+        (r["image"], r["method"]): r
+        for r in evaluate(network, methods, ["sparseness"], some, open_records(folder / file, {}))
+    }
+    both = run("a", examples(), ["gradient", "smoothgrad"])
+    alone = run("b", examples()[::-1], ["smoothgrad"])
+    assert all(both[key] == record for key, record in alone.items())
+
+
+def test_metrics_that_need_the_truth(folder):
+    mask = np.zeros((1, 8, 8), bool)
+    mask[:, :4] = True
+    some = [Example(e.name, e.x, e.target, {"mask": mask}) for e in examples()]
+    (first, *_) = evaluate(network, ["gradient"], ["auc"], some, open_records(folder / "a", {}))
+    assert first["metrics"] == {"auc": 0.5}
+    with pytest.raises(ValueError, match=r"the metric auc needs mask: see Example\.truth"):
+        next(evaluate(network, ["gradient"], ["auc"], examples(), open_records(folder / "b", {})))
+
+
+def test_a_metric_without_an_answer_is_left_out_of_the_mean(folder):
+    blind = lambda x, target=None, key=None: jnp.where(x[..., 0] > 1e9, 1.0, 0.0)
+    records = list(evaluate(network, {"blind": blind}, ["complexity"], examples(1), open_records(folder / "a", {})))
+    assert records[0]["metrics"] == {"complexity": None}
+    assert summarize(records) == {"blind": {}}
+
+
+def test_a_file_that_is_none_of_records_is_left_alone(folder):
+    for text in ("hello", "hello\n", '{"a": 1}\n', '{"settings": {}}\nhello\n'):
+        (folder / "notes").write_text(text)
+        with pytest.raises(ValueError, match=r"no file of records|is no record"):
+            open_records(folder / "notes", {})
+        assert (folder / "notes").read_text() == text
+
+
+def test_a_record_is_written_once(folder):
+    records = open_records(folder / "a", {"metrics": ("x",)})
+    record = {"image": "i", "method": "m", "target": 0, "metrics": {"x": 1.0}}
+    records.append(record)
+    records.append(record | {"metrics": {"x": 2.0}})
+    with open(folder / "a", "a") as file:
+        file.write(json.dumps(record | {"metrics": {"x": 3.0}}) + "\n")  # by another program at the same time
+    assert open_records(folder / "a", {"metrics": ("x",)}).done == {("i", "m"): record}
+
+
+# ------------------------------------------------------------------------------------------------------- statistics
+
+
+def test_the_interval_is_that_of_the_mean():
+    numbers = np.random.default_rng(3).normal(size=400)
+    s = statistic(list(numbers))
+    assert s.mean == pytest.approx(numbers.mean())
+    half = 1.96 * numbers.std() / np.sqrt(400)
+    assert s.high - s.mean == pytest.approx(half, rel=0.15)
+    assert s.mean - s.low == pytest.approx(half, rel=0.15)
+    assert statistic([2.0]).low == statistic([2.0]).high == 2
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = [(s := statistic(list(rng.exponential(size=100)))).low < 1 < s.high for _ in range(200)]
+    assert 0.88 < np.mean(covered) < 0.99
+
+
+def test_better_with_confidence():
+    noise = np.random.default_rng(0).normal(size=50)
+    a = {str(i): float(v) for i, v in enumerate(noise)}
+    b = {image: v + 0.01 for image, v in a.items()}  # far within the intervals, but always more
+    assert exceeds(b, a, "higher")
+    assert not exceeds(b, a, "lower")
+    assert exceeds(a, b, "lower")
+    assert not exceeds(a, a, "higher")
+    assert not exceeds(a, {}, "higher")
+    assert not exceeds(b, {image: a[image] for image in "01234"}, "higher")  # too few to tell
+
+
+def test_metrics_of_explainers_compile_the_explainer_once(folder):
+    traces = []
+
+    def counted(x):
+        traces.append(1)
+        return network(x)
+
+    sensitivity = {"sensitivity": functools.partial(metrics.max_sensitivity, samples=5)}
+    list(evaluate(counted, ["gradient"], sensitivity, examples(1), open_records(folder / "a", {})))
+    first = len(traces)
+    traces.clear()
+    list(evaluate(counted, ["gradient"], ["sparseness"], examples(1), open_records(folder / "b", {})))
+    assert len(traces) == first

@@ -1,0 +1,107 @@
+import json
+from importlib.resources import files
+
+import pytest
+
+import jaxplain
+from jaxplain.cli import main
+from jaxplain.evaluation.recommend import GOALS
+from jaxplain.taxonomy import METHODS
+
+BETTER = {"insertion": "higher", "deletion": "lower", "grid_pointing_game": "higher", "max_sensitivity": "lower"}
+
+
+def number(mean, *better_than):
+    return {"mean": mean, "low": mean - 0.1, "high": mean + 0.1, "n": 10, "better_than": list(better_than)}
+
+
+def entry(method, insertion, deletion, seconds, *better_than):
+    metrics = {"insertion": number(insertion, *better_than), "deletion": number(deletion, *better_than)}
+    return {"method": method, "metrics": metrics, "seconds_per_image": seconds}
+
+
+EVIDENCE = {
+    "about": {"network": "a network", "data": "images", "versions": "1", "timing": "a machine", "better": BETTER},
+    "controls": ["noise"],
+    "methods": {
+        "noise": entry("", 0.9, 0.0, 0.01),
+        "gradient": entry("gradient", 0.3, 0.3, 0.1),
+        "lrp one": entry("lrp", 0.6, 0.1, 0.2, "noise"),
+        "lrp two": entry("lrp", 0.5, 0.4, 0.2, "noise"),
+        "rise": entry("rise", 0.7, 0.2, 9.0, "noise"),
+    },
+}
+
+
+def labels(*goals, **conditions):
+    return [c.label for c in jaxplain.recommend(goals or ("faithfulness",), evidence=EVIDENCE, **conditions).choices]
+
+
+def test_the_order_is_that_of_the_numbers():
+    assert labels() == ["lrp one", "rise", "gradient", "lrp two"]  # mean places 1.5, 1.5, 3.5, 3.5
+    assert labels("speed") == ["gradient", "lrp one", "lrp two", "rise"]
+
+
+def test_other_numbers_another_order():
+    changed = json.loads(json.dumps(EVIDENCE))
+    for name, mean in (("insertion", 0.99), ("deletion", 0.01)):
+        changed["methods"]["gradient"]["metrics"][name]["mean"] = mean
+    assert jaxplain.recommend("faithfulness", evidence=changed).choices[0].label == "gradient"
+
+
+def test_conditions():
+    assert labels(without=["gradient", "layer"]) == ["rise"]
+    assert labels(family="structure") == ["lrp one", "lrp two"]
+    assert labels(max_seconds=0.15) == ["gradient"]
+    assert labels(resolution="region") == ["rise"]
+    assert labels(resolution=["region", "colour"], max_cost=2) == ["lrp one", "gradient", "lrp two"]
+    assert labels(complete=True) == ["lrp one", "lrp two"]
+    assert labels(class_discriminative=False) == []
+
+
+def test_the_evidence_is_told():
+    text = str(jaxplain.recommend("faithfulness", evidence=EVIDENCE))
+    first, *rest = text.splitlines()
+    assert first == "1. lrp one: relevance handed back unit by unit (Bach et al. 2015)"
+    assert rest[0].strip() == ("insertion 0.600 (0.500 to 0.700, n = 10), place 2 of 4; better than the controls")
+    assert "deletion 0.300 (0.200 to 0.400, n = 10), place 3 of 4; not better than the control: noise" in text
+    assert "Measured with a network on images" in text
+    assert "noise:" not in text
+
+
+def test_what_was_not_measured_is_said():
+    advice = jaxplain.recommend("localisation", evidence=EVIDENCE, family="perturbation")
+    assert advice.choices == ()
+    assert {"rise", "lime", "occlusion"} <= set(advice.unmeasured)
+    assert "No method that was measured meets these conditions." in str(advice)
+    advice = jaxplain.recommend("faithfulness", evidence=EVIDENCE, family="perturbation", max_seconds=1)
+    assert advice.choices == ()
+    assert "rise" not in advice.unmeasured
+
+
+def test_mistakes():
+    with pytest.raises(ValueError, match="unknown goal 'faithful': did you mean faithfulness"):
+        jaxplain.recommend("faithful")
+    with pytest.raises(ValueError, match="unknown resolution 'pixels': did you mean pixel"):
+        jaxplain.recommend(resolution="pixels")
+    with pytest.raises(ValueError, match="unknown need"):
+        jaxplain.recommend(without="labels")
+
+
+def test_the_shipped_numbers_are_those_of_the_leaderboard():
+    evidence = json.loads(files("jaxplain.evaluation").joinpath("evidence.json").read_text())
+    known = {name for names in GOALS.values() for name in names}
+    assert len({e["method"] for e in evidence["methods"].values()} - {""}) >= 15
+    for entry in evidence["methods"].values():
+        assert entry["method"] in METHODS or entry["method"] == ""
+        assert set(entry["metrics"]) <= known
+        assert all(number["low"] <= number["mean"] <= number["high"] for number in entry["metrics"].values())
+
+
+def test_on_the_command_line(capsys):
+    assert main(["recommend", "--goal", "faithfulness", "--without", "layer", "--top", "2"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("1. ")
+    assert "more that were measured" in out
+    assert main(["recommend", "--goal", "beauty"]) == 2
+    assert "unknown goal 'beauty'" in capsys.readouterr().err
