@@ -42,9 +42,10 @@ def images(n, key, dtype=jnp.float32):
         label = jax.random.randint(which, (), 0, CLASSES, dtype=jnp.int32)
         top, left = jax.random.randint(where, (2,), 0, SIZE - PATCH + 1, dtype=jnp.int32)
         noise = NOISE * jax.random.normal(background, (SIZE, SIZE, 3), jnp.float32)
-        patch = jax.lax.dynamic_slice(noise, (top, left, 0), (PATCH, PATCH, 3))
+        corner = (top, left, jnp.zeros_like(top))
+        patch = jax.lax.dynamic_slice(noise, corner, (PATCH, PATCH, 3))
         patch = patch + jnp.asarray(PATTERNS, jnp.float32)[..., label]
-        image = jax.lax.dynamic_update_slice(noise, patch, (top, left, 0))
+        image = jax.lax.dynamic_update_slice(noise, patch, corner)
         return image.astype(dtype), jnp.stack([top, left, top + PATCH, left + PATCH]), label
 
     return Planted(*jax.vmap(one)(jax.random.split(key, n)))

@@ -22,15 +22,14 @@ from ..explainer import (
     example_keys,
     explainer,
     inherit,
-    outputs_of,
     require_positive,
-    split,
 )
 from ..features import tap
 from ..gradients import gaussian_blur, like_examples
 from ..propagation.engine import replay
 from ..propagation.units import WEIGHTED
 from .attacks import Bounds, chosen_class, clipper, descend, margin, norm_of, precisely, repeat, wide
+from .learned import require_optimizer
 
 if TYPE_CHECKING:
     import optax
@@ -189,21 +188,25 @@ def perceptual_ball(
       arXiv:1912.09405.
     """
     require_positive(steps=steps, layers=layers if isinstance(layers, int) else 1)
+    require_optimizer(optimizer)
     solver = lbfgs() if optimizer is None else optimizer
+    decorate = explainer(apply)
 
     def explain(*args: Any, target: Target = None, key: Array | None = None) -> Array:
-        context, x = split(args)
-        if x.ndim != 4:
-            raise ValueError(f"perceptual_ball explains images (N, H, W, C), got shape {x.shape}")
-        network = lambda x: outputs_of(apply, (*context, x))
-        look = looking_at(network, x, layers) if features is None else functools.partial(features, *context)
-        phi = lambda v: jax.tree.map(wide, list(look(v.astype(x.dtype))))
-        f, image = precisely(network, x)
-        chosen = chosen_class("perceptual_ball", target, f(image) if target is None else jax.eval_shape(f, image))
-        loss = unnoticed(f, phi, image, chosen, gamma, confidence)
-        change = minimise(loss, image, solver, steps, clipper(bounds, image)) - image
-        rms = jnp.sqrt((change**2).mean(axis=-1, keepdims=True))
-        return gaussian_blur(rms, blur)[..., 0].astype(x.dtype)
+        @decorate
+        def attribute(f: Function, x: Array, target: Target, key: Array | None) -> Array:
+            if x.ndim != 4:
+                raise ValueError(f"perceptual_ball explains images (N, H, W, C), got shape {x.shape}")
+            look = looking_at(f, x, layers) if features is None else functools.partial(features, *args[:-1])
+            phi = lambda v: jax.tree.map(wide, list(look(v.astype(x.dtype))))
+            g, image = precisely(f, x)
+            chosen = chosen_class("perceptual_ball", target, g(image) if target is None else jax.eval_shape(g, image))
+            loss = unnoticed(g, phi, image, chosen, gamma, confidence)
+            change = minimise(loss, image, solver, steps, clipper(bounds, image)) - image
+            rms = jnp.sqrt((change**2).mean(axis=-1, keepdims=True))
+            return gaussian_blur(rms, blur)[..., 0].astype(x.dtype)
+
+        return attribute(*args, target=target, key=key)
 
     return inherit(explain, explain, apply)
 
@@ -313,6 +316,7 @@ def similar_adversarial(
       Explanation. ICPR 2020, arXiv:2012.07332.
     """
     require_positive(steps=steps)
+    require_optimizer(optimizer)
     solver = lbfgs() if optimizer is None else optimizer
 
     @explainer(apply)

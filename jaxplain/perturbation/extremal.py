@@ -45,9 +45,11 @@ def extremal_perturbation(
 
     M is m, a mask of one value every ``step`` pixels, enlarged by a smooth maximum of bumps ``sigma`` wide; ``x ⊗ M``
     reads each pixel from a pyramid of ever stronger blurs, sharp where M is 1; ``step_a`` is 0 for all pixels but the
-    share a of them, where it is 1. The paper takes 800 steps; the default of 100 keeps a large network on a CPU within
-    a minute. The penalty λ grows by the same factor in total, however many the steps are. The authors' code also
-    mirrors the images at random; this does not, and draws no random numbers.
+    share a of them, where it is 1. Cells beyond the border repeat those at it, and each cell's slope is taken relative
+    to the number of pixels it stands for, so that no place is favoured from the start. The paper takes 800 steps; the
+    default of 100 keeps a large network on a CPU within a minute. The penalty λ grows by the same factor in total,
+    however many the steps are. The authors' code also mirrors the images at random; this does not, and draws no random
+    numbers.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
@@ -116,13 +118,17 @@ def extremal_perturbation(
             "dual": lambda mask: score(perturb(mask)) - score(perturb(1 - mask)),
         }[variant]
 
+        start = constant(1.0, (-(-shape[0] // step), -(-shape[1] // step)), x)
+        pixels = jax.grad(lambda m: smooth_mask(m, shape, step, sigma).sum())(start[:1])[0]
+        even = optax.stateless(lambda slope, _: slope * (step**2 / pixels))
+        solver = optax.chain(even, optimizer or optax.sgd(0.01, momentum=0.9))
+
         def masks_of(area: Array) -> Array:
             def loss(m: Array, t: Array) -> Array:
                 mask = smooth_mask(m, shape, step, sigma)
                 return penalty * growth ** (800 * t / steps) * area_excess(mask, area) - gain(mask)
 
-            start = constant(1.0, (-(-shape[0] // step), -(-shape[1] // step)), x)
-            masks = optimise(loss, start, optimizer or optax.sgd(0.01, momentum=0.9), steps, history)
+            masks = optimise(loss, start, solver, steps, history)
             return each_in(history, lambda m: smooth_mask(m, shape, step, sigma), masks)
 
         precise = jnp.promote_types(x.dtype, jnp.float32)
@@ -135,7 +141,8 @@ def extremal_perturbation(
 def smooth_mask(m: Array, shape: tuple[int, int], step: int, sigma: float) -> Array:
     """Masks ``(N, h, w)`` at the image's resolution: ``M(u) = smax_j k(|u - u_j|) m_j``.
 
-    ``k(d) = exp(-2 max(0, d/σ - 1/2)²)``, flat on top, and ``smax_j v_j = Σ v_j exp(20 v_j) / Σ exp(20 v_j)``.
+    ``k(d) = exp(-2 max(0, d/σ - 1/2)²)``, flat on top, and ``smax_j v_j = Σ v_j exp(20 v_j) / Σ exp(20 v_j)``; beyond
+    the border m repeats.
     """
     n, height, width = m.shape
     radius = 1 + -(-int(sigma) // step)
@@ -143,7 +150,7 @@ def smooth_mask(m: Array, shape: tuple[int, int], step: int, sigma: float) -> Ar
     centres = np.arange(step) - (step - 1) / 2  # of the pixels of a cell, around its own
     distance = [np.hypot(i * step - centres[:, None], j * step - centres[None]) for i in reach for j in reach]
     k = np.exp(-2 * np.maximum(0, np.stack(distance) / sigma - 0.5) ** 2).reshape(-1, 1, 1, 1, step * step)
-    padded = jnp.pad(m, ((0, 0), (radius, radius), (radius, radius)))
+    padded = jnp.pad(m, ((0, 0), (radius, radius), (radius, radius)), mode="edge")
     m_j = jnp.stack([padded[:, radius + i :, radius + j :][:, :height, :width] for i in reach for j in reach])
 
     @jax.checkpoint  # one neighbour after the other, and nothing kept of them: an order of magnitude faster on a CPU

@@ -13,6 +13,7 @@ from ..propagation.deeplift import in_lanes, lanes_first
 from ..propagation.engine import BoundUnit, Composite, Rule, refuse_training_mode, replay
 from ..propagation.units import Unit
 from .attacks import chosen_class, descend, holds, precisely, repeat
+from .learned import require_optimizer
 
 if TYPE_CHECKING:
     import optax
@@ -72,6 +73,7 @@ def fgvis(
     require_positive(steps=steps)
     if game not in ("deletion", "preservation"):
         raise ValueError(f"unknown game {game!r}: choose deletion or preservation")
+    require_optimizer(optimizer)
     sign = 1 if game == "deletion" else -1
     solver = sgd() if optimizer is None else optimizer
 
@@ -135,9 +137,10 @@ def first_lane(unit: Unit) -> Rule:
 
 
 def gate(unit: BoundUnit, e_x: Any, h: tuple[Array, Array], c: tuple[Array, Array]) -> Any:
-    """``c [min(0, h(x)) <= h(e) <= max(0, h(x))]``, and from there the derivative."""
+    """``c [min(0, h(x)) <= h(e) <= max(0, h(x))]``, up to rounding errors, and from there the derivative."""
     h_e, h_x = h
-    passes = (jnp.minimum(0, h_x) <= h_e) & (h_e <= jnp.maximum(0, h_x))
+    slack = jnp.sqrt(jnp.finfo(h_x.dtype).eps) * jnp.abs(h_x)  # the compiler may evaluate e = x in another order than x
+    passes = (jnp.minimum(0, h_x) - slack <= h_e) & (h_e <= jnp.maximum(0, h_x) + slack)
     return gradient(unit, e_x, h, (jnp.where(passes, c[0], 0), c[1]))
 
 

@@ -1,6 +1,7 @@
 """Learned masks: each part against a naive version, the loop against a plain one, and what the maps mean."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -125,13 +126,31 @@ def test_smooth_mask():
     expected = np.zeros(shape)
     for u in np.ndindex(shape):
         v = []
-        for i, j in np.ndindex(4, 3):
-            di, dj = u[0] - (3 * i + 1), u[1] - (3 * j + 1)
-            near = abs(u[0] // 3 - i) <= 3 and abs(u[1] // 3 - j) <= 3  # 1 + ⌈5 / 3⌉ cells
-            v.append(near * np.exp(-2 * max(0, np.hypot(di, dj) / sigma - 0.5) ** 2) * m[0, i, j])
-        v = np.array(v + [0.0] * (49 - 12))  # cells outside, of 7 x 7
+        for i, j in itertools.product(range(u[0] // 3 - 3, u[0] // 3 + 4), range(u[1] // 3 - 3, u[1] // 3 + 4)):
+            di, dj = (
+                u[0] - (3 * i + 1),
+                u[1] - (3 * j + 1),
+            )  # the cells at most 1 + ⌈5 / 3⌉ away, also beyond the border
+            value = m[0, np.clip(i, 0, 3), np.clip(j, 0, 2)]
+            v.append(np.exp(-2 * max(0, np.hypot(di, dj) / sigma - 0.5) ** 2) * value)
+        v = np.array(v)
         expected[u] = (v * np.exp(20 * v)).sum() / np.exp(20 * v).sum()
     np.testing.assert_allclose(smooth_mask(jnp.asarray(m), shape, step, sigma)[0], expected, rtol=1e-10)
+
+
+def pixels_of_cells():
+    """For how many pixels each cell of a mask of ones stands, relative to those that it covers."""
+    return np.asarray(slope_of(lambda m: smooth_mask(m, (12, 10), 3, 4.0).sum(axis=(1, 2)), np.ones((1, 4, 4)))) / 9
+
+
+def test_no_place_is_favoured():
+    """A score that sees nothing leaves masks of ones as even as the penalty finds them, also at the border."""
+    blind = lambda x: jnp.zeros_like(x[:, 0, 0, 0])
+    options = {"step": 4, "sigma": 8.0, "max_blur": 3.0, "steps": 1}
+    mask = jax.jit(extremal_perturbation(blind, **options))(jnp.ones((1, 40, 32, 1)))[0]
+    cells = mask.reshape(10, 4, 8, 4).transpose(0, 2, 1, 3).reshape(80, 16)
+    assert float(1 - mask.mean()) > 1e-3
+    assert float(jnp.ptp(cells.mean(axis=1))) < 0.3 * float(1 - mask.mean())
 
 
 def test_blur_pyramid():
@@ -172,7 +191,7 @@ def test_what_is_rewarded(variant, reward):
     maps = jax.jit(EXTREMAL(network, **options, steps=2, history=2))(X, target=1)
     m = np.ones((2, 4, 4))
     for t in range(2):
-        m = np.clip(m - rate * slope_of(loss, m), 0, 1)
+        m = np.clip(m - rate * slope_of(loss, m) / pixels_of_cells(), 0, 1)
         np.testing.assert_allclose(maps[:, t], smooth_mask(jnp.asarray(m), (12, 10), 3, 4.0), atol=1e-7)
     assert np.abs(m - 1).max() > 0.01
 
@@ -186,7 +205,8 @@ def test_the_penalty_grows_as_it_does_in_800_steps():
     excess = lambda m: area_excess(smooth_mask(m, (12, 10), 3, 4.0), jnp.asarray(area)).sum()
     m = jnp.ones((2, 4, 4))
     for t in range(4):
-        m = jnp.clip(m - rate * 300 * 1.0035 ** (200 * t) * jax.jit(jax.grad(excess))(m), 0, 1)
+        slope = jax.jit(jax.grad(excess))(m) / pixels_of_cells()
+        m = jnp.clip(m - rate * 300 * 1.0035 ** (200 * t) * slope, 0, 1)
         np.testing.assert_allclose(maps[:, t], smooth_mask(m, (12, 10), 3, 4.0), atol=1e-9)
     assert 0.1 < float(m.mean()) < 0.9
 
