@@ -24,7 +24,7 @@ from jaxplain.gradients import gaussian_blur
 from jaxplain.perturbation import attacks
 from jaxplain.perturbation.adversarial import ascend, draw_others, looking_at, minimise, twins, unnoticed
 from jaxplain.perturbation.extremal import blur_pyramid, smooth_mask
-from jaxplain.perturbation.fgvis import gated, lane_of
+from jaxplain.perturbation.fgvis import first_lane, gated, lane_of
 from tests import planted
 
 OUT = Path(__file__).parent / "results" / "perturbation.md"
@@ -200,13 +200,13 @@ def gate(images):
 
     @jax.jit
     def difference(x):
-        score = lambda f: lambda x: f(x).max(axis=1).sum()
-        plain = jax.grad(score(lambda x: MODULE.apply(VARIABLES, x)))(x)
-        return jnp.abs(jax.grad(score(lane_of(network, x, gated)))(x) - plain).max() / jnp.abs(plain).max()
+        probability = lambda rule: lambda e: jax.nn.softmax(lane_of(network, x, rule)(e)).max(axis=1).sum()
+        plain, behind = (jax.grad(probability(rule))(x) for rule in (first_lane, gated))
+        return jnp.abs(behind - plain).max() / jnp.abs(plain).max()
 
     largest = max(float(difference(x)) for x in images.values())
-    return f"""At e = x the gate of FGVis leaves the gradient of the predicted class as it is: the largest difference
-from `jax.grad` is {largest:.0e} of the gradient's largest value."""
+    return f"""At e = x the gate of FGVis leaves the gradient of the predicted class's probability as it is: the
+largest difference is {largest:.0e} of the gradient's largest value."""
 
 
 # ---------------------------------------------------------------------------------------------------- planted evidence

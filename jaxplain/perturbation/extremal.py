@@ -90,11 +90,11 @@ def extremal_perturbation(
       arXiv:1910.08485.
     """
     require_steps(steps, history)
-    require_positive(step=step, chunk=len(areas) if chunk is None else chunk)
+    require_positive(step=step, chunk=1 if chunk is None else chunk)
     require_optimizer(optimizer)
     require_explained(of)
-    if not areas or not all(0 < a < 1 for a in areas):
-        raise ValueError(f"areas={tuple(areas)} must be shares of the image, at least one, each in (0, 1)")
+    if not isinstance(areas, Sequence) or not areas or not all(0 < a < 1 for a in areas):
+        raise ValueError(f"{areas=} must be shares of the image, at least one, each in (0, 1)")
     if not isinstance(levels, int) or levels < 2:
         raise ValueError(f"{levels=} must be at least 2: x itself and its strongest blur")
     if variant not in ("preserve", "delete", "dual"):
@@ -119,7 +119,8 @@ def extremal_perturbation(
         }[variant]
 
         start = constant(1.0, (-(-shape[0] // step), -(-shape[1] // step)), x)
-        pixels = jax.grad(lambda m: smooth_mask(m, shape, step, sigma).sum())(start[:1])[0]
+        ones = jnp.ones((1, *start.shape[1:]), start.dtype)
+        pixels = jax.grad(lambda m: smooth_mask(m, shape, step, sigma).sum())(ones)[0]
         even = optax.stateless(lambda slope, _: slope * (step**2 / pixels))
         solver = optax.chain(even, optimizer or optax.sgd(0.01, momentum=0.9))
 

@@ -20,7 +20,7 @@ def meaningful_perturbation(
     apply: Apply,
     *,
     steps: int = 100,
-    area: float = 3e-4,
+    area: float = 3e-3,
     variation: float = 1e-3,
     exponent: float = 3.0,
     factor: int = 8,
@@ -36,9 +36,10 @@ def meaningful_perturbation(
     ``min over m in [0, 1] of  λ1 Σ (1 - m) + λ2 Σ |∇m|^β + E_τ score(M x_τ + (1 - M) blur(x)_τ),  A = 1 - M``
 
     M is m, enlarged to the input's size and blurred; ``x_τ`` is the image, moved by up to ``jitter`` pixels, anew in
-    every step. The paper takes 300 steps of Adam; the default of 100 keeps a large network on a CPU within a minute.
-    Its λ1 = 1e-4 and λ2 = 1e-2 allow no slopes but gentle ones, so that half of an image may go; the defaults remove
-    less.
+    every step. The mask starts with everything removed, where the probability is not saturated: where a network is all
+    but certain of the whole image, the slope vanishes. The paper takes 300 steps of Adam; the default of 100 keeps a
+    large network on a CPU within a minute. The paper's λ1 = 1e-4 and λ2 = 1e-2 let half of an image go; the defaults,
+    chosen on ten photographs with EfficientNet-Lite0, remove less.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
@@ -100,7 +101,7 @@ def meaningful_perturbation(
             edges = sum((jnp.abs(jnp.diff(m, axis=axis)) ** exponent).sum(axis=(1, 2)) for axis in (1, 2))
             return area * removed + variation * edges + score(blend(enlarge(m, shape, mask_blur), *moved(step)))
 
-        start = constant(1.0, (-(-shape[0] // factor), -(-shape[1] // factor)), x)
+        start = constant(0.0, (-(-shape[0] // factor), -(-shape[1] // factor)), x)
         masks = optimise(loss, start, optimizer or optax.adam(0.1), steps, history)
         return 1 - each_in(history, lambda m: enlarge(m, shape, mask_blur), masks).astype(x.dtype)
 

@@ -80,7 +80,7 @@ def test_any_optimizer_and_each_example_on_its_own(make):
 
 
 def test_the_first_step_follows_the_gradient_of_the_paper():
-    """One step of gradient descent from a mask of ones, by finite differences of the loss written out."""
+    """Steps of gradient descent from a mask of zeros, by finite differences of the loss written out."""
     area, variation, rate = 0.02, 0.3, 0.1
     chosen = lambda x: jax.nn.softmax(network(x))[:, 1]
     x0 = gaussian_blur(X, 2.0)
@@ -94,11 +94,11 @@ def test_the_first_step_follows_the_gradient_of_the_paper():
 
     options = {"area": area, "variation": variation, "optimizer": optax.sgd(rate), "jitter": 0}
     first, second = np.asarray(MEANINGFUL(network, **options, steps=2, history=2)(X, target=1)).swapaxes(0, 1)
-    m = np.ones((2, 4, 4))
+    m = np.zeros((2, 4, 4))
     for maps in (first, second):
         m = np.clip(m - rate * slope_of(loss, m), 0, 1)
         np.testing.assert_allclose(maps, 1 - enlarge(jnp.asarray(m), (12, 10), 1.0), atol=1e-9)
-    assert first.max() > 1e-3
+    assert first.min() < 1 - 1e-3
 
 
 def test_jitter_moves_image_and_blur_together():
@@ -232,6 +232,7 @@ def test_areas_add_up():
         (MEANINGFUL, {"key": None}, r"meaningful_perturbation draws random numbers: pass key=jax.random.key\(0\)"),
         (EXTREMAL, {"areas": ()}, r"areas=\(\) must be shares of the image, at least one, each in \(0, 1\)"),
         (EXTREMAL, {"areas": (0.1, 10)}, r"areas=\(0.1, 10\) must be shares"),
+        (EXTREMAL, {"areas": 0.1}, "areas=0.1 must be shares"),
         (EXTREMAL, {"variant": "hide"}, "unknown variant='hide': choose preserve, delete or dual"),
         (EXTREMAL, {"reward": "margin"}, "unknown reward='margin': choose score or contrastive"),
         (EXTREMAL, {"sigma": 0.0}, "sigma=0.0, max_blur=3.0 and growth=1.0035 must be positive"),
