@@ -1,5 +1,7 @@
 """A small network in four frameworks, and what the tests of features share."""
 
+import functools
+
 import equinox as eqx
 import flax.linen as nn
 import jax
@@ -26,6 +28,7 @@ def dense(features, name):
     return nn.Dense(features, name=name, param_dtype=jnp.float64)
 
 
+@functools.cache
 def twins():
     """Two convolutions, a global average and a dense layer, in each framework, with the same weights."""
 

@@ -23,18 +23,25 @@ MAPS = {
         *("eigen_cam", "eigen_grad_cam", "score_cam", "ablation_cam", "fem"),
     )
 }
+ALIKE = ("grad_cam_plus_plus", "xgrad_cam", "hires_cam", "grad_cam_elementwise", "eigen_grad_cam", "ablation_cam")
 every_map = pytest.mark.parametrize("make", MAPS.values(), ids=MAPS)
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
+@functools.cache
+def jitted(framework, make):
+    return jax.jit(make(twins()[framework], upsample=False))
 
 
 @every_map
-def test_frameworks_agree(make):
-    wanted = jax.jit(make(NET, upsample=False))(X, target=TARGETS)
+@pytest.mark.parametrize("framework", ["equinox", slow("nnx"), slow("plain")])
+def test_frameworks_agree(make, framework):
+    wanted = jitted("linen", make)(X, target=TARGETS)
     assert wanted.shape == (2, 4, 4)
-    for name in ("nnx", "equinox", "plain"):
-        close(jax.jit(make(twins()[name], upsample=False))(X, target=TARGETS), wanted)
+    close(jitted(framework, make)(X, target=TARGETS), wanted)
 
 
-@every_map
+@pytest.mark.parametrize("make", [slow(m, id=n) if n in ALIKE else pytest.param(m, id=n) for n, m in MAPS.items()])
 def test_calls_are_independent(make):
     explain = make(NET)
     first = explain(X, target=TARGETS)
@@ -205,19 +212,25 @@ class Transformer(nn.Module):
 
 def test_tokens_of_a_transformer():
     net = Transformer()
-    variables = net.init(jax.random.key(0), X)
+    variables = jax.jit(net.init)(jax.random.key(0), X)
     explain = jaxplain.hires_cam(net.apply, "block0", grid=(4, 4), upsample=False)
-    _, features, pullback = jaxplain.tap(net.apply, "block0")(variables, X)
-    gradient = pullback(jax.nn.one_hot(TARGETS, 5, dtype=X.dtype))
-    close(explain(variables, X, target=TARGETS), (gradient * features).sum(axis=-1)[:, 1:].reshape(2, 4, 4))
-    assert jaxplain.hires_cam(net.apply, "block0", grid=(4, 4))(variables, X).shape == (2, 8, 8)
+
+    @jax.jit
+    def wanted(variables, x):
+        _, features, pullback = jaxplain.tap(net.apply, "block0")(variables, x)
+        gradient = pullback(jax.nn.one_hot(TARGETS, 5, dtype=X.dtype))
+        return (gradient * features).sum(axis=-1)[:, 1:].reshape(2, 4, 4)
+
+    close(jax.jit(explain)(variables, X, target=TARGETS), wanted(variables, X))
+    enlarged = jaxplain.hires_cam(net.apply, "block0", grid=(4, 4))
+    assert jax.eval_shape(enlarged, variables, X).shape == (2, 8, 8)
     for options, message in {
         (("layer", "block0"),): r"tokens need grid=\(rows, columns\)",
         (("layer", "block0"), ("grid", (5, 5))): r"grid=\(5, 5\) needs tokens \(N, T, K\), T at least 25",
         (): "behind its last convolution the network goes on with many positions",
     }.items():
         with pytest.raises(ValueError, match=message):
-            jaxplain.grad_cam(net.apply, **dict(options))(variables, X)
+            jax.eval_shape(jaxplain.grad_cam(net.apply, **dict(options)), variables, X)
 
 
 @pytest.mark.parametrize(
@@ -332,9 +345,10 @@ def test_half_precision(make, dtype):
     """The dtype is kept, and nothing is lost below the smallest number, as the cube of a gradient may be."""
     weights, x = (a.astype(dtype) for a in (W3[:3], jnp.abs(X)))
     network = lambda w, x: (checkpoint_name(x * 2, "features").mean(axis=(1, 2)) @ w).astype(x.dtype)
-    wanted = make(network, "features")(weights.astype(float), x.astype(float), target=1)
-    for upsample in (True, False):
-        got = make(network, "features", upsample=upsample)(weights, x, target=1)
+    explain = lambda w, x, upsample: make(network, "features", upsample=upsample)(w, x, target=1)
+    run = jax.jit(lambda w, x: (explain(w, x, True), explain(w, x, False)))
+    wanted, _ = run(weights.astype(float), x.astype(float))
+    for got in run(weights, x):
         assert got.dtype == dtype
         close(got.astype(float), wanted, 0.03)
 
@@ -346,7 +360,8 @@ def test_half_precision_inside(make):
         network = lambda x, outside=outside, inside=inside: checkpoint_name(
             jax.lax.mul(x, jnp.asarray(2, outside)).astype(inside), "features"
         ).mean(axis=(1, 2))
-        assert make(network, "features")(X.astype(outside), target=1).dtype == outside
+        explain = make(network, "features")
+        assert jax.eval_shape(lambda x, explain=explain: explain(x, target=1), X.astype(outside)).dtype == outside
 
 
 def test_positions_of_one_and_three_dimensions():

@@ -44,6 +44,21 @@ def explained(make, network, layer, **call):
     return jax.jit(make(module.apply, layer))(variables, X, **{"target": TARGETS} | call)
 
 
+@functools.cache
+def maps(network, layer):
+    """All maps of a layer, compiled as one program."""
+    module, variables, _ = PEERS[network]
+    call = lambda make: make(module.apply, layer, upsample=False)(variables, X, target=TARGETS)
+    return jax.jit(lambda: {name: call(make) for name, make in MAPS.items()})()
+
+
+def for_baselines(make, network, layer, target=TARGETS):
+    """The explanations for both baselines, of which ``make`` makes an explainer, compiled once."""
+    module, variables, _ = PEERS[network]
+    explain = jax.jit(lambda x0: make(x0)(module.apply, layer)(variables, X, target=target))
+    return {key: explain(jnp.asarray(SHARED[f"baseline_{key}"])) for key in ("zero", "noise")}
+
+
 def stored(network, layer, key):
     return PEERS[network][2][f"{layer}/{key}"]
 
@@ -64,7 +79,7 @@ def test_features_and_gradient(network, layer):
 @pytest.mark.parametrize("name", MAPS)
 @every_layer
 def test_maps(name, network, layer):
-    close(explained(raw(MAPS[name]), network, layer), stored(network, layer, name))
+    close(maps(network, layer)[name], stored(network, layer, name))
 
 
 @every_layer
@@ -110,15 +125,19 @@ def test_attributions_of_a_layer(network, layer):
     module, variables, _ = PEERS[network]
     attribute = functools.partial(jaxplain.layer_attribution, upsample=False)
     close(explained(attribute, network, layer), stored(network, layer, "layer_gradient_x_activation"))
-    for key in ("zero", "noise"):
-        x0 = SHARED[f"baseline_{key}"]
+
+    def integrated(x0):
         features = jaxplain.tap(module.apply, layer)(variables, x0).features
         integrate = functools.partial(jaxplain.integrated_gradients, baseline=features, steps=50)
-        ours = explained(functools.partial(attribute, method=integrate), network, layer)
+        return functools.partial(attribute, method=integrate)
+
+    for key, ours in for_baselines(integrated, network, layer).items():
         close(ours, stored(network, layer, f"layer_integrated_gradients/{key}"))
-        for name in ("conductance", "internal_influence"):
-            make = functools.partial(getattr(jaxplain, name), baseline=x0, steps=50, upsample=False)
-            close(explained(make, network, layer), stored(network, layer, f"{name}/{key}"))
+    for name in ("conductance", "internal_influence"):
+        make = functools.partial(getattr(jaxplain, name), steps=50, upsample=False)
+        by_baseline = lambda x0, make=make: functools.partial(make, baseline=x0)
+        for key, ours in for_baselines(by_baseline, network, layer).items():
+            close(ours, stored(network, layer, f"{name}/{key}"))
 
 
 @layers_with_paths
@@ -126,9 +145,9 @@ def test_attributions_of_a_neuron(network, layer):
     neuron = tuple(stored(network, layer, "neuron").tolist())
     attribute = functools.partial(jaxplain.neuron_attribution, neuron=neuron)
     close(explained(attribute, network, layer, target=None), stored(network, layer, "neuron_gradient"))
-    for key in ("zero", "noise"):
-        integrate = functools.partial(jaxplain.integrated_gradients, baseline=SHARED[f"baseline_{key}"], steps=50)
-        ours = explained(functools.partial(attribute, method=integrate), network, layer, target=None)
+    integrate = functools.partial(jaxplain.integrated_gradients, steps=50)
+    integrated = lambda x0: functools.partial(attribute, method=functools.partial(integrate, baseline=x0))
+    for key, ours in for_baselines(integrated, network, layer, target=None).items():
         close(ours, stored(network, layer, f"neuron_integrated_gradients/{key}"))
 
 
