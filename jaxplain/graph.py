@@ -157,6 +157,9 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, whole: Ca
             inputs = tuple(map(read, eqn.invars))
             body = callee(eqn, whole)
             if body is not None:
+                inputs = (
+                    inputs[1:] if eqn.params.get("branches_platforms") else inputs
+                )  # without the number of the choice
                 env.update(zip(eqn.outvars, inline(body, inputs, here, at), strict=True))
                 continue
             outputs = tuple(number(var.aval) for var in eqn.outvars)
@@ -266,7 +269,9 @@ def module_path(name_stack: str) -> str:
 
 
 def callee(eqn: Any, whole: Callable[[Any], bool]) -> Any:
-    """The jaxpr to inline where an equation only calls one."""
+    """The jaxpr to inline where an equation only calls one, or chooses one by the platform: all compute the same."""
+    if choices := eqn.params.get("branches_platforms"):
+        return eqn.params["branches"][choices.index(None) if None in choices else 0]
     if eqn.primitive in (P.jit_p, P.remat_p, P.closed_call_p, P.call_p):
         return eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
     if eqn.primitive in (P.custom_jvp_call_p, P.custom_vjp_call_p) and not whole(eqn):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -22,7 +23,18 @@ def max_pool(params: dict[str, Any], shape: tuple[int, ...]) -> Callable[[Array]
     dilated = (*params.get("base_dilation", ones), *params.get("window_dilation", ones)) != (*ones, *ones)
     if dilated or not 1 < math.prod(params["window_dimensions"]) <= MOST_SLICES:
         return None
-    return lambda x: functools.reduce(jnp.maximum, windows(x, params))
+
+    @jax.custom_jvp
+    def pooled(x: Array) -> Array:
+        return functools.reduce(jnp.maximum, windows(x, params, -jnp.inf))
+
+    @pooled.defjvp
+    def _(x: tuple[Array], tangent: tuple[Array]) -> tuple[Array, Array]:  # the winner's, not shared among equals
+        seen = windows(*tangent, params, 0)
+        moved = (jnp.where(wins, t, 0) for wins, t in zip(winning(*x, params), seen, strict=True))
+        return pooled(*x), functools.reduce(jnp.add, moved)
+
+    return pooled
 
 
 def winners(params: dict[str, Any], shape: tuple[int, ...]) -> Callable[[Array, Array], Array] | None:
@@ -33,25 +45,31 @@ def winners(params: dict[str, Any], shape: tuple[int, ...]) -> Callable[[Array, 
     padded = [n + low + high for n, (low, high) in zip(shape, padding, strict=True)]
 
     def scatter(r: Array, x: Array) -> Array:
-        seen = windows(x, params)
-        highest = functools.reduce(jnp.maximum, seen)
-        taken = jnp.zeros(r.shape, bool)
         total = jnp.zeros(padded, r.dtype)
-        for start, a in zip(np.ndindex(*window), seen, strict=True):
-            wins = (a == highest) & ~taken
-            taken |= wins
+        for start, wins in zip(np.ndindex(*window), winning(x, params), strict=True):
             gaps = zip(start, padded, r.shape, strides, strict=True)
             back = [(i, n - i - (count - 1) * step - 1, step - 1) for i, n, count, step in gaps]
             total += lax.pad(jnp.where(wins, r, 0), jnp.zeros((), r.dtype), back)
-        return lax.slice(total, [low for low, _ in padding], [n + low for n, (low, _) in zip(shape, padding, strict=True)])
+        start = [low for low, _ in padding]
+        return lax.slice(total, start, [low + n for low, n in zip(start, shape, strict=True)])
 
     return scatter
 
 
-def windows(x: Array, params: dict[str, Any]) -> list[Array]:
+def winning(x: Array, params: dict[str, Any]) -> Iterator[Array]:
+    """For each position of the window, in the order of the rows, where it holds the first of the largest values."""
+    seen = windows(x, params, -jnp.inf)
+    highest = functools.reduce(jnp.maximum, seen)
+    taken = jnp.zeros(highest.shape, bool)
+    for a in seen:
+        yield (a == highest) & ~taken
+        taken |= a == highest
+
+
+def windows(x: Array, params: dict[str, Any], outside: float) -> list[Array]:
     """For each position of the window, in the order of the rows, what it sees."""
     window, strides = params["window_dimensions"], params["window_strides"]
-    x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), [(low, high, 0) for low, high in params["padding"]])
+    x = lax.pad(x, jnp.array(outside, x.dtype), [(low, high, 0) for low, high in params["padding"]])
     ends = [n - size + 1 for n, size in zip(x.shape, window, strict=True)]
     shifted = lambda start: [end + i for i, end in zip(start, ends, strict=True)]
     return [lax.slice(x, start, shifted(start), strides) for start in np.ndindex(*window)]
