@@ -74,10 +74,21 @@ RELATIVES = (  # of grad_cam, eigen_cam, fem, conductance, lime and others, whic
     *("grad_cam_plus_plus", "xgrad_cam", "hires_cam", "layer_cam", "grad_cam_elementwise", "eigen_grad_cam"),
     *("multilayer_fem", "internal_influence", "kernel_shap", "extremal_perturbation", "similar_adversarial"),
 )
-every_explainer = pytest.mark.parametrize(
-    "make",
-    [pytest.param(m, id=n, marks=pytest.mark.slow if n in RELATIVES else ()) for n, m in EXPLAINERS.items()],
+COMBINATIONS = ("vargrad", "smooth_squares_of_input_x_gradient", "smooth_of_smooth", "smooth_map_of_a_layer")
+ONE_OF_EACH_KIND = (  # stand for all others by default where what is tested is the same code for all
+    *("gradient", "smoothgrad", "integrated_gradients", "lrp", "deeplift", "grad_cam", "occlusion", "contrast"),
 )
+
+
+def explainers(names, quick=EXPLAINERS):
+    """The explainers of these names, those that are not quick as slow tests."""
+    slow = lambda name: pytest.mark.slow if name in RELATIVES or name not in quick else ()
+    return pytest.mark.parametrize("make", [pytest.param(EXPLAINERS[n], id=n, marks=slow(n)) for n in names])
+
+
+every_explainer = explainers(EXPLAINERS)
+every_explainer_alone = explainers(EXPLAINERS, EXPLAINERS.keys() - COMBINATIONS)
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 class Linen(nn.Module):
@@ -166,6 +177,16 @@ def expected(make):
     return jitted(make)(VARIABLES, X, target=TARGETS, key=KEY)
 
 
+RANDOM = [name for name, m in METHODS.items() if "key" in m.needs]
+
+
+def with_a_key_each(make, keys):
+    """The same for a key per example, which only random explainers are compiled for again."""
+    if make in [EXPLAINERS[name] for name in (*RANDOM, *(TRANSFORMS.keys() - {"contrast"}))]:
+        return jitted(make)(VARIABLES, X, target=TARGETS, key=keys)
+    return expected(make)
+
+
 @every_explainer
 def test_shape_dtype_and_jit(make):
     eager = make(APPLY)(VARIABLES, X, target=TARGETS, key=KEY)
@@ -192,35 +213,53 @@ def test_no_recompilation(make):
 
 
 @every_explainer
-def test_targets_agree(make):
+def test_the_predicted_class_is_the_default(make):
     explain = jitted(make)
     predicted = APPLY(VARIABLES, X).argmax(axis=1)
     close(explain(VARIABLES, X, key=KEY), explain(VARIABLES, X, target=predicted, key=KEY))
+
+
+@explainers(EXPLAINERS, ONE_OF_EACH_KIND)
+def test_one_class_for_all(make):
+    explain = jitted(make)
     close(explain(VARIABLES, X, target=2, key=KEY), explain(VARIABLES, X, target=jnp.full(3, 2), key=KEY))
 
 
-@pytest.mark.parametrize("make", [pytest.param(m, id=n) for n, m in EXPLAINERS.items() if n not in CLASSES_ONLY])
-def test_weights_and_callables_agree_with_classes(make):
-    explain = make(APPLY)
-    chosen = lambda logits: jnp.take_along_axis(logits, TARGETS[:, None], axis=1)[:, 0]
-    close(jax.jit(explain)(VARIABLES, X, target=jax.nn.one_hot(TARGETS, 5, dtype=X.dtype), key=KEY), expected(make))
-    if "chunked" not in explain.__qualname__:  # the callable's own arrays do not come in chunks
-        close(jax.jit(functools.partial(explain, target=chosen))(VARIABLES, X, key=KEY), expected(make))
-        if make not in [EXPLAINERS[name] for name in OF_PROBABILITIES]:  # which need every logit
-            scored = make(lambda variables, x: chosen(APPLY(variables, x)))
-            close(jax.jit(scored)(VARIABLES, X, key=KEY), expected(make))
+def chosen(logits):
+    return jnp.take_along_axis(logits, TARGETS[:, None], axis=1)[:, 0]
+
+
+OF_ANY_SCORE = [name for name in EXPLAINERS if name not in CLASSES_ONLY]
+
+
+@explainers(OF_ANY_SCORE, EXPLAINERS.keys() - COMBINATIONS)
+def test_weights_agree_with_classes(make):
+    weights = jax.nn.one_hot(TARGETS, 5, dtype=X.dtype)
+    close(jitted(make)(VARIABLES, X, target=weights, key=KEY), expected(make))
+
+
+# The arrays of a callable do not come in chunks; methods of probabilities need every logit.
+@explainers([name for name in OF_ANY_SCORE if name != "chunked"], ONE_OF_EACH_KIND)
+def test_callables_agree_with_classes(make):
+    close(jax.jit(functools.partial(make(APPLY), target=chosen))(VARIABLES, X, key=KEY), expected(make))
+
+
+@explainers([name for name in OF_ANY_SCORE if name not in ("chunked", *OF_PROBABILITIES)], ONE_OF_EACH_KIND)
+def test_one_output_agrees_with_its_class(make):
+    scored = make(lambda variables, x: chosen(APPLY(variables, x)))
+    close(jax.jit(scored)(VARIABLES, X, key=KEY), expected(make))
 
 
 @every_explainer
 def test_batch_mates_do_not_matter(make):
-    explain = jitted(make)
     keys = jax.random.split(KEY, 3)
-    together = explain(VARIABLES, X, target=TARGETS, key=keys)
+    together = with_a_key_each(make, keys)
     for i in range(3):
-        alone = explain(VARIABLES, X[i : i + 1], target=TARGETS[i : i + 1], key=keys[i : i + 1])
+        alone = jitted(make)(VARIABLES, X[i : i + 1], target=TARGETS[i : i + 1], key=keys[i : i + 1])
         close(alone[0], together[i])
-    first = explain(VARIABLES, X[:1], target=TARGETS[:1], key=KEY)  # one key is folded with the index alone
-    close(first[0], expected(make)[0])
+    if together is not expected(make):  # one key is folded with the index alone
+        first = jitted(make)(VARIABLES, X[:1], target=TARGETS[:1], key=KEY)
+        close(first[0], expected(make)[0])
 
 
 @every_explainer
@@ -231,35 +270,50 @@ def test_vmap_equals_loop(make):
     close(shifted[1], jitted(make)(VARIABLES, X, target=(TARGETS + 1) % 5, key=KEY))
 
 
-@every_explainer
-def test_frameworks_agree(make):
-    closure = lambda x: plain(VARIABLES, x)
-    for function in (closure, nnx_function(), equinox_function()):
-        close(jax.jit(make(function))(X, target=TARGETS, key=KEY), expected(make))
+def plain_function():
+    return lambda x: plain(VARIABLES, x)
 
 
-@every_explainer
-@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-4), (jnp.bfloat16, 0.1)])
-def test_other_dtypes(make, dtype, tolerance):
-    def smooth_network(variables, x):  # no kinks, on which a rounding error decides
-        p = variables["params"]
-        x = jnp.tanh(convolve(x, p["conv"]["kernel"]))
-        x = jnp.tanh(x[:, ::2, ::2].reshape(len(x), -1) @ p["hidden"]["kernel"])
-        return x @ p["head"]["kernel"]
+# By default the one that is written most unlike Linen: single images, channels in front, under vmap.
+@every_explainer_alone
+@pytest.mark.parametrize("framework", [equinox_function, slow(nnx_function), slow(plain_function)])
+def test_frameworks_agree(make, framework):
+    close(jax.jit(make(framework()))(X, target=TARGETS, key=KEY), expected(make))
 
-    if make is EXPLAINERS["guided_integrated_gradients"] and dtype == jnp.bfloat16:
-        pytest.skip("its path sorts the gradients, and bfloat16 has too few distinct ones to agree on an order")
-    if make in [EXPLAINERS[name] for name in TOWARDS_A_BOUNDARY] and dtype == jnp.bfloat16:
-        pytest.skip("rounding errors decide at which of its small steps the class changes")
-    if make is EXPLAINERS["extremal_perturbation"]:
-        pytest.skip("it ranks the pixels of a mask that is constant at first, so that rounding errors decide")
-    explain = make(smooth_network)
+
+def smooth_network(variables, x):
+    """No kinks, on which a rounding error decides."""
+    p = variables["params"]
+    x = jnp.tanh(convolve(x, p["conv"]["kernel"]))
+    x = jnp.tanh(x[:, ::2, ::2].reshape(len(x), -1) @ p["hidden"]["kernel"])
+    return x @ p["head"]["kernel"]
+
+
+def agrees_with_float64(make, dtype, tolerance):
+    explain = jax.jit(make(smooth_network))
     low = jax.tree.map(lambda a: a.astype(dtype), (VARIABLES, X))
     same = jax.tree.map(lambda a: a.astype(jnp.float64), low)
     keys = jax.random.split(KEY, 3)
-    maps = jax.jit(explain)(*low, target=TARGETS, key=keys)
+    maps = explain(*low, target=TARGETS, key=keys)
     assert maps.dtype == dtype
-    close(maps, jax.jit(explain)(*same, target=TARGETS, key=keys), tolerance)
+    close(maps, explain(*same, target=TARGETS, key=keys), tolerance)
+
+
+# It ranks the pixels of a mask that is constant at first, so that rounding errors decide.
+ROUNDED = [name for name in EXPLAINERS if name != "extremal_perturbation"]
+# Guided integrated gradients sort the gradients, and bfloat16 has too few distinct ones to agree on an order; at which
+# of the small steps towards a boundary the class changes is decided by rounding errors.
+NOT_IN_BFLOAT16 = ("guided_integrated_gradients", *TOWARDS_A_BOUNDARY)
+
+
+@explainers(ROUNDED, (*ONE_OF_EACH_KIND, *NOT_IN_BFLOAT16))
+def test_float32(make):
+    agrees_with_float64(make, jnp.float32, 1e-4)
+
+
+@explainers([name for name in ROUNDED if name not in NOT_IN_BFLOAT16], EXPLAINERS.keys() - COMBINATIONS)
+def test_bfloat16(make):
+    agrees_with_float64(make, jnp.bfloat16, 0.1)
 
 
 @every_explainer
@@ -269,7 +323,7 @@ def test_zero_and_constant_images_are_finite(make):
         assert np.isfinite(explain(VARIABLES, image, target=TARGETS, key=KEY)).all()
 
 
-@every_explainer
+@every_explainer_alone
 def test_inside_scan_cond_and_remat(make):
     explain = make(APPLY)
     call = jax.checkpoint(lambda x: explain(VARIABLES, x, target=TARGETS, key=KEY))
@@ -279,7 +333,7 @@ def test_inside_scan_cond_and_remat(make):
     close(maps[0], wanted)
 
 
-@every_explainer
+@every_explainer_alone
 def test_gradient_with_respect_to_the_parameters(make):
     """An explanation is differentiable in the parameters: against finite differences, on a network without kinks."""
 
@@ -291,23 +345,17 @@ def test_gradient_with_respect_to_the_parameters(make):
     explain = make(network)
     w = jax.random.normal(jax.random.key(2), (3, 3, 3, 5), jnp.float64) * 0.1
     direction = jax.random.normal(jax.random.key(3), w.shape, jnp.float64)
-    loss = jax.jit(lambda w: (explain(w, X, target=TARGETS, key=KEY) ** 2).sum())
+    loss = jax.jit(jax.value_and_grad(lambda w: (explain(w, X, target=TARGETS, key=KEY) ** 2).sum()))
     step = 1e-6
-    finite = (loss(w + step * direction) - loss(w - step * direction)) / (2 * step)
-    np.testing.assert_allclose(jnp.vdot(jax.jit(jax.grad(loss))(w), direction), finite, rtol=1e-4)
+    finite = (loss(w + step * direction)[0] - loss(w - step * direction)[0]) / (2 * step)
+    np.testing.assert_allclose(jnp.vdot(loss(w)[1], direction), finite, rtol=1e-4)
 
 
+@pytest.mark.parametrize("chunk", [None, 1, slow(4), slow(100)])
 @pytest.mark.parametrize("name", [n for n in EXPLAINERS if "chunk" in OPTIONS.get(n, {})])
-def test_independent_of_chunk(name):
-    maps = [
-        jax.jit(METHODS[name].make(APPLY, **OPTIONS[name] | {"chunk": chunk}))(VARIABLES, X, target=TARGETS, key=KEY)
-        for chunk in (None, 1, 4, 100)
-    ]
-    for other in maps[1:]:
-        close(other, maps[0])
-
-
-RANDOM = [name for name, m in METHODS.items() if "key" in m.needs]
+def test_independent_of_chunk(name, chunk):
+    explain = METHODS[name].make(APPLY, **OPTIONS[name] | {"chunk": chunk})
+    close(jax.jit(explain)(VARIABLES, X, target=TARGETS, key=KEY), expected(EXPLAINERS[name]))
 
 
 @pytest.mark.parametrize("name", RANDOM)
@@ -339,7 +387,7 @@ def test_inside_shard_map(make):
     call = lambda x, target, key: make(APPLY)(VARIABLES, x, target=target, key=key)
     spec, keys = jax.sharding.PartitionSpec("batch"), jax.random.split(KEY, 3)
     maps = jax.jit(jax.shard_map(call, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))(X, TARGETS, keys)
-    close(maps, jitted(make)(VARIABLES, X, target=TARGETS, key=keys))
+    close(maps, with_a_key_each(make, keys))
 
 
 @every_explainer
