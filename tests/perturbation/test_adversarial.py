@@ -195,6 +195,8 @@ def test_perceptual_ball_is_the_best_of_its_steps():
     options = {"gamma": gamma, "confidence": confidence, "steps": steps, "blur": 0.7, "features": phi}
     maps = jax.jit(perceptual_ball(network, optimizer=optax.sgd(rate), **options))(X, target=TARGETS)
 
+    @functools.partial(jax.jit, static_argnums=2)
+    @jax.value_and_grad
     def loss(v, x, c):
         noticed = sum(((a - b) ** 2).mean() for a, b in zip(phi(v), phi(x), strict=True))
         z = network(v)[0]
@@ -205,8 +207,9 @@ def test_perceptual_ball_is_the_best_of_its_steps():
         x = v = X[n : n + 1]
         seen = []
         for _ in range(steps):
-            seen.append((float(loss(v, x, c)), v))
-            v = v - rate * jax.grad(loss)(v, x, c)
+            value, slope = loss(v, x, int(c))
+            seen.append((float(value), v))
+            v = v - rate * slope
         best = min(seen, key=lambda pair: pair[0])[1]
         rms = jnp.sqrt(((best - x) ** 2).mean(axis=-1, keepdims=True))
         np.testing.assert_allclose(maps[n], gaussian_blur(rms, 0.7)[0, ..., 0], rtol=1e-8, atol=1e-12)

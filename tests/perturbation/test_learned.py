@@ -135,12 +135,20 @@ def test_smooth_mask():
             v.append(np.exp(-2 * max(0, np.hypot(di, dj) / sigma - 0.5) ** 2) * value)
         v = np.array(v)
         expected[u] = (v * np.exp(20 * v)).sum() / np.exp(20 * v).sum()
-    np.testing.assert_allclose(smooth_mask(jnp.asarray(m), shape, step, sigma)[0], expected, rtol=1e-10)
+    mask = jax.jit(lambda m: smooth_mask(m, shape, step, sigma))(m)
+    np.testing.assert_allclose(mask[0], expected, rtol=1e-10)
 
 
+@jax.jit
+def smooth(m):
+    """The masks of `EXTREMAL`."""
+    return smooth_mask(m, (12, 10), 3, 4.0)
+
+
+@functools.cache
 def pixels_of_cells():
     """For how many pixels each cell of a mask of ones stands, relative to those that it covers."""
-    return np.asarray(slope_of(lambda m: smooth_mask(m, (12, 10), 3, 4.0).sum(axis=(1, 2)), np.ones((1, 4, 4)))) / 9
+    return slope_of(jax.jit(lambda m: smooth(m).sum(axis=(1, 2))), np.ones((1, 4, 4))) / 9
 
 
 def test_no_place_is_favoured():
@@ -183,7 +191,7 @@ def test_what_is_rewarded(variant, reward):
 
     @jax.jit
     def loss(m):
-        mask = smooth_mask(m, (12, 10), 3, 4.0)
+        mask = smooth(m)
         kept, deleted = {"preserve": (1, 0), "delete": (0, -1), "dual": (1, -1)}[variant]
         return -(kept * score(mask) + deleted * score(1 - mask))
 
@@ -192,7 +200,7 @@ def test_what_is_rewarded(variant, reward):
     m = np.ones((2, 4, 4))
     for t in range(2):
         m = np.clip(m - rate * slope_of(loss, m) / pixels_of_cells(), 0, 1)
-        np.testing.assert_allclose(maps[:, t], smooth_mask(jnp.asarray(m), (12, 10), 3, 4.0), atol=1e-7)
+        np.testing.assert_allclose(maps[:, t], smooth(m), atol=1e-7)
     assert np.abs(m - 1).max() > 0.01
 
 
@@ -202,12 +210,12 @@ def test_the_penalty_grows_as_it_does_in_800_steps():
     blind = lambda x: jnp.zeros_like(x[:, 0, 0, 0])
     options = {"areas": (area,), "optimizer": optax.sgd(rate), "steps": 4, "history": 4}
     maps = jax.jit(EXTREMAL(blind, **options))(X)
-    excess = lambda m: area_excess(smooth_mask(m, (12, 10), 3, 4.0), jnp.asarray(area)).sum()
+    descent = jax.jit(jax.grad(lambda m: area_excess(smooth(m), jnp.asarray(area)).sum()))
     m = jnp.ones((2, 4, 4))
     for t in range(4):
-        slope = jax.jit(jax.grad(excess))(m) / pixels_of_cells()
+        slope = descent(m) / pixels_of_cells()
         m = jnp.clip(m - rate * 300 * 1.0035 ** (200 * t) * slope, 0, 1)
-        np.testing.assert_allclose(maps[:, t], smooth_mask(m, (12, 10), 3, 4.0), atol=1e-9)
+        np.testing.assert_allclose(maps[:, t], smooth(m), atol=1e-9)
     assert 0.1 < float(m.mean()) < 0.9
 
 

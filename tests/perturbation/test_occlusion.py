@@ -48,7 +48,8 @@ def test_the_probability():
 def test_chunks_change_nothing():
     module, variables, _ = CAPTUM["chain"]
     expected, *others = (
-        occlusion(module.apply, window=(3, 3), stride=(2, 2), chunk=chunk)(variables, X) for chunk in (None, 1, 4, 100)
+        jax.jit(occlusion(module.apply, window=(3, 3), stride=(2, 2), chunk=chunk))(variables, X)
+        for chunk in (None, 1, 4, 100)
     )
     for maps in others:
         np.testing.assert_allclose(maps, expected, rtol=1e-9, atol=1e-13)

@@ -52,7 +52,7 @@ def test_kernel_shap_is_exact_where_all_coalitions_fit():
 @pytest.mark.parametrize("samples", [10, 12, 29])
 def test_sampled_values_sum_to_the_change_of_the_score(samples):
     explain = kernel_shap(network, segments=SEGMENTS, samples=samples, baseline=BASELINE, upsample=False)
-    values = explain(X, target=1, key=KEY)
+    values = jax.jit(explain)(X, target=1, key=KEY)
     np.testing.assert_allclose(values.sum(axis=1), value(range(SIZE)) - value(()), rtol=1e-10)
 
 
@@ -76,7 +76,7 @@ def test_pairs_are_exact_for_products_of_two():
     f = lambda x: ((x.reshape(x.shape[0], -1) @ a) * x.reshape(x.shape[0], -1)).sum(axis=1)
     x = jax.random.normal(jax.random.key(5), (2, 2, 4, 1), jnp.float64)
     sampled, exact = (
-        kernel_shap(f, segments=labels, samples=samples, upsample=False)(x, key=KEY) for samples in (60, 254)
+        jax.jit(kernel_shap(f, segments=labels, samples=samples, upsample=False))(x, key=KEY) for samples in (60, 254)
     )
     np.testing.assert_allclose(sampled, exact, rtol=1e-9, atol=1e-11)
 
