@@ -24,7 +24,7 @@ Form: TypeAlias = Callable[[Array, Array], Array]
 FEW_CHANNELS = 8  # of a group: with more, multiplying them one at a time loses
 FEW_GROUPS = 8
 MOST_TERMS = 128  # of a sum that is written out
-MANY_CHANNELS, FEW_OUTPUTS, MOST_PRODUCTS = 256, 2**19, 9  # where matrix products win: large kernels, small features
+MANY_CHANNELS, FEW_OUTPUTS, MOST_PRODUCTS = 256, 2**18, 9  # where matrix products win: large kernels, small features
 
 
 @dataclass(frozen=True)
