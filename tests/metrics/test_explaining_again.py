@@ -148,7 +148,7 @@ def test_parameters_of_other_frameworks():
     x = jax.random.normal(KEY, (2, 1, 3, 1))
     f = lambda state, x: nnx.merge(graph, state)(x)
     assert metrics.parameter_layers(f)(state, x) == ["z_first", "second/0"]
-    assert metrics.mprt(jaxplain.gradient(f))(state, x, key=KEY).shape == (2,)
+    assert jax.jit(metrics.mprt(jaxplain.gradient(f)))(state, x, key=KEY).shape == (2,)
 
     mlp = eqx.nn.MLP(3, 2, width_size=4, depth=1, key=KEY)
     f = lambda mlp, x: jax.vmap(mlp)(x.reshape(-1, 3))
@@ -195,7 +195,7 @@ def test_random_logit():
         [x[:, 0].sum(axis=(1, 2)), x[:, 1].sum(axis=(1, 2)), -x[:, 0].sum(axis=(1, 2))], axis=1
     )
     explain = jaxplain.gradient(logits)
-    run = lambda **options: metrics.random_logit(explain, similarity=metrics.pcc, **options)
+    run = lambda **options: jax.jit(metrics.random_logit(explain, similarity=metrics.pcc, **options))
     close(run(other=1)(X, target=0), -1 / 7)  # two different rows of eight
     close(run(other=2)(X, target=0), -1)
     drawn = jax.vmap(lambda key: run()(X, target=1, key=key))(jax.random.split(KEY, 20))

@@ -53,10 +53,8 @@ def test_insertion_and_deletion_against_a_naive_version(metric, baseline):
     }[baseline]
     option = jnp.array([0.1, -0.2, 0.3]) if baseline == "colour" else baseline
     make = functools.partial(metric, MODULE.apply, steps=9, baseline=option)
-    curve, area = (
-        jax.jit(make(curve=curve))(VARIABLES, COLOUR, attribution=ATTRIBUTION, target=TARGETS)
-        for curve in (True, False)
-    )
+    run = lambda curve, x: make(curve=curve)(VARIABLES, x, attribution=ATTRIBUTION, target=TARGETS)
+    curve, area = jax.jit(lambda x: (run(True, x), run(False, x)))(COLOUR)
     ends = (COLOUR, substrate) if metric is metrics.deletion else (substrate, COLOUR)
     close(curve, naive_curve(*ends, 9))
     close(area, ((curve[:, 1:] + curve[:, :-1]) / 2).mean(axis=1))

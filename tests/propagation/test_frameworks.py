@@ -41,7 +41,8 @@ def small_map(framework, name, method):
 
 optional = lambda name: pytest.param(name, marks=pytest.mark.skipif(not find_spec(name), reason=f"no {name}"))
 others = pytest.mark.parametrize("framework", ["nnx", "equinox", optional("haiku"), optional("keras")])
-networks = pytest.mark.parametrize("name", ["chain", "residual"])
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+networks = pytest.mark.parametrize("name", ["chain", slow("residual")])
 
 
 @others
@@ -76,9 +77,6 @@ def large_map(name, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_scanned_and_rematerialised_blocks_are_explained_like_unrolled_ones(method):
     close(large_map("linen_scan_remat", method), large_map("linen_unrolled", method))
-
-
-slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("method", ["epsilon_plus", "rescale", slow("guided_backprop"), slow("reveal_cancel")])

@@ -11,13 +11,15 @@ from tests.zoo import BASELINE, IMAGES, SHAPE, TARGETS, ZOO, control_flow
 
 COMPOSITES = {"epsilon": composites.uniform(rules.epsilon()), "epsilon_plus": composites.epsilon_plus()}
 ALIKE = [n for n in ZOO if n.startswith("act_") or n in control_flow.NETWORKS]  # one of each sort stands for the others
+ALIKE += ["vgg", "resnet_bottleneck", "mobilenet_v2", "regnet", "vit_by_hand", "linen_unrolled", "log_softmax"]
 QUICK = ("resnet_basic", "efficientnet", "vit", "scan_remat", "act_gelu")
+BOTH = ("act_gelu", "scan_remat")
 
 
 def every_network(also, options):
-    """Every network, every option; by default the first option, and the networks that are alike on a few."""
+    """Every network, every option; by default the first option, of networks that are alike one, on few the others."""
     first, *_ = options
-    slow = lambda name, option: name not in QUICK and (option != first or name in ALIKE)
+    slow = lambda name, option: name not in (QUICK if option == first else BOTH) and (option != first or name in ALIKE)
     cases = [pytest.param(n, o, marks=[pytest.mark.slow] * slow(n, o)) for n in ZOO for o in options]
     return pytest.mark.parametrize(("name", also), cases)
 
