@@ -17,11 +17,21 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 
+import hypothesis
 import jax
 import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+hypothesis.settings.register_profile("quick", max_examples=6, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("thorough", max_examples=30, deadline=None, derandomize=True)
+
+
+def pytest_configure(config):
+    """Few examples in the default run, many where slow tests are asked for."""
+    if not config.getoption("--hypothesis-profile"):
+        hypothesis.settings.load_profile("quick" if config.getoption("-m") == "not slow" else "thorough")
 
 
 @pytest.fixture(autouse=True)

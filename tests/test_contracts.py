@@ -187,7 +187,7 @@ def with_a_key_each(make, keys):
     return expected(make)
 
 
-@every_explainer
+@every_explainer_alone
 def test_shape_dtype_and_jit(make):
     eager = make(APPLY)(VARIABLES, X, target=TARGETS, key=KEY)
     assert eager.shape == X.shape[: eager.ndim]
@@ -212,7 +212,7 @@ def test_no_recompilation(make):
     assert len(traces) == before
 
 
-@every_explainer
+@every_explainer_alone
 def test_the_predicted_class_is_the_default(make):
     explain = jitted(make)
     predicted = APPLY(VARIABLES, X).argmax(axis=1)
@@ -351,7 +351,7 @@ def test_gradient_with_respect_to_the_parameters(make):
     np.testing.assert_allclose(jnp.vdot(loss(w)[1], direction), finite, rtol=1e-4)
 
 
-@pytest.mark.parametrize("chunk", [None, 1, slow(4), slow(100)])
+@pytest.mark.parametrize("chunk", [None, slow(1), slow(4), slow(100)])
 @pytest.mark.parametrize("name", [n for n in EXPLAINERS if "chunk" in OPTIONS.get(n, {})])
 def test_independent_of_chunk(name, chunk):
     explain = METHODS[name].make(APPLY, **OPTIONS[name] | {"chunk": chunk})
@@ -390,7 +390,7 @@ def test_inside_shard_map(make):
     close(maps, with_a_key_each(make, keys))
 
 
-@every_explainer
+@every_explainer_alone
 def test_sharded_over_devices(make):
     mesh = jax.make_mesh((3,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:3])
     x = jax.device_put(X, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch")))

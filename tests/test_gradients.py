@@ -83,7 +83,7 @@ def test_the_blur():
     np.testing.assert_allclose(blurred[13:-13, 13:-13], expected[13:-13, 13:-13], atol=1e-12)
     np.testing.assert_allclose(gaussian_blur(jnp.full((1, 5, 9, 2), 3.0), 50.0), 3.0)  # a constant stays
     np.testing.assert_allclose(gaussian_blur(X, 0.0), X)
-    assert np.isfinite(jax.jacfwd(lambda s: gaussian_blur(X, s))(0.0)).all()
+    assert np.isfinite(jax.jit(jax.jacfwd(lambda s: gaussian_blur(X, s)))(0.0)).all()
 
 
 def naive_guided_integrated_gradients(slope, x, x0, steps, fraction, max_distance):
@@ -150,7 +150,7 @@ def test_expected_gradients_approach_the_mean_over_baselines():
     explain = jaxplain.expected_gradients(module.apply, baselines=baselines, samples=4000, chunk=500)
     maps = jax.jit(explain)(variables, X, target=TARGETS, key=jax.random.key(0))
     exact = jaxplain.ensemble([jaxplain.integrated_gradients(module.apply, baseline=b) for b in baselines])
-    exact_maps = exact(variables, X, target=TARGETS)
+    exact_maps = jax.jit(exact)(variables, X, target=TARGETS)
     assert relative_error(maps, exact_maps) < 0.05
     total = exact_maps.sum(axis=(1, 2, 3))
     expected = score("smooth", X) - jnp.stack([score("smooth", jnp.stack([b, b])) for b in baselines]).mean(axis=0)

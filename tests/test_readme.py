@@ -14,7 +14,7 @@ from PIL import Image
 README = Path(__file__).parents[1].joinpath("README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = re.findall(r"^    (?:.* && )?jaxplain (.*)$", README, re.MULTILINE)
-SLOW = re.compile("explain|summary .*|explain .*--method lrp .*")  # what the Python above them compiles as well
+SLOW = re.compile(r"explain|summary .*|(explain|compare) .*\blrp\b.*")  # what the Python above them compiles as well
 
 
 def run(*words):

@@ -115,7 +115,7 @@ def test_one_number_for_each_example(name):
     assert np.isfinite(expected(name)).all()
 
 
-@pytest.mark.parametrize("name", ["irof", "infidelity", "max_sensitivity"])
+@pytest.mark.parametrize("name", ["irof", pytest.param("infidelity", marks=pytest.mark.slow), "max_sensitivity"])
 def test_jit_changes_nothing(name):
     close(expected(name), made(name)(WEIGHTS, X, MAPS, TARGETS, KEY))
 

@@ -44,11 +44,14 @@ def test_excitation_is_a_probability_and_z_plus_over_the_score(name):
 
 def test_excitation_at_a_layer():
     module, variables, _ = PEERS["chain"]
-    at_layer = jaxplain.excitation_backprop(module.apply, "conv2", upsample=False)(variables, X, target=TARGETS)
+    at_layer = jax.jit(jaxplain.excitation_backprop(module.apply, "conv2", upsample=False))(
+        variables, X, target=TARGETS
+    )
     assert at_layer.shape == (2, 4, 4)
     assert (at_layer >= 0).all()
     np.testing.assert_allclose(total(at_layer), 1, rtol=1e-4)
-    assert jaxplain.excitation_backprop(module.apply, "conv2")(variables, X, target=TARGETS).shape == (2, 8, 8)
+    enlarged = jaxplain.excitation_backprop(module.apply, "conv2")
+    assert jax.eval_shape(enlarged, variables, X, target=TARGETS).shape == (2, 8, 8)
 
 
 def test_contrastive_excitation_by_hand():
@@ -84,7 +87,7 @@ def test_contrastive_lrp_by_hand(dual):
     np.testing.assert_allclose(explain(x, target=1)[0], np.maximum(target_map - others, 0), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", RELU_NETWORKS)
+@pytest.mark.parametrize("name", ["chain", *(pytest.param(n, marks=pytest.mark.slow) for n in RELU_NETWORKS[1:])])
 def test_deep_taylor_is_not_negative(name):
     module, variables, _ = PEERS[name]
     for bounds in ({}, {"low": X.min(), "high": X.max()}):
@@ -97,8 +100,8 @@ def test_deep_shap_is_the_mean_of_deeplift():
     module, variables, _ = PEERS["residual"]
     references = jax.random.normal(jax.random.key(0), (3, 8, 8, 3), jnp.float64)
     shap = jax.jit(jaxplain.deep_shap(module.apply, baselines=references, chunk=2))(variables, X, target=TARGETS)
-    single = [jaxplain.deeplift(module.apply, baseline=b)(variables, X, target=TARGETS) for b in references]
-    np.testing.assert_allclose(shap, sum(single) / 3, atol=1e-12)
+    single = jax.jit(lambda b: jaxplain.deeplift(module.apply, baseline=b)(variables, X, target=TARGETS))
+    np.testing.assert_allclose(shap, sum(map(single, references)) / 3, atol=1e-12)
 
 
 def test_deeplift_explains_any_scalar_score():

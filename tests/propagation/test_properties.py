@@ -6,7 +6,7 @@ All layers keep the shape of what they get, so that JAX compiles each operation 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jax import lax
 
@@ -16,7 +16,6 @@ from jaxplain import composites, rules
 SHAPE, FEATURES, CLASSES = (2, 5, 5, 3), 4, 3
 X, BASELINE = (jnp.asarray(np.random.default_rng(seed).normal(size=SHAPE)) for seed in (0, 1))
 TARGETS = jnp.array([2, 0])
-few_examples = settings(max_examples=15, deadline=None, derandomize=True)
 
 
 # ------------------------------------------ layers: maker(random, folded) -> function; folded or not, the same function
@@ -180,7 +179,6 @@ def lrp_0(unit):
     return rules.zero() if unit.affine else rules.proportional(1e-14) if unit.kind == "sum" else None
 
 
-@few_examples
 @homogeneous_networks
 def test_lrp_0_is_input_times_gradient_without_biases(specification):
     apply = network(specification)
@@ -188,7 +186,6 @@ def test_lrp_0_is_input_times_gradient_without_biases(specification):
     close(maps, jaxplain.input_x_gradient(apply)(X, target=TARGETS), 1e-8, scale=1e-6)
 
 
-@few_examples
 @homogeneous_networks
 def test_excitation_backprop_is_z_plus_for_a_score_of_one(specification):
     apply = network(specification)
@@ -197,7 +194,6 @@ def test_excitation_backprop_is_z_plus_for_a_score_of_one(specification):
     close(excitation * scores(apply, X).reshape(-1, 1, 1, 1), z_plus, 1e-9, scale=1e-6)
 
 
-@few_examples
 @every_network
 def test_deeplift_is_complete(specification):
     apply = network(specification)
@@ -207,7 +203,6 @@ def test_deeplift_is_complete(specification):
         close(maps.sum(axis=(1, 2, 3)), change, 1e-9, scale=float(jnp.abs(maps).sum()) * 1e-3)
 
 
-@few_examples
 @every_network
 def test_the_ledger_closes_whatever_the_rules(specification):
     apply = network(specification)
@@ -218,7 +213,6 @@ def test_the_ledger_closes_whatever_the_rules(specification):
     assert abs(table.gap) <= 1e-9 * max(1, *(abs(row.ledger.relevance_out) for row in table.rows))
 
 
-@few_examples
 @every_network
 def test_the_way_a_network_is_written_does_not_matter(specification):
     apply, folded = network(specification), network(specification, folded=True)
