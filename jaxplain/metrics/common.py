@@ -153,13 +153,15 @@ def below(values: Array, points: Array, side: Literal["left", "right"]) -> Array
 
 def pearson(a: Array, b: Array) -> Array:
     """The correlation of ``(N, P)`` with ``(N, P)``; NaN where one of them is constant."""
+    a, b = (v / jnp.sqrt((v**2).sum(axis=1, keepdims=True)) for v in (centred(a), centred(b)))
+    return (a * b).sum(axis=1)
 
-    def standard(v: Array) -> Array:
-        v = v - v.mean(axis=1, keepdims=True)
-        v = v / jnp.abs(v).max(axis=1, keepdims=True)  # squares of small gradients would be 0 in float32
-        return v / jnp.sqrt((v**2).sum(axis=1, keepdims=True))
 
-    return (standard(a) * standard(b)).sum(axis=1)
+def centred(a: Array) -> Array:
+    """``(N, P)`` less its mean, as a share of the largest difference; NaN where it is constant."""
+    constant = a.max(axis=1, keepdims=True) == a.min(axis=1, keepdims=True)
+    a = jnp.where(constant, 0, a - a.mean(axis=1, keepdims=True))  # the mean of equal values is rounded
+    return a / jnp.abs(a).max(axis=1, keepdims=True)  # squares of small gradients would be 0 in float32
 
 
 def spearman(a: Array, b: Array) -> Array:

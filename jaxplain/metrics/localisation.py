@@ -341,14 +341,14 @@ def focus(attribution: ArrayLike, positions: ArrayLike, *, side: int = 2) -> Arr
       Arias-Duart, Parés, Garcia-Gasulla, Gimenez-Abalos: Focus! Rating XAI Methods and Finding Biases. FUZZ-IEEE 2022,
       arXiv:2109.15035.
     """
-    maps, positions = jnp.maximum(heat(attribution), 0), jnp.asarray(positions) != 0
+    maps, positions = heat(attribution), jnp.asarray(positions) != 0
     n, height, width = maps.shape
     if height % side or width % side or positions.shape != (n, side**2):
         raise ValueError(
             f"maps of shape {maps.shape} and positions of shape {positions.shape} make no mosaic of {side} x {side}"
         )
-    cells = maps.reshape(n, side, height // side, side, width // side).sum(axis=(2, 4))
-    return jnp.where(positions, flat(cells), 0).sum(axis=1) / flat(cells).sum(axis=1)
+    cells = flat(jnp.maximum(maps, 0).reshape(n, side, height // side, side, width // side).sum(axis=(2, 4)))
+    return where_finite(maps, jnp.where(positions, cells, 0).sum(axis=1) / cells.sum(axis=1))
 
 
 def defined(a: Array, inside: Array, values: Array) -> Array:

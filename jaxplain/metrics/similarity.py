@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ..explainer import Array
-from .common import below, flat, heat, heat_and_mask, pearson, spearman, where_finite
+from .common import below, centred, flat, heat, heat_and_mask, pearson, spearman, where_finite
 
 
 def pcc(attribution: ArrayLike, reference: ArrayLike) -> Array:
@@ -154,8 +154,7 @@ def nss(attribution: ArrayLike, fixations: ArrayLike) -> Array:
       TPAMI 2019, arXiv:1604.03605.
     """
     a, looks = both(attribution, fixations)
-    a = a - a.mean(axis=1, keepdims=True)
-    a = a / jnp.abs(a).max(axis=1, keepdims=True)  # squares of small gradients would be 0 in float32
+    a = centred(a)
     standardised = a / jnp.sqrt((a**2).mean(axis=1, keepdims=True))
     return (standardised * looks).sum(axis=1) / looks.sum(axis=1)
 

@@ -108,6 +108,20 @@ def test_small_and_large_attributions_in_float32(metric, scale):
     np.testing.assert_allclose(metric(a * np.float32(scale)), metric(a), rtol=1e-3)
 
 
+@pytest.mark.parametrize("value", [0.1, 0.3])
+def test_a_constant_map_has_no_correlation(value):
+    """Whose mean, in float32, is not its value."""
+    a = jnp.full((1, 7, 7), value)
+    b = jnp.arange(49.0).reshape(1, 7, 7)
+    for number in (metrics.pcc(a, a), metrics.pcc(a, b), metrics.rank_correlation(a, a), metrics.nss(a, b > 9)):
+        assert np.isnan(number).all()
+
+
+def test_a_traced_map_that_is_infinite_outside_of_the_cell_has_no_answer():
+    a = jnp.array([[[1.0, jnp.inf], [0.0, 0.0]]])
+    assert np.isnan(jax.jit(lambda a: metrics.grid_pointing_game(a, 0))(a)).all()
+
+
 def test_correlations_against_scipy():
     from scipy import stats
 
