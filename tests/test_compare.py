@@ -69,6 +69,19 @@ def test_a_model_that_holds_functions():
     np.testing.assert_allclose(comparison.maps["gradient"], jaxplain.gradient(apply)(mlp, x, target=1), rtol=1e-5)
 
 
+def test_metrics_of_parameters_see_the_parameters_as_they_are():
+    def normalised(variables, x):
+        x = (x.reshape(len(x), -1) - variables["batch_stats"]["mean"]) @ variables["params"]["a"]["kernel"]
+        return jnp.tanh(x) @ variables["params"]["b"]["kernel"]
+
+    layers = {"a": {"kernel": W}, "b": {"kernel": W[:4]}}
+    variables = {"params": layers, "batch_stats": {"mean": X[:1].reshape(1, -1)}}
+    mprt = functools.partial(metrics.mprt, layers=["a", "b"])
+    measured = jaxplain.compare(normalised, ["gradient"], metrics={"mprt": mprt})(variables, X, target=1, key=KEY)
+    expected = mprt(jaxplain.gradient(normalised))(variables, X, target=1, key=KEY)
+    np.testing.assert_allclose(measured.values["gradient"]["mprt"], expected, rtol=1e-4)
+
+
 def test_one_score_per_example():
     apply = lambda x: (x**2).sum(axis=(1, 2, 3))
     measures = {"sensitivity": sensitivity(), "deletion": functools.partial(DELETION, softmax=False)}
@@ -142,6 +155,10 @@ def test_mistakes(methods, measures, sentence):
 def test_mistakes_of_the_call():
     with pytest.raises(ValueError, match="class 4 is out of range"):
         jaxplain.compare(network, ["gradient"])(W, X, target=4)
+    with pytest.raises(ValueError, match="apply returns one score per example, so there is no class to choose"):
+        jaxplain.compare(lambda x: x.sum(axis=(1, 2, 3)), ["gradient"])(X, target=0)
+    with pytest.raises(ValueError, match="pass a callable target"):
+        jaxplain.compare(lambda x: x, ["gradient"])(X)
     with pytest.raises(ValueError, match="smooth draws random numbers: pass key="):
         jaxplain.compare(network, ["smoothgrad"])(W, X)
     with pytest.raises(ValueError, match=r"the metric total returned shape \(\)"):

@@ -1,6 +1,8 @@
 import functools
+import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -169,6 +171,38 @@ def test_other_settings_are_refused(folder, capsys):
     assert len(keys()) == 16
 
 
+def test_other_photographs_or_weights_of_the_same_name_are_refused(folder, capsys):
+    assert main(words()) == 0
+    (folder / "images").rename(folder / "clean")
+    shutil.copytree(folder / "clean", folder / "blurred")
+    assert main(["evaluate", "blurred", *words()[2:]]) == 2
+    assert "was made with folder = " in complaint(capsys)[0]
+    (folder / "clean").rename(folder / "images")
+    (folder / "mine.py").write_text(NETWORK.replace("default_rng(0)", "default_rng(1)"))
+    del sys.modules["mine"]
+    importlib.invalidate_caches()
+    assert main(words()) == 2
+    assert "was made with weights = " in complaint(capsys)[0]
+
+
+def test_options_of_a_method_are_part_of_its_name(folder):
+    assert main([*words(), "--methods", "smoothgrad:samples=2"]) == 0
+    assert main([*words(), "--methods", "smoothgrad:samples=3"]) == 0
+    assert [method for _, method in keys()] == ["smoothgrad:samples=2"] * 8 + ["smoothgrad:samples=3"] * 8
+    assert set(json.loads((folder / "evaluation.json").read_text())["methods"]) == {"smoothgrad:samples=3"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are text")
+def test_any_file_name(folder):
+    image = os.fsencode(folder / "images" / "0000_0.png")
+    for name in ("0001 ein Kätzchen\u2028.png".encode(), b"0002_caf\xe9.png"):
+        os.rename(image, image := os.path.join(os.path.dirname(image), name))
+        assert main(words("--metrics", "sparseness", "--methods", "gradient")) == 0
+    assert len(set(keys())) == 9
+    assert main(words("--metrics", "sparseness", "--methods", "gradient")) == 0
+    assert len(keys()) == 9
+
+
 def test_an_image_that_cannot_be_read_is_named_and_the_others_are_measured(folder, capsys):
     (folder / "images" / "0001_broken.png").write_bytes(b"no picture")
     assert main(words()) == 1
@@ -223,6 +257,7 @@ def test_mistakes_on_the_command_line(folder, capsys):
         (words("--methods", "smoothgrad:samples=0"), "samples=0 must be a positive integer"),
         (words("--metrics", "auc"), "--metrics auc needs mask, so it runs from Python only"),
         (words("--metrics", "delete"), "--metrics delete is none of insertion, deletion"),
+        (words("--metrics", "sparseness :steps=2"), "there is no option steps: it has none"),
         (words("--out", "nowhere/x"), "--out nowhere/x: No such file or directory"),
     ]
     for command, sentence in cases:
@@ -233,6 +268,9 @@ def test_mistakes_on_the_command_line(folder, capsys):
     (folder / "images" / "cat.png").write_bytes((folder / "images" / "0000_0.png").read_bytes())
     assert main(words()) == 2
     assert "the name of images/cat.png does not begin with the number of its class" in complaint(capsys)[0]
+    (folder / "images" / "cat.png").rename(folder / "images" / "0004.png")
+    assert main(words("--metrics", "deletion :steps=4")) == 2
+    assert complaint(capsys)[0].endswith("images/0004.png: 4: mine:network has the classes 0 to 3")
 
 
 # ------------------------------------------------------------------------------------------------------ from Python
@@ -264,6 +302,11 @@ def test_metrics_that_need_the_truth(folder):
     assert first["metrics"] == {"auc": 0.5}
     with pytest.raises(ValueError, match=r"the metric auc needs mask: see Example\.truth"):
         next(evaluate(network, ["gradient"], ["auc"], examples(), open_records(folder / "b", {})))
+
+
+def test_two_examples_of_one_name(folder):
+    with pytest.raises(ValueError, match="two examples are called 0: give each a name of its own"):
+        list(evaluate(network, ["gradient"], ["sparseness"], examples(1) * 2, open_records(folder / "a", {})))
 
 
 def test_a_metric_without_an_answer_is_left_out_of_the_mean(folder):

@@ -82,6 +82,8 @@ def test_what_was_not_measured_is_said():
 def test_mistakes():
     with pytest.raises(ValueError, match="unknown goal 'faithful': did you mean faithfulness"):
         jaxplain.recommend("faithful")
+    with pytest.raises(ValueError, match="there is no goal: choose one or several of faithfulness"):
+        jaxplain.recommend(())
     with pytest.raises(ValueError, match="unknown resolution 'pixels': did you mean pixel"):
         jaxplain.recommend(resolution="pixels")
     with pytest.raises(ValueError, match="unknown need"):

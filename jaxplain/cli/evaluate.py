@@ -64,11 +64,11 @@ def evaluate(
         network = networks.load(model, checkpoint)
         classes = labels_of(files, network) if labels is None else read_labels(labels, files, network)
         explainers = specs.find_explainers(methods, network)
-        weights = None if checkpoint is None else checkpoint.name
         settings = {
             "jaxplain": __version__,
+            "folder": str(folder.resolve()),
             "model": model,
-            "checkpoint": weights,
+            "weights": network.fingerprint(),
             "metrics": [*measures],
             "seed": seed,
         }
@@ -83,7 +83,7 @@ def evaluate(
             ):
                 pass
             chosen = [r for (image, method), r in records.done.items() if image in classes and method in explainers]
-            table = write_tables(out, chosen, {name: BETTER[name.partition(":")[0]] for name in measures})
+            table = write_tables(out, chosen, {name: BETTER[specs.parsed(name)[0]] for name in measures})
         except (TypeError, ValueError) as error:
             raise UsageError(str(error)) from error
         except OSError as error:
@@ -162,7 +162,10 @@ def examples_of(
         except ImageError as error:
             report.failure(f"{path}: {error}")
             continue
-        network.check(x, label)
+        try:
+            network.check(x, label)
+        except UsageError as error:
+            raise UsageError(f"{path}: {str(error).removeprefix('--target ')}") from error
         shape = x.shape
         report.step(f"measuring {name}")
         yield Example(name, x, label)

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from PIL import Image
 
 from .. import visualize
-from ..explainer import Apply, Array, Function, Target, as_array, class_weights, outputs_of, split
+from ..explainer import Apply, Array, Function, Target, as_array, outputs_of, scorer, split
 from .measures import Better, Methods, Metrics, bench, find_explainers, find_measures
 from .records import number_or_none, write_whole
 from .table import arrow, markdown_table
@@ -150,7 +150,7 @@ def compare(apply: Apply, methods: Methods, *, metrics: Metrics = METRICS) -> Ca
         ready = bench(apply, context, explainers, measures, score)
         maps, values, seconds, compile_seconds = {}, {}, {}, {}
         for label, explain in ready.explainers.items():
-            call = lambda explain=explain: explain(ready.arrays, x, target=fixed, key=key)
+            call = lambda explain=explain: explain(*ready.arrays, x, target=fixed, key=key)
             first, _ = timed(call)
             second, maps[label] = timed(call)
             seconds[label], compile_seconds[label] = second / len(x), max(first - second, 0.0)
@@ -169,7 +169,7 @@ def decided(apply: Apply, args: tuple[Any, ...], target: Target) -> tuple[Array 
     outputs = outputs_of(jax.jit(apply) if jittable(args) else apply, args)
     if outputs.ndim == 1 and target is None:
         return None, lambda scores: scores
-    class_weights(target, outputs)  # refuses what does not fit
+    scorer(target, outputs)  # refuses what does not fit
     return outputs.argmax(axis=1) if target is None else jnp.asarray(as_array(target)), None
 
 

@@ -61,7 +61,7 @@ def evaluate(
       Every record as soon as it is written: ``{"image", "method", "target", "metrics": {name: number or None}}``.
 
     Raises:
-      ValueError: if an image is on record with another target, and as `jaxplain.compare`.
+      ValueError: if an image is on record with another target, if two have one name, and as `jaxplain.compare`.
 
     Example:
       >>> import jax.numpy as jnp, tempfile
@@ -76,14 +76,18 @@ def evaluate(
     """
     measures = find_measures(metrics)
     ready = bench(apply, context, find_explainers(apply, methods), measures)
+    names: set[str] = set()
     for example in examples:
+        if example.name in names:
+            raise ValueError(f"two examples are called {example.name}: give each a name of its own")
+        names.add(example.name)
         x, target = jnp.asarray(example.x), jnp.asarray([example.target])
-        key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(example.name.encode()))[None]
+        key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(example.name.encode(errors="surrogatepass")))[None]
         for label, explain in ready.explainers.items():
             if before := records.done.get((example.name, label)):
                 require_target(before, example, records)
                 continue
-            attribution = explain(ready.arrays, x, target=target, key=key)
+            attribution = explain(*ready.arrays, x, target=target, key=key)
             measured = {m.name: ready.values(label, m, x, attribution, target, key, example.truth) for m in measures}
             values = {name: number_or_none(value[0]) for name, value in measured.items()}
             record = {"image": example.name, "method": label, "target": example.target, "metrics": values}

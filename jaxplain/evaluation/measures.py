@@ -147,13 +147,13 @@ class Bench:
     """A network on the bench: its explainers and metrics compiled, to be called with arrays.
 
     Attributes:
-      arrays: the arrays of what is passed before the input; whatever else there is, is bound.
-      explainers: by label, ``(arrays, x, target=..., key=...) -> attribution``.
+      arrays: what is passed before the input, with `None` in place of all that is no array, which is bound.
+      explainers: by label, ``(*arrays, x, target=..., key=...) -> attribution``.
       measures: the metrics.
       values: ``(label, measure, x, attribution, target, key, truth) -> (N,)``; ``truth`` has what the measure needs.
     """
 
-    arrays: list[Array]
+    arrays: tuple[Any, ...]
     explainers: dict[str, Explain]
     measures: list[Measure]
     values: Callable[..., Array]
@@ -176,26 +176,27 @@ def bench(
       score: a callable target, which is no array that a compiled function could take.
     """
     leaves, tree = jax.tree.flatten(context)
-    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array | np.ndarray)]
+    is_array = lambda leaf: isinstance(leaf, jax.Array | np.ndarray)
+    places = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
 
-    def filled(arrays: list[Array]) -> tuple[Any, ...]:
+    def filled(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
         """The context with these arrays in their places."""
-        by_place = dict(zip(places, arrays, strict=True))
+        by_place = dict(zip(places, jax.tree.leaves(arrays), strict=True))
         return tree.unflatten([by_place.get(i, leaf) for i, leaf in enumerate(leaves)])
 
     def with_arrays(function: Callable[..., Array]) -> Callable[..., Array]:
-        """``function`` of all arguments as a compiled one of arrays."""
+        """``function`` of all arguments as a compiled one of arrays and the input."""
 
-        def call(arrays: list[Array], x: Array, *, target: Target = None, **rest: Any) -> Array:
-            return function(*filled(arrays), x, target=score or target, **rest)
+        def call(*args: Any, target: Target = None, **rest: Any) -> Array:
+            return function(*filled(args[:-1]), args[-1], target=score or target, **rest)
 
-        vars(call)["apply"] = lambda arrays, x: apply(*filled(arrays), x)  # so that metrics find the network
+        vars(call)["apply"] = lambda *args: apply(*filled(args[:-1]), args[-1])  # so that metrics find the network
         return jax.jit(call)
 
     compiled = {label: with_arrays(explain) for label, explain in explainers.items()}
     made = {m.name: with_arrays(m.function(apply)) for m in measures if m.of == "apply"}
     made |= {m.name: jax.jit(m.function) for m in measures if m.of == "attribution"}
-    arrays = [leaves[place] for place in places]
+    arrays = jax.tree.map(lambda leaf: leaf if is_array(leaf) else None, context)
 
     def values(
         label: str,
@@ -211,9 +212,9 @@ def bench(
                 raise ValueError(f"the metric {measure.name} needs {' and '.join(missing)}: see Example.truth")
             numbers = made[measure.name](attribution, **{name: jnp.asarray(truth[name]) for name in measure.needs})
         elif measure.of == "apply":
-            numbers = made[measure.name](arrays, x, attribution=attribution, target=target, key=key)
+            numbers = made[measure.name](*arrays, x, attribution=attribution, target=target, key=key)
         else:
-            numbers = measure.function(compiled[label])(arrays, x, target=target, key=key)
+            numbers = measure.function(compiled[label])(*arrays, x, target=target, key=key)
         if numbers.shape != x.shape[:1]:
             raise ValueError(f"the metric {measure.name} returned shape {numbers.shape}: it must return (N,)")
         return numbers

@@ -112,7 +112,7 @@ def recommend(
       `Advice`.
 
     Raises:
-      ValueError: for an unknown goal, family, need or resolution.
+      ValueError: for no goal or an unknown goal, family, need or resolution.
 
     Example:
       >>> import jaxplain
@@ -124,6 +124,8 @@ def recommend(
     """
     evidence = shipped() if evidence is None else evidence
     criteria = [name for g in several(goal) for name in GOALS[known(g, GOALS, "goal")]]
+    if not criteria:
+        raise ValueError(f"there is no goal: choose one or several of {', '.join(GOALS)}")
     resolutions = [known(r, get_args(Resolution), "resolution") for r in several(resolution or get_args(Resolution))]
     fitting = [
         m.name

@@ -100,8 +100,8 @@ def parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 
 def line_of(record: Mapping[str, Any]) -> bytes:
-    """A record as a line of the file."""
-    return json.dumps(record, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+    """A record as a line of the file, in ASCII: the name of an image may be bytes that are no text."""
+    return json.dumps(record, allow_nan=False).encode() + b"\n"
 
 
 def number_or_none(value: Any) -> float | None:
