@@ -61,7 +61,10 @@ CONTROLS = ("random map", "Gaussian in the middle")
 
 @dataclass(frozen=True)
 class Row:
-    """A method with its options; those that evaluate the network dozens of times are expensive."""
+    """A method with its options; those that evaluate the network dozens of times are expensive.
+
+    Records go by the label: with other options, give it another one.
+    """
 
     label: str
     method: str  # its name in the taxonomy; controls have none

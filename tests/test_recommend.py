@@ -79,6 +79,13 @@ def test_what_was_not_measured_is_said():
     assert "rise" not in advice.unmeasured
 
 
+def test_that_no_time_was_taken_is_said():
+    untimed = json.loads(json.dumps(EVIDENCE))
+    untimed["about"]["timing"] = ""
+    assert str(jaxplain.recommend("speed", evidence=untimed)).endswith("Seconds per image were not taken.")
+    assert "not taken" not in str(jaxplain.recommend("speed", evidence=EVIDENCE))
+
+
 def test_mistakes():
     with pytest.raises(ValueError, match="unknown goal 'faithful': did you mean faithfulness"):
         jaxplain.recommend("faithful")

@@ -114,7 +114,7 @@ def compare(apply: Apply, methods: Methods, *, metrics: Metrics = METRICS) -> Ca
       methods: names of methods, with their default options, or ``{label: name or explainer}``.
       metrics: names of metrics (`jaxplain.evaluation.BETTER` lists them), or ``{label: name or metric}``, a metric
         being a function like those of `jaxplain.metrics`: its first parameter is called ``apply``, ``explain`` or
-        ``attribution``, and ``functools.partial`` binds its options.
+        ``attribution``, and ``functools.partial`` binds its options: ``softmax=False`` for outputs that are no logits.
 
     Returns:
       A function ``(*args, target=None, key=None) -> Comparison`` of the arguments of ``apply``. ``target`` is as for

@@ -156,10 +156,11 @@ def recommend(
     ]
     known_of = {entry["method"] for entry in measured.values()}
     about = evidence["about"]
+    versions = f"{about['versions']}.{'' if about['timing'] else ' Seconds per image were not taken.'}"
     return Advice(
         tuple(sorted(choices, key=lambda choice: choice.mean_place)),
         tuple(name for name in fitting if name not in known_of),
-        f"Measured with {about['network']} on {about['data']}; means with 95 % intervals; {about['versions']}.",
+        f"Measured with {about['network']} on {about['data']}; means with 95 % intervals; {versions}",
     )
 
 
