@@ -179,7 +179,7 @@ def evaluated_with(f: Callable[..., Any], instead: Callable[[Any], Callable[...,
     """The same function, some of its operations evaluated in another way.
 
     Args:
-      f: any JAX function.
+      f: any JAX function. What is no array in its arguments and results, numbers included, stays as it is.
       instead: ``equation -> function of its operands``, or None to leave it. Loops, branches and functions with a
         derivative of their own are entered and stay what they are.
 
@@ -188,9 +188,20 @@ def evaluated_with(f: Callable[..., Any], instead: Callable[[Any], Callable[...,
     """
 
     def g(*args: Any) -> Any:
-        closed, shape = jax.make_jaxpr(lambda *args: f(*args), return_shape=True)(*args)
-        jaxpr, consts = opened(closed)
-        return jax.tree.unflatten(jax.tree.structure(shape), interpret(jaxpr, consts, jax.tree.leaves(args), instead))
+        leaves, structure = jax.tree.flatten(args)
+        arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array | np.ndarray)]
+        kept: list[Any] = []
+
+        def traced(*arrays: Any) -> list[Any]:
+            given = iter(arrays)
+            args = [next(given) if isinstance(leaf, jax.Array | np.ndarray) else leaf for leaf in leaves]
+            out, tree = jax.tree.flatten(f(*structure.unflatten(args)))
+            kept[:] = tree, [None if isinstance(leaf, jax.Array) else leaf for leaf in out]
+            return [leaf for leaf in out if isinstance(leaf, jax.Array)]
+
+        jaxpr, consts = opened(jax.make_jaxpr(traced)(*arrays))
+        values, (tree, out) = iter(interpret(jaxpr, consts, arrays, instead)), kept
+        return tree.unflatten([next(values) if leaf is None else leaf for leaf in out])
 
     return g
 
@@ -201,7 +212,7 @@ def interpret(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], instead: C
     read = lambda atom: atom.val if isinstance(atom, jexc.Literal) else env[atom]
     for eqn in jaxpr.eqns:
         stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
-        with source_info_util.user_context(eqn.source_info.traceback, name_stack=stack):
+        with source_info_util.user_context(eqn.source_info.traceback, name_stack=stack), eqn.ctx.manager:
             values, other = map(read, eqn.invars), instead(eqn)
             if other is None:
                 out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(with_bodies(eqn, instead)))
@@ -227,7 +238,7 @@ def rewritten(jaxpr: Any, instead: Callable[[Any], Any]) -> Any:
     inner, consts = opened(jaxpr)
     if not any_other(inner, instead):
         return jaxpr
-    types = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype, weak_type=v.aval.weak_type) for v in inner.invars]
+    types = [v.aval for v in inner.invars]  # with their sharding
     closed = jax.make_jaxpr(lambda *args: interpret(inner, consts, args, instead))(*types)
     return closed if isinstance(jaxpr, jexc.ClosedJaxpr) else opened(closed)[0]
 

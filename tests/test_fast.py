@@ -118,3 +118,56 @@ def test_explainers_decline():
         texts = [jax.jit(explain).lower(VARIABLES, X, target=1).as_text() for explain in (fast, slow)]
         assert texts[0].count("stablehlo.convolution") < texts[1].count("stablehlo.convolution")
         close(jax.jit(fast)(VARIABLES, X, target=1), jax.jit(slow)(VARIABLES, X, target=1))
+
+
+def depthwise(x, w, strides=(1, 1), padding="SAME"):
+    layout = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(
+        x,
+        w,
+        strides,
+        padding,
+        dimension_numbers=layout,
+        feature_group_count=x.shape[-1],
+        preferred_element_type=x.dtype,
+    )
+
+
+KERNEL = jnp.ones((3, 3, 1, 3), jnp.float32)
+
+
+def test_what_is_no_array_stays_as_it_is():
+    f = lambda x, *rest, **options: (rest[0](depthwise(x, KERNEL)) * rest[1] if rest[2] else x, rest[1:], options, 3)
+    values, *rest = jaxplain.accelerate(f)(X, jnp.tanh, 2.0, True, None, "name", option="b")
+    assert rest == [(2.0, True, None, "name"), {"option": "b"}, 3]
+    assert all(type(a) is type(b) for a, b in zip(rest[0], (2.0, True, None, "name"), strict=True))
+    close(values, 2 * jnp.tanh(depthwise(X, KERNEL)))
+    static = jax.jit(lambda x, n: x * n, static_argnums=1)
+    close(jaxplain.accelerate(static)(X, 2), 2 * X)
+
+
+def test_types_are_kept():
+    weak = lambda a: depthwise(jnp.broadcast_to(a, (1, 4, 4, 3)), jnp.broadcast_to(a, (3, 3, 1, 3)))
+    assert jaxplain.accelerate(weak)(jnp.asarray(2.0)).weak_type
+    low = [a.astype(jnp.bfloat16) for a in (X, KERNEL)]
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        assert jaxplain.accelerate(jax.grad(lambda *a: depthwise(*a).sum()))(*low).dtype == jnp.bfloat16
+
+
+def test_no_outputs_and_a_callback_without_any():
+    large = jnp.ones((9, 9, 1, 3), jnp.float32)
+    f = lambda x: (jax.debug.callback(lambda: None), depthwise(x, large, padding="VALID"))[1]
+    assert jaxplain.accelerate(f)(X).shape == (2, 0, 0, 3)
+
+
+def test_symbolic_and_explicitly_sharded_shapes():
+    b, h = jax.export.symbolic_shape("b, h")
+    for shape in ((b, 8, 8, 3), (2, h, 8, 3)):
+        f = lambda x: nn.max_pool(depthwise(x, KERNEL, (2, 2), "VALID"), (2, 2))
+        exported = jax.export.export(jax.jit(jaxplain.accelerate(f)))(jax.ShapeDtypeStruct(shape, jnp.float32))
+        close(jax.jit(exported.call)(X), jax.jit(f)(X))
+    mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        loop = lambda x: lax.scan(lambda x, _: (depthwise(x, KERNEL), None), x, None, length=2)[0]
+        x = jax.device_put(X, jax.NamedSharding(mesh, jax.P("batch")))
+        close(jax.jit(jaxplain.accelerate(loop))(x), jax.jit(loop)(x))

@@ -93,3 +93,10 @@ def test_derivatives_of_large_kernels_over_small_features(stride, dilation):
     fast = jax.jit(jaxplain.accelerate(gradient))
     assert fast.lower(x).as_text().count("dot_general") == 9
     np.testing.assert_allclose(fast(x), gradient(x), atol=1e-9)
+
+
+def test_the_derivative_of_nan_is_not_lost():
+    f = lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    x = jnp.full((1, 2, 4, 1), jnp.nan).at[0, 0, 0, 0].set(1.0)
+    gradient = jax.jit(jaxplain.accelerate(lambda x: jax.vjp(f, x)[1](jnp.ones((1, 1, 2, 1)))[0]))(x)
+    assert float(gradient.sum()) == 2

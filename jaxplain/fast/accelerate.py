@@ -27,7 +27,7 @@ def accelerate(f: F, enable: bool = True) -> F:
     jaxplain's explainers do this by themselves, unless they are made from ``accelerate(apply, False)``.
 
     Args:
-      f: any JAX function of arrays, or of pytrees of them.
+      f: any JAX function; what is no array in its arguments and results stays as it is.
       enable: False returns a function that does as ``f`` does, and that explainers leave so.
 
     Returns:
@@ -60,11 +60,16 @@ def accelerated_for(apply: Callable[..., Any], f: F) -> F:
 def form_of(eqn: Any) -> Callable[..., Any] | None:
     """The other form of an equation, if it has one."""
     make = FORMS.get(eqn.primitive)
-    form = make and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating) and make(eqn)
+    form = make and is_usual(eqn.outvars[0].aval) and make(eqn)
     if not form:
         return None
     native = functools.partial(eqn.primitive.bind, **eqn.params)
     return lambda *operands: lax.platform_dependent(*operands, cpu=form, default=native)
+
+
+def is_usual(aval: Any) -> bool:
+    """Whether this is the type of floats, at least one of them, of no weak type."""
+    return jnp.issubdtype(aval.dtype, jnp.floating) and not aval.weak_type and 0 not in aval.shape
 
 
 def convolution(eqn: Any) -> Callable[..., Any] | None:

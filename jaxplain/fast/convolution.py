@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.export import is_symbolic_dim
 
 Array: TypeAlias = jax.Array
 Form: TypeAlias = Callable[[Array, Array], Array]
@@ -65,12 +66,15 @@ class Convolution:
     def form(self) -> Form | None:
         """The same for an input ``(N, ..., channels)`` and a kernel ``(..., channels of a group, outputs)``."""
         spec, groups = self.params["dimension_numbers"], self.params["feature_group_count"]
-        if self.params["batch_group_count"] != 1:
+        if self.params["batch_group_count"] != 1 or any(is_symbolic_dim(self.lhs[axis]) for axis in spec.lhs_spec[2:]):
             return None
         channels, positions = self.rhs[spec.rhs_spec[1]], math.prod(self.rhs[axis] for axis in spec.rhs_spec[2:])
         if groups == 1:
-            few = channels >= MANY_CHANNELS and math.prod(self.out) <= FEW_OUTPUTS and positions <= MOST_PRODUCTS
-            return self.products if positions == 1 or (few and self.inputs_last) else None
+            known = not any(map(is_symbolic_dim, self.out))
+            few = known and math.prod(self.out) <= FEW_OUTPUTS and channels >= MANY_CHANNELS
+            return (
+                self.products if positions == 1 or (few and positions <= MOST_PRODUCTS and self.inputs_last) else None
+            )
         if channels <= FEW_CHANNELS and 0 < channels * positions <= MOST_TERMS:
             return self.slices
         return self.by_group if groups <= FEW_GROUPS else None
@@ -106,7 +110,8 @@ class Convolution:
 
     def slices(self, x: Array, w: Array) -> Array:
         """The sum over the kernel's positions of the shifted input times the weights there."""
-        groups, precise = self.params["feature_group_count"], jnp.promote_types(self.dtype, jnp.float32)
+        groups = self.params["feature_group_count"]
+        precise = self.dtype if jnp.finfo(self.dtype).bits > 32 else jnp.float32
         *window, channels, outputs = w.shape
         w = w.astype(precise).reshape(*window, channels, groups, outputs // groups)
         x = self.padded(x.astype(precise))

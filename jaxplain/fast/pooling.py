@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.export import is_symbolic_dim
 
 from .convolution import Array
 
@@ -21,7 +22,8 @@ def max_pool(params: dict[str, Any], shape: tuple[int, ...]) -> Callable[[Array]
     """``x -> the maximum of each window``, where another form is known; for floats ``x`` of this shape."""
     ones = (1,) * len(shape)
     dilated = (*params.get("base_dilation", ones), *params.get("window_dilation", ones)) != (*ones, *ones)
-    if dilated or not 1 < math.prod(params["window_dimensions"]) <= MOST_SLICES:
+    symbolic = any(is_symbolic_dim(n) and size > 1 for n, size in zip(shape, params["window_dimensions"], strict=True))
+    if dilated or symbolic or not 1 < math.prod(params["window_dimensions"]) <= MOST_SLICES:
         return None
 
     @jax.custom_jvp
@@ -62,8 +64,9 @@ def winning(x: Array, params: dict[str, Any]) -> Iterator[Array]:
     highest = functools.reduce(jnp.maximum, seen)
     taken = jnp.zeros(highest.shape, bool)
     for a in seen:
-        yield (a == highest) & ~taken
-        taken |= a == highest
+        largest = ~(a < highest)  # also of NaN, so that its derivative is not lost
+        yield largest & ~taken
+        taken |= largest
 
 
 def windows(x: Array, params: dict[str, Any], outside: float) -> list[Array]:
