@@ -60,13 +60,12 @@ def winners(params: dict[str, Any], shape: tuple[int, ...]) -> Callable[[Array, 
 
 def winning(x: Array, params: dict[str, Any]) -> Iterator[Array]:
     """For each position of the window, in the order of the rows, where it holds the first of the largest values."""
-    seen = windows(x, params, -jnp.inf)
-    highest = functools.reduce(jnp.maximum, seen)
-    taken = jnp.zeros(highest.shape, bool)
-    for a in seen:
-        largest = ~(a < highest)  # also of NaN, so that its derivative is not lost
-        yield largest & ~taken
-        taken |= largest
+    highest, *others = windows(x, params, -jnp.inf)
+    winner = jnp.zeros(highest.shape, jnp.int32)  # and not where x is the maximum: the compiler may evaluate x twice,
+    for i, a in enumerate(others, start=1):  # in different orders, and then it is nowhere
+        stays = highest >= a  # NaN never does, as in the native operation
+        highest, winner = jnp.where(stays, highest, a), jnp.where(stays, winner, i)
+    return (winner == i for i in range(1 + len(others)))
 
 
 def windows(x: Array, params: dict[str, Any], outside: float) -> list[Array]:
