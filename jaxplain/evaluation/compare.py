@@ -8,19 +8,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from PIL import Image
 
-from .. import visualize
 from ..explainer import Apply, Array, Function, Target, as_array, outputs_of, scorer, split
 from .measures import Better, Methods, Metrics, bench, find_explainers, find_measures
 from .records import number_or_none, write_whole
 from .table import arrow, markdown_table
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 METRICS = ("insertion", "deletion", "sparseness")
 
@@ -83,6 +84,10 @@ class Comparison:
           columns: how many maps stand in a row.
           size: the height of an image in pixels.
         """
+        from PIL import Image  # which takes long to import, as does what draws with it
+
+        from .. import visualize
+
         names = list(self.maps)
         shown = [{n: np.asarray(self.maps[n]) for n in names[i : i + columns]} for i in range(0, len(names), columns)]
         parts = [visualize.panel(images, maps, captions=captions, size=size) for maps in shown]
@@ -97,6 +102,8 @@ class Comparison:
         Raises:
           OSError: where a file cannot be written.
         """
+        from .. import visualize
+
         files = [Path(f"{os.fspath(stem)}{ending}") for ending in (".png", ".md", ".json")]
         visualize.save(self.panel(images, captions=captions), files[0])
         write_whole(files[1], self.markdown() + "\n")
