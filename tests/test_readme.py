@@ -59,7 +59,7 @@ def test_the_commands_run(command, folder):
     assert run("-m", "jaxplain", *shlex.split(command))
     pictures = {path for path in folder.rglob("*.png") if path.name not in photographs}
     explained = len(photographs.keys() & command.split()) or 1
-    assert len(pictures) == (explained if command.startswith("explain") else 0)
+    assert len(pictures) == {"explain": explained, "compare": 1}.get(command.split()[0], 0)
 
 
 def test_the_table_is_the_methods():
