@@ -418,7 +418,9 @@ def test_the_program_in_a_terminal_that_knows_ascii_only():
 
 def test_the_program_is_interrupted(folder):
     (folder / "endless.py").write_text("import time\ndef network(): time.sleep(60)\n")
-    command = [sys.executable, "-m", "jaxplain", "explain", photograph(), "--model", "endless:network"]
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # also in the background
+    program = f"{listening}; import jaxplain.cli; raise SystemExit(jaxplain.cli.main())"
+    command = [sys.executable, "-c", program, "explain", photograph(), "--model", "endless:network"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         assert process.stderr.readline() == "loading endless:network ...\n"
