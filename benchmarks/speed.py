@@ -222,8 +222,10 @@ def worker(library, folder):
 
 
 def agreement(ours, peers):
-    """The mean correlation of two maps of an image."""
+    """The mean correlation of two maps of an image; None where a map is constant or not finite."""
     ours = ours.reshape(peers.shape)
+    if not all(np.isfinite(maps).all() and np.ptp(maps, axis=(1, 2, 3)).all() for maps in (ours, peers)):
+        return None
     return float(np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(ours, peers, strict=True)]))
 
 
@@ -281,8 +283,9 @@ def written(results):
         compile_time = f"{r['compile']:.1f} s" + (
             f" (its own {r['compile of the peer']:.1f} s)" if r["compile of the peer"] else ""
         )
+        agreed = "-" if r["agreement"] is None else f"{r['agreement']:.4f}"
         what = f"{r['row']} | {r['network']} | {r['peer']}"
-        lines.append(f"| {what} | {times} | {compile_time} | {r['agreement']:.4f} | {r['note']} |")
+        lines.append(f"| {what} | {times} | {compile_time} | {agreed} | {r['note']} |")
     lines += ["", "Useful operations a second (those of `jax.grad`), against a product of matrices of 4096 x 4096:", ""]
     lines += ["| network | gradient | matrix product | share |", "|---|---|---|---|"]
     for network, f in results["facts"].items():
