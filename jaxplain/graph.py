@@ -157,9 +157,8 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, whole: Ca
             inputs = tuple(map(read, eqn.invars))
             body = callee(eqn, whole)
             if body is not None:
-                inputs = (
-                    inputs[1:] if eqn.params.get("branches_platforms") else inputs
-                )  # without the number of the choice
+                if eqn.params.get("branches_platforms"):
+                    inputs = inputs[1:]  # the first one says which
                 env.update(zip(eqn.outvars, inline(body, inputs, here, at), strict=True))
                 continue
             outputs = tuple(number(var.aval) for var in eqn.outvars)

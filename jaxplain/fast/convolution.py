@@ -70,14 +70,22 @@ class Convolution:
             return None
         channels, positions = self.rhs[spec.rhs_spec[1]], math.prod(self.rhs[axis] for axis in spec.rhs_spec[2:])
         if groups == 1:
-            known = not any(map(is_symbolic_dim, self.out))
-            few = known and math.prod(self.out) <= FEW_OUTPUTS and channels >= MANY_CHANNELS
-            return (
-                self.products if positions == 1 or (few and positions <= MOST_PRODUCTS and self.inputs_last) else None
-            )
+            return self.products if positions == 1 or self.is_large_over_few() else None
         if channels <= FEW_CHANNELS and 0 < channels * positions <= MOST_TERMS:
             return self.slices
         return self.by_group if groups <= FEW_GROUPS else None
+
+    def is_large_over_few(self) -> bool:
+        """Whether this is the derivative of a large kernel over small features, precise enough for sums."""
+        _, channels, *window = self.params["dimension_numbers"].rhs_spec
+        return (
+            self.inputs_last
+            and self.rhs[channels] >= MANY_CHANNELS
+            and math.prod(self.rhs[axis] for axis in window) <= MOST_PRODUCTS
+            and not any(map(is_symbolic_dim, self.out))
+            and math.prod(self.out) <= FEW_OUTPUTS
+            and jnp.finfo(self.dtype).bits > 16
+        )
 
     @property
     def inputs_last(self) -> bool:
