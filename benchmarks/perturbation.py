@@ -24,7 +24,7 @@ from jaxplain.gradients import gaussian_blur
 from jaxplain.perturbation import attacks
 from jaxplain.perturbation.adversarial import ascend, draw_others, looking_at, minimise, twins, unnoticed
 from jaxplain.perturbation.extremal import blur_pyramid, smooth_mask
-from jaxplain.perturbation.fgvis import first_lane, gated, lane_of
+from jaxplain.perturbation.fgvis import gated, lane_of
 from tests import planted
 
 OUT = Path(__file__).parent / "results" / "perturbation.md"
@@ -201,7 +201,7 @@ def gate(images):
     @jax.jit
     def difference(x):
         probability = lambda rule: lambda e: jax.nn.softmax(lane_of(network, x, rule)(e)).max(axis=1).sum()
-        plain, behind = (jax.grad(probability(rule))(x) for rule in (first_lane, gated))
+        plain, behind = (jax.grad(probability(rule))(x) for rule in (gated(None), gated(0.0)))
         return jnp.abs(behind - plain).max() / jnp.abs(plain).max()
 
     largest = max(float(difference(x)) for x in images.values())

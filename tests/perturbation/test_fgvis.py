@@ -22,13 +22,14 @@ def network(x, activation=jax.nn.relu):
     return activation(h @ W2 + B2[None]) @ W3
 
 
-def gated_gradient(name, e, x, c):
+def gated_gradient(name, e, x, c, tolerance=0.0):
     """The derivative of p_c at one masked image, and its logits; each activation lets pass what the image supports."""
     h = NONLINEAR[name]
     derivative = jax.vmap(jax.grad(h))
     a1, b1 = e.ravel() @ W1 + B1, x.ravel() @ W1 + B1
     a2, b2 = np.asarray(h(a1)) @ W2 + B2, np.asarray(h(b1)) @ W2 + B2
-    passes = lambda a, b: (np.minimum(0, h(b)) <= h(a)) & (h(a) <= np.maximum(0, h(b)))
+    slack = lambda b: tolerance * np.abs(h(b))
+    passes = lambda a, b: (np.minimum(0, h(b)) - slack(b) <= h(a)) & (h(a) <= np.maximum(0, h(b)) + slack(b))
     z = np.asarray(h(a2)) @ W3
     p = np.asarray(jax.nn.softmax(z))
     back = p[c] * (np.eye(3)[c] - p) @ W3.T
@@ -37,16 +38,17 @@ def gated_gradient(name, e, x, c):
     return np.asarray(back).reshape(e.shape), z
 
 
+@pytest.mark.parametrize("tolerance", [0.0, 0.5])
 @pytest.mark.parametrize("name", NONLINEAR)
-def test_the_gate(name):
+def test_the_gate(name, tolerance):
     """At masked images: gradients pass only where the activation stays between 0 and that of the image."""
     f = lambda x: network(x, NONLINEAR[name])
     gate = jax.jit(
-        jax.grad(lambda e: jax.nn.softmax(lane_of(f, X, gated)(e))[:, 1].sum())
+        jax.grad(lambda e: jax.nn.softmax(lane_of(f, X, gated(tolerance))(e))[:, 1].sum())
     )  # X is a constant in it, which the compiler folds
     e = X * rng.uniform(size=X.shape)
     for n in range(3):
-        np.testing.assert_allclose(gate(e)[n], gated_gradient(name, e[n], X[n], 1)[0], rtol=1e-8, atol=1e-12)
+        np.testing.assert_allclose(gate(e)[n], gated_gradient(name, e[n], X[n], 1, tolerance)[0], rtol=1e-8, atol=1e-12)
     gradient = jax.jit(jax.grad(lambda x: jax.nn.softmax(f(x))[:, 1].sum()))
     assert np.abs(gate(e) - gradient(e)).max() > 1e-3
     np.testing.assert_allclose(gate(X), gradient(X), rtol=1e-10)
@@ -57,6 +59,7 @@ def test_the_games(game):
     """Each example in a loop until its class is gone, with the gate and a reference."""
     r, sparsity, rate, steps, target = np.array([0.2, -0.1]), 0.05, 0.05, 12, 1
     options = {"game": game, "baseline": r, "sparsity": sparsity, "steps": steps, "optimizer": optax.sgd(rate)}
+    options["tolerance"] = 0.0
     maps = jax.jit(fgvis(network, **options))(X, target=target)
     for n in range(3):
         m = last = np.ones(X.shape[1:])
@@ -91,7 +94,7 @@ def test_what_is_not_seen_has_nothing_to_delete():
 
 def test_without_the_defence_it_is_the_gradient():
     f = lambda x: network(x, jnp.tanh)
-    one = fgvis(f, steps=1, sparsity=0.0, defence=False)(X)
+    one = fgvis(f, steps=1, sparsity=0.0, tolerance=None)(X)
     slope = jax.grad(lambda x: jax.nn.log_softmax(f(x)).max(axis=1).sum())(X) * X
     slope = slope / np.abs(slope).max(axis=(1, 2, 3), keepdims=True)
     np.testing.assert_allclose(one, 1 - np.clip(1 - 0.1 * slope, 0, 1), atol=1e-9)
@@ -101,6 +104,7 @@ def test_without_the_defence_it_is_the_gradient():
     ("options", "sentence"),
     [
         ({"game": "generation"}, "unknown game 'generation': choose deletion or preservation"),
+        ({"tolerance": -0.1}, "tolerance=-0.1 must be a number from 0, or None"),
         ({"steps": 0}, "steps=0 must be a positive integer"),
         ({"baseline": np.ones(5)}, r"a baseline of shape \(5,\) does not broadcast"),
         ({"optimizer": "sgd"}, r"optimizer is str: pass an optax transformation"),
