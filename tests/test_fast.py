@@ -17,7 +17,7 @@ def random_convolution(seed):
     rank, groups = int(rng.integers(1, 4)), int(rng.choice([1, 2, 3, 6, 12]))
     channels, outputs = int(rng.choice([1, 2, 4, 9])), int(rng.choice([1, 2, 3]))
     draw = lambda choices: [int(rng.choice(choices)) for _ in range(rank)]
-    window = draw([1, 2, 3]) if groups > 1 else [1] * rank
+    window = draw([1, 2, 3] if groups > 1 else [1, 1, 2])
     strides, lhs_dilation, rhs_dilation = draw([1, 2, 3]), draw([1, 1, 2]), draw([1, 2])
     padding = [(int(rng.integers(-1, 3)), int(rng.integers(0, 3))) for _ in range(rank)]
     spec = lax.ConvDimensionNumbers(*(tuple(int(i) for i in rng.permutation(rank + 2)) for _ in range(3)))
@@ -75,10 +75,22 @@ def test_which_convolutions_have_another_form():
     assert has_form(6, 6, 3)
     assert has_form(6, 1, 1)
     assert has_form(64, 2, 3)
-    assert not has_form(6, 1, 3)
+    assert has_form(6, 1, 3)  # channels first
     assert not has_form(256, 16, 3)
     assert has_form(4, 4, 20)
     assert not has_form(16, 16, 20)
+
+
+def test_the_layout_that_is_fast_inside_loops():
+    """The compiler brings convolutions into the order of its library outside loops only."""
+    w = jnp.ones((3, 3, 8, 16))
+    conv = lambda x: lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    assert form_of(jax.make_jaxpr(conv)(jnp.ones((1, 6, 6, 8))).eqns[-1]) is None
+    derivative = jaxplain.accelerate(lambda x: jax.vjp(conv, x)[1](jnp.ones((1, 6, 6, 16)))[0])
+    loop = jax.jit(lambda x: lax.map(lambda t: derivative(t * x), jnp.arange(3.0)))
+    text = loop.lower(jnp.ones((1, 6, 6, 8))).compile().as_text()
+    assert "b01f_01io->b01f" in text
+    assert "01oi" not in text
 
 
 def close(a, b, tolerance=1e-5):

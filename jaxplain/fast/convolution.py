@@ -69,8 +69,10 @@ class Convolution:
         if self.params["batch_group_count"] != 1 or any(is_symbolic_dim(self.lhs[axis]) for axis in spec.lhs_spec[2:]):
             return None
         channels, positions = self.rhs[spec.rhs_spec[1]], math.prod(self.rhs[axis] for axis in spec.rhs_spec[2:])
+        if groups == 1 and (positions == 1 or self.is_large_over_few()):
+            return self.products
         if groups == 1:
-            return self.products if positions == 1 or self.is_large_over_few() else None
+            return None if self.is_canonical else self.by_group
         if channels <= FEW_CHANNELS and 0 < channels * positions <= MOST_TERMS:
             return self.slices
         return self.by_group if groups <= FEW_GROUPS else None
@@ -85,6 +87,15 @@ class Convolution:
             and not any(map(is_symbolic_dim, self.out))
             and math.prod(self.out) <= FEW_OUTPUTS
             and jnp.finfo(self.dtype).bits > 16
+        )
+
+    @property
+    def is_canonical(self) -> bool:
+        """Whether channels come last, and the kernel's outputs behind its inputs."""
+        spec = self.params["dimension_numbers"]
+        last = tuple(range(len(self.lhs)))
+        return all(s == (last[0], last[-1], *last[1:-1]) for s in (spec.lhs_spec, spec.out_spec)) and (
+            spec.rhs_spec == (last[-1], last[-2], *last[:-2])
         )
 
     @property
@@ -134,7 +145,7 @@ class Convolution:
         return y.reshape(*y.shape[:-2], outputs)
 
     def by_group(self, x: Array, w: Array) -> Array:
-        """One convolution for each group."""
+        """One convolution for each group, in the only layout that the library knows inside loops."""
         groups, axes = self.params["feature_group_count"], range(x.ndim)
         layout = (axes[0], axes[-1], *axes[1:-1])
         spec = lax.ConvDimensionNumbers(layout, (axes[-1], axes[-2], *axes[:-2]), layout)
