@@ -64,11 +64,11 @@ class Op:
         """Where the user wrote it: module path, file and line."""
         return f"{self.path or 'the top level'} ({self.line})"
 
-    def bind(self, *values: Any) -> list[Any]:
-        """Apply the operation as the network does."""
+    def bind(self, *values: Any, **other: Any) -> list[Any]:
+        """Apply the operation as the network does, or with other parameters."""
         stack = source_info_util.current_name_stack() + self.eqn.source_info.name_stack
         with source_info_util.user_context(self.eqn.source_info.traceback, name_stack=stack):
-            out = self.primitive.bind(*values, **self.primitive.get_bind_params(self.params))
+            out = self.primitive.bind(*values, **self.primitive.get_bind_params(self.params | other))
         return list(out) if self.primitive.multiple_results else [out]
 
 
@@ -342,6 +342,7 @@ ENTERED = frozenset(
 )
 SPLIT = primitive_of(lambda x: lax.split(x, (1, 1)), np.zeros(2, np.float32))
 STACK = primitive_of(lambda x: jnp.stack([x, x]), np.zeros(2, np.float32))
+TILE = primitive_of(lambda x: lax.tile(x, (2,)), np.zeros(2, np.float32)) if hasattr(lax, "tile") else None
 BARRIER = primitive_of(lax.optimization_barrier, np.zeros(2, np.float32))
 ELEMENTWISE = frozenset(
     [

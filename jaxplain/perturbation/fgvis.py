@@ -152,4 +152,4 @@ def gate(tolerance: float, unit: BoundUnit, e_x: Any, h: tuple[Array, Array], c:
 def gradient(unit: BoundUnit, e_x: Any, h: Any, c: Any) -> Any:
     """The gradient in the first lane; nothing in the second, which is a constant."""
     e, _ = lanes_first(e_x)
-    return in_lanes(unit.pull(e, c[0]), lambda c: (c, jnp.zeros_like(c)))
+    return in_lanes(unit.pull(e, c[0]), lambda c: (c, None))

@@ -1,6 +1,7 @@
 """DeepLIFT: multipliers that account for the difference from a reference, complete on every network.
 
-The network is evaluated on the input and on the reference at once, two lanes of the engine. What travels back is the
+The network is evaluated on the input and on the reference at once, two lanes of the engine. A reference that all
+examples share is one row that stands for all, and is evaluated once. What travels back is the
 multiplier m of ``Σ_i m_i Δx_i = Δy``, so that every unit's rule only has to be complete by itself: affine units and
 moves have their own transpose for a rule. Softmax and normalisation fall into their operations, each of which is.
 """
@@ -12,11 +13,12 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import primitives as P
 from jax.typing import ArrayLike
 
-from ..explainer import Apply, Array, Explain, Function, Target, chunked_sum, explainer, reference, scores
-from .engine import BoundUnit, Rule, no_rule, refuse_training_mode, replay
+from ..explainer import Apply, Array, Explain, Function, Target, chunked_sum, explainer, reference, scorer
+from .engine import BoundUnit, Composite, Rule, no_rule, refuse_training_mode, replay
 from .units import Unit
 
 NEARLY_ZERO = 1e-10
@@ -37,7 +39,8 @@ def deeplift(
     * Products of two explained values: each factor's difference times the other's mean.
 
     Complete: the attribution of an example sums to ``z_c(x) - z_c(x0)`` to float precision, on every network. The
-    differences lose digits where input and reference nearly agree: prefer float32 to bfloat16 here.
+    differences lose digits where input and reference nearly agree: prefer float32 to bfloat16 here. A reference that
+    all examples share is evaluated once, as far as the network works on each example by itself.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
@@ -65,7 +68,10 @@ def deeplift(
 
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        return attribution(f, x, reference(baseline, x), target, rule)
+        x0 = reference(baseline, x)
+        shared = np.ndim(baseline) < x.ndim or np.shape(baseline)[0] == 1
+        sharded = any(jax.typeof(x).sharding.spec[:1])  # as part of its type, which one row could not have
+        return attribution(f, x, x0[:1] if shared and not sharded else x0, target, rule)
 
     return explain
 
@@ -110,22 +116,28 @@ def deep_shap(
                 f"baselines have shape {data.shape}: stack examples of shape {x.shape[1:]} in a first axis"
             )
         fixed = f(x).argmax(axis=1) if target is None and jax.eval_shape(f, x).ndim == 2 else target
-        one = lambda x0: attribution(f, x, jnp.broadcast_to(x0, x.shape), fixed, rule)
+        one = lambda x0: attribution(f, x, x0[None], fixed, rule)
         return (chunked_sum(one, data, chunk) / len(data)).astype(x.dtype)
 
     return explain
 
 
 def attribution(f: Function, x: Array, x0: Array, target: Target, rule: str) -> Array:
-    """DeepLIFT with one reference per example: ``Σ over lanes of difference · multiplier``."""
-    network = replay(scores(f, x, target), x, regions=False)
-    refuse_training_mode(replay(f, x), x)  # which asks for normalisation as a unit
+    """DeepLIFT with a reference per example, or one row for all: ``Σ over lanes of difference · multiplier``."""
+    network = replay(f, x)
+    refuse_training_mode(network, x)  # which asks for normalisation as a unit
+    network = network.in_operations()
+
+    def scored(composite: Composite, *lanes: Array) -> tuple[Array, ...]:
+        outputs = network(composite, *lanes)
+        return replay(scorer(target, outputs[0]), outputs[0], regions=False)(composite, *outputs)
+
     difference = x - x0
     if rule == "rescale":
-        score, pullback = jax.vjp(lambda x: network(rescale_rule, x, x0)[0], x)
+        score, pullback = jax.vjp(lambda x: scored(rescale_rule, x, x0)[0], x)
         return difference * pullback(jnp.ones_like(score))[0]
     parts = (jnp.maximum(difference, 0), jnp.minimum(difference, 0))
-    (gain, loss), pullback = jax.vjp(lambda *parts: network(cancel_rule, x, x0, *parts)[2:], *parts)
+    (gain, loss), pullback = jax.vjp(lambda *parts: scored(cancel_rule, x, x0, *parts)[2:], *parts)
     multipliers = pullback((jnp.ones_like(gain), jnp.ones_like(loss)))
     return parts[0] * multipliers[0] + parts[1] * multipliers[1]
 
@@ -215,8 +227,8 @@ def rescale_rule(unit: Unit) -> Rule | None:
 
     def rule(unit: BoundUnit, x: Any, y: Any, m: Any) -> Any:
         x, x0 = lanes_first(x)
-        result = multipliers(unit, x, x0, *y, m[0])
-        return in_lanes(result, lambda m: (m, jnp.zeros_like(m)))
+        result = multipliers(unit, x, rows_like(x0, x), y[0], rows_like(y[1], y[0]), m[0])
+        return in_lanes(result, lambda m: (m, None))
 
     return rule
 
@@ -253,16 +265,15 @@ class Parts:
         x, x0, p, n = lanes_first(x)
         several = isinstance(x, tuple)
         y, y0 = (unit.forward(*(v if several else (v,))) for v in (x, x0))
-        return (y, y0, *self.parts(unit, x, x0, p, n, y, y0))
+        return (y, y0, *self.parts(unit, x, rows_like(x0, x), p, n, y, rows_like(y0, y)))
 
     def __call__(self, unit: BoundUnit, x: Any, y: Any, m: Any) -> Any:
-        """The multipliers, zero in the lanes of the input and the reference."""
+        """The multipliers, none in the lanes of the input and the reference."""
         x, x0, p, n = lanes_first(x)
-        m_p, m_n = self.multipliers(unit, x, x0, p, n, y[0], y[1], m[2], m[3])
-        zero = jax.tree.map(jnp.zeros_like, m_p)
+        m_p, m_n = self.multipliers(unit, x, rows_like(x0, x), p, n, y[0], rows_like(y[1], y[0]), m[2], m[3])
         if isinstance(x, tuple):
-            return tuple(zip(zero, zero, m_p, m_n, strict=True))
-        return zero, zero, m_p, m_n
+            return tuple((None, None, *m) for m in zip(m_p, m_n, strict=True))
+        return None, None, m_p, m_n
 
 
 def moved_parts(unit: BoundUnit, x: Any, x0: Any, p: Any, n: Any, y: Array, y0: Array) -> tuple[Array, Array]:
@@ -330,6 +341,11 @@ def lanes_first(x: Any) -> tuple[Any, ...]:
     return tuple(zip(*x, strict=True)) if isinstance(x[0], tuple) else x
 
 
-def in_lanes(result: Any, lanes: Callable[[Array], tuple[Array, ...]]) -> Any:
+def rows_like(x0: Any, x: Any) -> Any:
+    """The reference of every example, where one row stood for all."""
+    return jax.tree.map(lambda x0, x: jnp.broadcast_to(x0, x.shape), x0, x)
+
+
+def in_lanes(result: Any, lanes: Callable[[Array], tuple[Any, ...]]) -> Any:
     """The multipliers of one operand or several, each in lanes."""
     return tuple(map(lanes, result)) if isinstance(result, tuple) else lanes(result)

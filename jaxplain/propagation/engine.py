@@ -4,7 +4,8 @@ Each unit becomes a `jax.custom_vjp` function with the unit's own forward value.
 constants included, so that units work inside ``scan`` and ``cond`` and the result is differentiable in the parameters.
 
 A value that depends on the explained input may travel in several *lanes*: DeepLIFT carries the reference along with the
-input. A rule sees one lane as an array, several as a tuple.
+input. A rule sees one lane as an array, several as a tuple. A lane may be one row that stands for all (see
+`jaxplain.propagation.rows`); a rule then broadcasts it, and answers None for a lane that takes no relevance.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from jax.extend.core import primitives as P
 
 from ..explainer import Array
 from ..graph import Graph, Op, run, scan_split, trace, without_closure
+from .rows import all_rows, run_short
 from .units import UNIFORM, Branching, Plan, Unit, find_units
 
 Rule: TypeAlias = Callable[["BoundUnit", Any, Any, Any], Any]
@@ -49,9 +51,15 @@ class BoundUnit:
 
     def forward(self, *inputs: Array) -> Any:
         """What the network computes here: an array, or a tuple where the unit has several results."""
-        env = run(self.unit.ops, {**self.constants, **dict(zip(self.unit.inputs, inputs, strict=True))})
-        outputs = tuple(env[out] for out in self.unit.outputs)
+        outputs = self.results(inputs)
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def results(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """All results of the unit; they may be one row that stands for all where the inputs are."""
+        unit, env = self.unit, {**self.constants, **dict(zip(self.unit.inputs, inputs, strict=True))}
+        short = any(v.shape != shape for v, shape in zip(inputs, unit.input_shapes, strict=True))
+        env = run_short(unit.ops, env, unit.alike) if short else run(unit.ops, env)
+        return tuple(env[out] for out in unit.outputs)
 
     def pull(self, inputs: Any, cotangent: Any) -> Any:
         """The true backward pass of the unit at ``inputs``, an array or a tuple of them."""
@@ -206,7 +214,7 @@ def stabilize(z: Array, stabilizer: Any) -> Array:
 def cotangent_like(relevance: Any, x: Array) -> Any:
     """Relevance in the dtype of the value it belongs to; none for predicates and indices."""
     if jnp.issubdtype(x.dtype, jnp.floating):
-        return jnp.asarray(relevance, x.dtype)
+        return jnp.zeros_like(x) if relevance is None else jnp.asarray(relevance, x.dtype)
     return np.zeros(x.shape, jax.dtypes.float0)
 
 
@@ -238,17 +246,21 @@ class Replay:
 
         Args:
           rule_of: the rule of each unit; None leaves it as it is, with its own gradient.
-          lanes: the input, and whatever else travels with it.
+          lanes: the input, and whatever else travels with it, in as many rows or in one that stands for all.
           probes: zeros to add to units' results, by position, so that `jax.vjp` returns the relevance there.
           accounts: zeros of shape ``(5,)``, by position, for which `jax.vjp` returns the unit's ledger.
 
         Returns:
-          What the network returns; a tuple of that where there are several lanes.
+          What the network returns; a tuple of that where there are several lanes, each in all rows or in one.
         """
         run = _Run(rule_of, len(lanes), probes or {}, accounts or {})
         outputs = run.plan(self.plan, [tuple(lanes)])
         trees = [jax.tree.unflatten(self.tree, [out[i] for out in outputs]) for i in range(len(lanes))]
         return trees[0] if len(lanes) == 1 else tuple(trees)
+
+    def in_operations(self) -> Replay:
+        """The same network, its softmax and normalisation fallen into their operations."""
+        return dataclasses.replace(self, plan=find_units(self.plan.graph, [True], regions=False))
 
     def values(self, x: Array) -> dict[int, tuple[BoundUnit, Array, Array]]:
         """The affine units outside loops with their input and output, by position."""
@@ -319,6 +331,12 @@ def every_op(graph: Graph) -> Iterator[Op]:
 RANDOM = frozenset([P.random_bits_p, P.random_split_p, P.random_seed_p, P.threefry2x32_p, P.rng_bit_generator_p])
 
 
+def in_full(values: Sequence[Lanes], like: Sequence[Any]) -> list[Lanes]:
+    """Values in lanes, every lane in all the rows that the network was traced with."""
+    types = [getattr(a, "aval", a) for a in like]
+    return [tuple(all_rows(v, a.shape) for v in lanes) for lanes, a in zip(values, types, strict=True)]
+
+
 @dataclass(frozen=True)
 class _Run:
     """One evaluation. A value that depends on the explained input is a tuple of lanes."""
@@ -355,9 +373,9 @@ class _Run:
         inputs = tuple(env[a] for a in unit.inputs)
         rule = self.rule_of(unit)
         if rule is None or not unit.is_float:  # beside indices, as of top_k, only the gradient is defined
-            lanes = zip(*inputs, strict=True)
-            each = [run(unit.ops, constants | dict(zip(unit.inputs, lane, strict=True))) for lane in lanes]
-            env.update({out: tuple(lane[out] for lane in each) for out in unit.outputs})
+            bound = BoundUnit(unit, constants)
+            each = [bound.results(lane) for lane in zip(*inputs, strict=True)]
+            env.update(zip(unit.outputs, zip(*each, strict=True), strict=True))
         else:
             account = self.accounts.get(unit.position, jnp.zeros(5))
             lanes = ruled(unit, rule, inputs, constants, account, self.in_loop)
@@ -382,10 +400,14 @@ class _Run:
                     f"a `cond` at {op.place} is decided by the explained input, so that an input and its reference may "
                     "take different branches: explain it by a method without a reference"
                 )
-            branches = [lambda *xs, p=p: inner.plan(p, given(zip(xs, flags[1:], strict=True))) for p in step.plans]
+            branches = [
+                lambda *xs, p=p: in_full(inner.plan(p, given(zip(xs, flags[1:], strict=True))), op.eqn.outvars)
+                for p in step.plans
+            ]
             return list(jax.lax.switch(operands[0][0], branches, *split(operands[1:], flags[1:])))
 
         ((body,), (consts, carries)) = step.plans, scan_split(op)
+        operands[consts + carries :] = in_full(operands[consts + carries :], op.eqn.invars[consts + carries :])
         outs = [*flags[consts : consts + carries], *(a in body.dependent for a in body.graph.outputs[carries:])]
         const, carry, xs = (
             split(operands[a:b], flags[a:b])
@@ -393,10 +415,16 @@ class _Run:
         )
 
         def turn(carry: Any, x: Any) -> tuple[Any, Any]:
-            out = split(inner.plan(body, given(zip((*const, *carry, *x), flags, strict=True))), outs)
-            return out[:carries], out[carries:]
+            out = inner.plan(body, given(zip((*const, *carry, *x), flags, strict=True)))
+            ys = in_full(out[carries:], [body.graph.aval(a) for a in body.graph.outputs[carries:]])
+            return split(out[:carries], outs[:carries]), split(ys, outs[carries:])
 
+        shapes = lambda values: jax.tree.map(jnp.shape, values)
         options = {name: op.params[name] for name in ("length", "reverse", "unroll")}
+        if shapes(operands) != shapes(full := in_full(operands, op.eqn.invars)):
+            first = lambda carry, xs: turn(carry, jax.tree.map(lambda x: x[0], xs))[0]
+            if not options["length"] or shapes(jax.eval_shape(first, carry, xs)) != shapes(carry):
+                return self.branching(step, full)
         carry, ys = jax.lax.scan(turn, carry, xs, **options)
         return whole([*carry, *ys])
 
@@ -419,7 +447,7 @@ def ruled(
         result = rule(bound, given[0] if len(given) == 1 else given, bare(outputs), bare(relevance))
         results = (result,) if len(given) == 1 else tuple(result)
         lanes = tuple((r,) if len(outputs) == 1 else tuple(r) for r in results)
-        lanes = jax.tree.map(cotangent_like, lanes, inputs)
+        lanes = jax.tree.map(cotangent_like, lanes, inputs, is_leaf=lambda r: r is None)
         return lanes, jnp.stack([total(relevance), total(lanes), *sum(bound.notes, jnp.zeros(3))]).astype(account.dtype)
 
     walk, hoisted = lambda *args: backward(*args[:-1]), []

@@ -28,6 +28,7 @@ from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 from ..graph import BARRIER, ELEMENTWISE, SPLIT, STACK, Atom, Graph, Op, is_elementwise_call, scan_split
+from .rows import equal_rows
 
 WEIGHTED = ("conv", "dense")
 UNIFORM = ("uniform",)  # in place of axes: a scale by one number
@@ -53,6 +54,7 @@ class Unit:
       input_dtypes: and their dtypes.
       output_shape: the shape of the result.
       is_float: whether the result is of floating point, and not a predicate or an index.
+      alike: those of the constants whose rows are all equal, such as a token that is repeated for every example.
     """
 
     kind: str
@@ -67,6 +69,7 @@ class Unit:
     path: str
     place: str
     is_float: bool = True
+    alike: frozenset[int] = frozenset()
     affine: Affine | None = None
     gates: tuple[bool, ...] = ()
     position: int = -1
@@ -154,6 +157,7 @@ class _Search:
         self.uses = Counter(a for op in graph.ops for a in op.inputs if isinstance(a, int))
         self.uses.update(a for a in graph.outputs if isinstance(a, int))
         self.nonnegative = nonnegative_values(graph)
+        self.alike = equal_rows(graph, lambda op: not self.explained(op))
         self.dominator = self.dominators()
 
     # ----------------------------------------------------------------------------------------------- the walk
@@ -214,6 +218,7 @@ class _Search:
             named.path,
             named.place,
             all(map(self.is_float, outputs)),
+            self.alike.intersection(outer),
             **more,
         )
 
