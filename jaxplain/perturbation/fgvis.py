@@ -11,8 +11,7 @@ from jax.typing import ArrayLike
 
 from ..explainer import Apply, Array, Explain, Function, Target, explainer, reference, require_positive
 from ..propagation.deeplift import in_lanes, lanes_first
-from ..propagation.engine import BoundUnit, Composite, Rule, refuse_training_mode, replay
-from ..propagation.units import Unit
+from ..propagation.engine import BoundUnit, Composite, refuse_training_mode, replay
 from .attacks import chosen_class, descend, holds, precisely, repeat
 from .learned import require_optimizer
 
