@@ -340,7 +340,7 @@ def chunked_map(fn: Callable[[Any], Any], xs: Any, chunk: int | None) -> Any:
     """``fn(x)`` for every entry of the leading axis of ``xs``, stacked, ``chunk`` at a time.
 
     Two turns of the loop are written out: a CPU runs them side by side, 14 % faster for forward passes of a small
-    network.
+    network. Memory may hold two chunks for it.
     """
     n = jax.tree.leaves(xs)[0].shape[0]
     cut, _ = blocks(xs, chunk)
