@@ -22,6 +22,7 @@ from jax.extend import source_info_util
 from jax.extend.core import primitives as P
 
 Atom: TypeAlias = "int | jexc.Literal"
+Instead: TypeAlias = "Callable[[Any], Callable[[Any], Callable[..., Any] | None]]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,13 +175,13 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, whole: Ca
     return Graph(tuple(ops), inputs, outputs, constants, avals)
 
 
-def evaluated_with(f: Callable[..., Any], instead: Callable[[Any], Callable[..., Any] | None]) -> Callable[..., Any]:
+def evaluated_with(f: Callable[..., Any], instead: Instead) -> Callable[..., Any]:
     """The same function, some of its operations evaluated in another way.
 
     Args:
       f: any JAX function. What is no array in its arguments and results, numbers included, stays as it is.
-      instead: ``equation -> function of its operands``, or None to leave it. Loops, branches and functions with a
-        derivative of their own are entered and stay what they are.
+      instead: ``jaxpr -> equation -> function of its operands``, or None to leave it. Loops, branches and functions
+        with a derivative of their own are entered and stay what they are.
 
     Returns:
       A function of the same arguments.
@@ -205,14 +206,15 @@ def evaluated_with(f: Callable[..., Any], instead: Callable[[Any], Callable[...,
     return g
 
 
-def interpret(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], instead: Callable[[Any], Any]) -> list[Any]:
+def interpret(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], instead: Instead) -> list[Any]:
     """Evaluate a jaxpr, some of its equations in another way."""
     env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
     read = lambda atom: atom.val if isinstance(atom, jexc.Literal) else env[atom]
-    for eqn in jaxpr.eqns:
+    other_form = instead(jaxpr)
+    for eqn in live(jaxpr):
         stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
         with source_info_util.user_context(eqn.source_info.traceback, name_stack=stack), eqn.ctx.manager:
-            values, other = map(read, eqn.invars), instead(eqn)
+            values, other = map(read, eqn.invars), other_form(eqn)
             if other is None:
                 out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(with_bodies(eqn, instead)))
             else:
@@ -221,7 +223,7 @@ def interpret(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], instead: C
     return list(map(read, jaxpr.outvars))
 
 
-def with_bodies(eqn: Any, instead: Callable[[Any], Any]) -> dict[str, Any]:
+def with_bodies(eqn: Any, instead: Instead) -> dict[str, Any]:
     """An equation's parameters, the jaxprs that it runs evaluated in another way."""
     if eqn.primitive not in ENTERED or eqn.params.get("branches_platforms"):  # those are other ways already
         return eqn.params
@@ -232,7 +234,7 @@ def with_bodies(eqn: Any, instead: Callable[[Any], Any]) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=512)  # the same jaxpr for the same one, so that what JAX compiled for it is found again
-def rewritten(jaxpr: Any, instead: Callable[[Any], Any]) -> Any:
+def rewritten(jaxpr: Any, instead: Instead) -> Any:
     """A jaxpr that computes the same, some of its equations in another way."""
     inner, consts = opened(jaxpr)
     if not any_other(inner, instead):
@@ -242,16 +244,33 @@ def rewritten(jaxpr: Any, instead: Callable[[Any], Any]) -> Any:
     return closed if isinstance(jaxpr, jexc.ClosedJaxpr) else opened(closed)[0]
 
 
-def any_other(jaxpr: Any, instead: Callable[[Any], Any]) -> bool:
+def any_other(jaxpr: Any, instead: Instead) -> bool:
     """Whether a jaxpr has an equation that is evaluated in another way, and only values that have a shape."""
+    other_form = instead(jaxpr)
     return all(hasattr(v.aval, "weak_type") for v in jaxpr.invars) and any(
-        instead(eqn) is not None
+        other_form(eqn) is not None
         or (
             eqn.primitive in ENTERED
             and any(any_other(opened(b)[0], instead) for b in jexc.jaxprs_in_params(eqn.params))
         )
-        for eqn in jaxpr.eqns
+        for eqn in live(jaxpr)
     )
+
+
+@functools.lru_cache(maxsize=512)
+def live(jaxpr: Any) -> tuple[Any, ...]:
+    """The equations of a jaxpr that its results depend on, or that do something else."""
+    needed, eqns = set(variables(jaxpr.outvars)), []
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or not needed.isdisjoint(eqn.outvars):
+            needed.update(variables(eqn.invars))
+            eqns.append(eqn)
+    return tuple(reversed(eqns))
+
+
+def variables(atoms: Sequence[Any]) -> list[Any]:
+    """Without the literals."""
+    return [atom for atom in atoms if not isinstance(atom, jexc.Literal)]
 
 
 def without_closure(f: Callable[..., Any], *examples: Any) -> tuple[Callable[..., Any], list[Any]]:

@@ -1,4 +1,4 @@
-"""`accelerate`: the same function, its convolutions in the forms that are fast on a CPU."""
+"""`accelerate`: the same function, its operations in the forms that are fast on a CPU."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jax.extend.core import primitives as P
 
 from ..graph import evaluated_with
 from .convolution import Convolution
+from .masks import in_bits, outliving
 from .pooling import max_pool, winners
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,7 +47,7 @@ def accelerate(f: F, enable: bool = True) -> F:
     @functools.wraps(f)
     def faster(*args: Any, **options: Any) -> Any:
         g = functools.partial(f, **options)
-        return (evaluated_with(g, form_of) if enable else g)(*args)
+        return (evaluated_with(g, forms_of) if enable else g)(*args)
 
     vars(faster)["accelerated"] = enable
     return faster  # type: ignore[return-value]
@@ -57,14 +58,18 @@ def accelerated_for(apply: Callable[..., Any], f: F) -> F:
     return accelerate(f) if getattr(apply, "accelerated", True) else f
 
 
-def form_of(eqn: Any) -> Callable[..., Any] | None:
-    """The other form of an equation, if it has one."""
-    make = FORMS.get(eqn.primitive)
-    form = make and is_usual(eqn.outvars[0].aval) and make(eqn)
-    if not form:
-        return None
+def forms_of(jaxpr: Any) -> Callable[[Any], Callable[..., Any] | None]:
+    """``equation -> its other form``, if it has one, for the equations of a jaxpr."""
+    kept = outliving(jaxpr)
+    return lambda eqn: form_of(eqn, not kept.isdisjoint(eqn.outvars))
+
+
+def form_of(eqn: Any, kept: bool = False) -> Callable[..., Any] | None:
+    """The other form of an equation, if it has one; ``kept`` is whether this is a mask that is kept for long."""
     native = functools.partial(eqn.primitive.bind, **eqn.params)
-    return lambda *operands: lax.platform_dependent(*operands, cpu=form, default=native)
+    make = FORMS.get(eqn.primitive)
+    form = (lambda *operands: in_bits(native(*operands))) if kept else make and is_usual(eqn.outvars[0].aval) and make(eqn)
+    return functools.partial(lax.platform_dependent, cpu=form, default=native) if form else None
 
 
 def is_usual(aval: Any) -> bool:

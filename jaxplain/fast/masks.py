@@ -1,0 +1,77 @@
+"""Masks that outlive a matrix product are kept as bits.
+
+The derivative of a rectifier asks where its input was positive, long after the forward pass. XLA on a CPU then keeps
+the input, thirty-two times as large, and compares once more; and most of an explanation's memory is such inputs. It
+does not compute sums again, so that a mask which is a sum of bits is kept as it is: the same mask, less memory, and
+less time, since fresh memory is slow.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+from jax.export import is_symbolic_dim
+from jax.extend import core as jexc
+from jax.extend.core import primitives as P
+
+from ..graph import ELEMENTWISE, live, opened, variables
+from .convolution import Array
+
+PRODUCTS = frozenset([P.conv_general_dilated_p, P.dot_general_p])
+LARGE = 2**15  # from here on it is worth the time to compile
+BITS = 8  # of the integer that they are kept in
+
+
+def in_bits(mask: Array) -> Array:
+    """The same mask ``(N, ...)``, computed through integers that hold the bits of several of its values."""
+    axis, bits = places(mask.shape)
+    split = (*mask.shape[:axis], bits, mask.shape[axis] // bits, *mask.shape[axis + 1 :])
+    place = lax.broadcasted_iota(jnp.uint8, split, axis)
+    packed = jnp.sum(mask.reshape(split).astype(jnp.uint8) << place, axis=axis, keepdims=True, dtype=jnp.uint8)
+    return ((jnp.broadcast_to(packed, split) >> place) % 2).astype(bool).reshape(mask.shape)
+
+
+def places(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Along which axis values share an integer, and how many; not along the first, over which a batch is sharded."""
+    most = [(axis, max(bits for bits in range(1, BITS + 1) if n % bits == 0)) for axis, n in enumerate(shape)]
+    return next(((axis, bits) for axis, bits in most[1:] if bits >= BITS // 2), (0, 1))
+
+
+@functools.lru_cache(maxsize=512)
+def outliving(jaxpr: Any) -> frozenset[Any]:
+    """The masks of a jaxpr that are read after a later matrix product, or outside, while what they compare is not."""
+    products = 0
+    made: dict[Any, int] = {}  # how many products came before a value; before a mask, those before what it compares
+    compared: dict[Any, set[Any]] = {}  # by each mask, or by the masks that it was made of
+    late, constants = set(variables(jaxpr.outvars)), set()
+    for eqn in live(jaxpr):
+        operands, out = variables(eqn.invars), eqn.outvars
+        earlier = lambda time, values: {v for v in values if made.get(v, 0) < time}
+        if constants.issuperset(operands):
+            constants.update(out)
+        elif eqn.primitive in ELEMENTWISE and out[0].aval.dtype == bool:
+            made[out[0]] = max(made.get(v, 0) for v in operands)
+            compared[out[0]] = set().union(*(compared.get(v, [v]) for v in operands))
+            late |= earlier(made[out[0]], compared.keys() & operands)
+            continue
+        late |= earlier(products, operands)
+        products += multiplies(eqn)
+        made |= dict.fromkeys(out, products)
+    return frozenset(v for v in late & compared.keys() if is_worth_it(v.aval) and late.isdisjoint(compared[v]))
+
+
+def multiplies(eqn: Any) -> bool:
+    """Whether an equation, or what it calls, multiplies matrices."""
+    inner = (opened(jaxpr)[0] for jaxpr in jexc.jaxprs_in_params(eqn.params))
+    return eqn.primitive in PRODUCTS or any(multiplies(eqn) for jaxpr in inner for eqn in jaxpr.eqns)
+
+
+def is_worth_it(mask: Any) -> bool:
+    """Whether a mask is large, and of a shape that can be kept in bits."""
+    if any(map(is_symbolic_dim, mask.shape)):
+        return False
+    return math.prod(mask.shape) >= LARGE and places(mask.shape) != (0, 1)
