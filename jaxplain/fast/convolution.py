@@ -25,6 +25,7 @@ Form: TypeAlias = Callable[[Array, Array], Array]
 FEW_CHANNELS = 8  # of a group: with more, multiplying them one at a time loses
 FEW_GROUPS = 8
 MOST_TERMS = 128  # of a sum that is written out
+ODD_CHANNELS, SLOW_OUTPUTS = (3, 5, 7), range(17, 33)  # with which the library is up to ten times slower
 MANY_CHANNELS, FEW_OUTPUTS, MOST_PRODUCTS = 256, 2**18, 9  # where matrix products win: large kernels, small features
 
 
@@ -71,6 +72,8 @@ class Convolution:
         channels, positions = self.rhs[spec.rhs_spec[1]], math.prod(self.rhs[axis] for axis in spec.rhs_spec[2:])
         if groups == 1 and (positions == 1 or self.is_large_over_few()):
             return self.products
+        if groups == 1 and self.is_odd():
+            return self.evenly
         if groups == 1:
             return None if self.is_canonical else self.by_group
         if channels <= FEW_CHANNELS and 0 < channels * positions <= MOST_TERMS:
@@ -88,6 +91,11 @@ class Convolution:
             and math.prod(self.out) <= FEW_OUTPUTS
             and jnp.finfo(self.dtype).bits > 16
         )
+
+    def is_odd(self) -> bool:
+        """Whether this is a convolution over colours that the library is slow at."""
+        outputs, channels, *_ = (self.rhs[axis] for axis in self.params["dimension_numbers"].rhs_spec)
+        return channels in ODD_CHANNELS and outputs in SLOW_OUTPUTS and self.dtype == jnp.float32
 
     @property
     def is_canonical(self) -> bool:
@@ -143,6 +151,12 @@ class Convolution:
         )
         y = functools.reduce(jnp.add, terms)
         return y.reshape(*y.shape[:-2], outputs)
+
+    def evenly(self, x: Array, w: Array) -> Array:
+        """With channels of zeros, up to a multiple of four."""
+        none, more = jnp.zeros((), x.dtype), -x.shape[-1] % 4
+        x = lax.pad(x, none, [*[(0, 0, 0)] * (x.ndim - 1), (0, more, 0)])
+        return self.by_group(x, lax.pad(w, none, [*[(0, 0, 0)] * (w.ndim - 2), (0, more, 0), (0, 0, 0)]))
 
     def by_group(self, x: Array, w: Array) -> Array:
         """One convolution for each group, in the only layout that the library knows inside loops."""
