@@ -257,7 +257,6 @@ def any_other(jaxpr: Any, instead: Instead) -> bool:
     )
 
 
-@functools.lru_cache(maxsize=512)
 def live(jaxpr: Any) -> tuple[Any, ...]:
     """The equations of a jaxpr that its results depend on, or that do something else."""
     needed, eqns = set(variables(jaxpr.outvars)), []

@@ -8,7 +8,6 @@ less time, since fresh memory is slow.
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -41,16 +40,15 @@ def places(shape: tuple[int, ...]) -> tuple[int, int]:
     return next(((axis, bits) for axis, bits in most[1:] if bits >= BITS // 2), (0, 1))
 
 
-@functools.lru_cache(maxsize=512)
 def outliving(jaxpr: Any) -> frozenset[Any]:
     """The masks of a jaxpr that are read after a later matrix product, or outside, while what they compare is not."""
     products = 0
     made: dict[Any, int] = {}  # how many products came before a value; before a mask, those before what it compares
     compared: dict[Any, set[Any]] = {}  # by each mask, or by the masks that it was made of
     late, constants = set(variables(jaxpr.outvars)), set()
+    earlier = lambda time, values: {v for v in values if made.get(v, 0) < time}
     for eqn in live(jaxpr):
         operands, out = variables(eqn.invars), eqn.outvars
-        earlier = lambda time, values: {v for v in values if made.get(v, 0) < time}
         if constants.issuperset(operands):
             constants.update(out)
         elif eqn.primitive in ELEMENTWISE and out[0].aval.dtype == bool:

@@ -1,0 +1,84 @@
+"""Masks that outlive a matrix product are kept as bits: the same values, at less memory."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import jaxplain
+from jaxplain.fast.masks import in_bits, outliving, places
+
+X = jax.random.normal(jax.random.key(0), (4, 32, 32, 16), jnp.float32)
+W = jax.random.normal(jax.random.key(1), (6, 16, 16), jnp.float32) / 4
+RECTIFIERS = {"relu": nn.relu, "relu6": nn.relu6, "leaky": nn.leaky_relu, "where": lambda x: jnp.where(x > 0, x, 0)}
+
+
+def network(rectifier):
+    def apply(x):
+        for w in W:
+            x = rectifier(x @ w)
+        return x.mean(axis=(1, 2))
+
+    return apply
+
+
+def masks(f, *args):
+    return outliving(jax.make_jaxpr(f)(*args).jaxpr)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 3), (1, 7, 5), (3, 5, 16), (2, 3, 12, 3), (4, 30)])
+def test_the_same_mask(shape):
+    mask = np.random.default_rng(0).random(shape) > 0.5
+    _, bits = places(shape)
+    assert bits > 1
+    np.testing.assert_array_equal(jax.jit(in_bits)(mask), mask)
+
+
+@pytest.mark.parametrize("name", RECTIFIERS)
+def test_gradients_are_the_same_at_less_memory(name):
+    apply = network(RECTIFIERS[name])
+    plain, fast = (
+        jax.jit(jaxplain.gradient(jaxplain.accelerate(apply, enable)), static_argnames="target").lower(X, target=3)
+        for enable in (False, True)
+    )
+    plain, fast = plain.compile(), fast.compile()
+    np.testing.assert_array_equal(fast(X), plain(X))
+    memory = lambda compiled: compiled.memory_analysis().temp_size_in_bytes
+    assert memory(fast) < 0.6 * memory(plain)
+
+
+def test_which_masks_are_kept():
+    apply = network(nn.relu)
+    assert not masks(apply, X)
+    assert len(masks(jax.grad(lambda x: apply(x).sum()), X)) == len(W) - 1  # not the last one: no product follows
+    assert not masks(jax.grad(lambda x: apply(x).sum()), X[:1, :4, :4])  # small
+    assert (
+        len(masks(jaxplain.guided_backprop(jaxplain.accelerate(apply, False)), X)) == len(W) - 1
+    )  # whose rule compares later
+    both = lambda x: jnp.where((h := x @ W[0]) > 0, h @ W[1], 0) + h
+    assert not masks(both, X)  # what is compared is needed as well
+    causal = lambda x: jnp.where(lax.broadcasted_iota(jnp.int32, x.shape, 1) > 3, x @ W[0], 0) @ W[1]
+    assert not masks(causal, X)  # a constant
+
+
+def test_inside_loops_and_calls_under_vmap_and_twice_differentiated():
+    apply = network(jax.jit(nn.relu))
+    gradient = jaxplain.gradient(apply)
+    plain = jaxplain.gradient(jaxplain.accelerate(apply, False))
+    same = lambda f: np.testing.assert_allclose(jax.jit(f(gradient))(X), jax.jit(f(plain))(X), rtol=1e-5, atol=1e-7)
+    same(lambda explain: lambda x: lax.map(lambda t: explain(t * x, target=1), jnp.arange(1.0, 3.0)))
+    same(lambda explain: jax.vmap(lambda x: explain(x[None], target=1)[0]))
+    same(lambda explain: jax.grad(lambda x: (explain(x**2, target=1) ** 2).sum()))
+
+
+def test_a_sharded_batch_stays_where_it_is():
+    for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):
+        mesh = jax.make_mesh((1,), ("batch",), axis_types=(kind,))
+        with jax.set_mesh(mesh):
+            x = jax.device_put(X, jax.NamedSharding(mesh, jax.P("batch")))
+            explain = jax.jit(jaxplain.accelerate(jax.grad(lambda x: network(nn.relu)(x).sum())))
+            text = explain.lower(x).compile().as_text()
+            assert not any(word in text for word in ("all-reduce", "all-gather", "all-to-all"))
+            np.testing.assert_array_equal(explain(x), jax.jit(jax.grad(lambda x: network(nn.relu)(x).sum()))(x))
