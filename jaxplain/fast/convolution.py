@@ -26,7 +26,7 @@ FEW_CHANNELS = 8  # of a group: with more, multiplying them one at a time loses
 FEW_GROUPS = 8
 MOST_TERMS = 128  # of a sum that is written out
 ODD_CHANNELS, SLOW_OUTPUTS = (3, 5, 7), range(17, 33)  # with which the library is up to ten times slower
-MANY_CHANNELS, FEW_OUTPUTS, MOST_PRODUCTS = 256, 2**18, 9  # where matrix products win: large kernels, small features
+MANY_CHANNELS, FEW_OUTPUTS, MOST_PRODUCTS = 512, 2**18, 9  # where matrix products win: large kernels, small features
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,10 @@ class Convolution:
         return self.by_group if groups <= FEW_GROUPS else None
 
     def is_large_over_few(self) -> bool:
-        """Whether this is the derivative of a large kernel over small features, precise enough for sums."""
+        """Whether a large kernel meets small features, precise enough for sums."""
         _, channels, *window = self.params["dimension_numbers"].rhs_spec
         return (
-            self.inputs_last
-            and self.rhs[channels] >= MANY_CHANNELS
+            self.rhs[channels] >= MANY_CHANNELS
             and math.prod(self.rhs[axis] for axis in window) <= MOST_PRODUCTS
             and not any(map(is_symbolic_dim, self.out))
             and math.prod(self.out) <= FEW_OUTPUTS
