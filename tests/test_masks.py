@@ -10,7 +10,7 @@ from jax import lax
 import jaxplain
 from jaxplain.fast.masks import in_bits, outliving, places
 
-X = jax.random.normal(jax.random.key(0), (4, 32, 32, 16), jnp.float32)
+X = jax.random.normal(jax.random.key(0), (4, 64, 64, 16), jnp.float32)
 W = jax.random.normal(jax.random.key(1), (6, 16, 16), jnp.float32) / 4
 RECTIFIERS = {"relu": nn.relu, "relu6": nn.relu6, "leaky": nn.leaky_relu, "where": lambda x: jnp.where(x > 0, x, 0)}
 

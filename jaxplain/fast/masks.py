@@ -21,7 +21,7 @@ from ..graph import ELEMENTWISE, live, opened, variables
 from .convolution import Array
 
 PRODUCTS = frozenset([P.conv_general_dilated_p, P.dot_general_p])
-LARGE = 2**15  # from here on it is worth the time to compile
+LARGE = 2**18  # from here on it is worth the time to compile
 BITS = 8  # of the integer that they are kept in
 
 
