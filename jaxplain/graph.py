@@ -258,7 +258,7 @@ def any_other(jaxpr: Any, instead: Instead) -> bool:
 
 
 def live(jaxpr: Any) -> tuple[Any, ...]:
-    """The equations of a jaxpr that its results depend on, or that do something else."""
+    """The equations of a jaxpr that its results depend on, or that have another effect; NaN in the rest goes unseen."""
     needed, eqns = set(variables(jaxpr.outvars)), []
     for eqn in reversed(jaxpr.eqns):
         if eqn.effects or not needed.isdisjoint(eqn.outvars):

@@ -61,6 +61,7 @@ class Net(nn.Module):
         return nn.Dense(4, name="head")(x.mean(axis=(1, 2)))
 
 
+NHWC = ("NHWC", "HWIO", "NHWC")
 X = jax.random.normal(jax.random.key(0), (2, 8, 8, 3), jnp.float32)
 VARIABLES = Net().init(jax.random.key(1), X)
 
@@ -77,8 +78,25 @@ def test_which_convolutions_have_another_form():
     assert has_form(64, 2, 3)
     assert has_form(6, 1, 3)  # channels first
     assert not has_form(256, 16, 3)
-    assert has_form(4, 4, 20)
-    assert not has_form(16, 16, 20)
+
+
+@pytest.mark.parametrize("layout", [("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW")])
+def test_an_odd_number_of_channels_is_made_even(layout):
+    conv = lambda x, w: lax.conv_general_dilated(x, w, (2, 2), "SAME", dimension_numbers=layout)
+
+    def operands(channels):
+        x, w = (
+            jax.random.normal(jax.random.key(i), s, jnp.float32)
+            for i, s in enumerate([(2, 9, 9, channels), (3, 3, channels, 32)])
+        )
+        return (x, w) if layout == NHWC else (x.transpose(0, 3, 1, 2), w.transpose(3, 2, 0, 1))
+
+    text = lambda channels: str(jax.make_jaxpr(jaxplain.accelerate(conv))(*operands(channels)))
+    assert (" pad[" in text(3), " pad[" in text(4)) == (True, False)
+    gradient = lambda f: jax.jit(jax.grad(lambda *args: (f(*args) ** 2).sum(), (0, 1)))(*operands(3))
+    close(jaxplain.accelerate(conv)(*operands(3)), conv(*operands(3)))
+    for fast, slow in zip(gradient(jaxplain.accelerate(conv)), gradient(conv), strict=True):
+        close(fast, slow)
 
 
 def test_the_layout_that_is_fast_inside_loops():
@@ -178,6 +196,10 @@ def test_symbolic_and_explicitly_sharded_shapes():
         f = lambda x: nn.max_pool(depthwise(x, KERNEL, (2, 2), "VALID"), (2, 2))
         exported = jax.export.export(jax.jit(jaxplain.accelerate(f)))(jax.ShapeDtypeStruct(shape, jnp.float32))
         close(jax.jit(exported.call)(X), jax.jit(f)(X))
+    dense = lambda w, x: (lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=NHWC) ** 2).sum()
+    w, x = jnp.ones((3, 3, 3, 6), jnp.float32), jax.ShapeDtypeStruct((b, 8, 8, 3), jnp.float32)
+    exported = jax.export.export(jax.jit(jaxplain.accelerate(jax.grad(dense))))(w, x)
+    close(jax.jit(exported.call)(w, X), jax.grad(dense)(w, X))
     mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Explicit,))
     with jax.set_mesh(mesh):
         loop = lambda x: lax.scan(lambda x, _: (depthwise(x, KERNEL), None), x, None, length=2)[0]

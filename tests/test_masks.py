@@ -28,10 +28,10 @@ def masks(f, *args):
     return outliving(jax.make_jaxpr(f)(*args).jaxpr)
 
 
-@pytest.mark.parametrize("shape", [(2, 8, 3), (1, 7, 5), (3, 5, 16), (2, 3, 12, 3), (4, 30)])
+@pytest.mark.parametrize("shape", [(2, 8, 3), (1, 7, 5), (3, 2, 16), (2, 3, 12, 3), (2, 12, 1, 1), (4, 30)])
 def test_the_same_mask(shape):
-    mask = np.random.default_rng(0).random(shape) > 0.5
-    _, bits = places(shape)
+    mask = jnp.asarray(np.random.default_rng(0).random(shape) > 0.5)
+    _, bits = places(jax.typeof(mask))
     assert bits > 1
     np.testing.assert_array_equal(jax.jit(in_bits)(mask), mask)
 
@@ -82,3 +82,16 @@ def test_a_sharded_batch_stays_where_it_is():
             text = explain.lower(x).compile().as_text()
             assert not any(word in text for word in ("all-reduce", "all-gather", "all-to-all"))
             np.testing.assert_array_equal(explain(x), jax.jit(jax.grad(lambda x: network(nn.relu)(x).sum()))(x))
+
+
+def test_what_is_sharded_by_its_type_is_never_split():
+    mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Explicit,))
+    tokens = lambda x: network(nn.relu)(x[:, :, None])
+    with jax.set_mesh(mesh):
+        for spec in (jax.P("batch"), jax.P(None, "batch")):  # the steps of integrated gradients come in front
+            x = jax.device_put(X[:, :, 0], jax.NamedSharding(mesh, spec))
+            explain = jax.jit(lambda x: jaxplain.integrated_gradients(tokens, steps=16, chunk=16)(x, target=1))
+            np.testing.assert_array_equal(explain(x).shape, x.shape)
+    aval = lambda *spec: jax.typeof(jax.device_put(np.ones((16, 128, 64), bool), jax.NamedSharding(mesh, jax.P(*spec))))
+    assert places(aval("batch")) == (1, 8)
+    assert places(aval(None, "batch")) == (2, 8)

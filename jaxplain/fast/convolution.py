@@ -81,18 +81,19 @@ class Convolution:
         return self.by_group if groups <= FEW_GROUPS else None
 
     def is_large_over_few(self) -> bool:
-        """Whether a large kernel meets small features, precise enough for sums."""
+        """Whether this is the derivative of a large kernel over small features, precise enough for sums."""
         _, channels, *window = self.params["dimension_numbers"].rhs_spec
         return (
-            self.rhs[channels] >= MANY_CHANNELS
+            self.inputs_last
+            and not any(map(is_symbolic_dim, (*self.out, *self.rhs)))
+            and self.rhs[channels] >= MANY_CHANNELS
             and math.prod(self.rhs[axis] for axis in window) <= MOST_PRODUCTS
-            and not any(map(is_symbolic_dim, self.out))
             and math.prod(self.out) <= FEW_OUTPUTS
             and jnp.finfo(self.dtype).bits > 16
         )
 
     def is_odd(self) -> bool:
-        """Whether this is a convolution over colours that the library is slow at."""
+        """Whether this is a convolution of few channels, such as colours, that the library is slow at."""
         outputs, channels, *_ = (self.rhs[axis] for axis in self.params["dimension_numbers"].rhs_spec)
         return channels in ODD_CHANNELS and outputs in SLOW_OUTPUTS and self.dtype == jnp.float32
 

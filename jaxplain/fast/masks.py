@@ -8,9 +8,9 @@ less time, since fresh memory is slow.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.export import is_symbolic_dim
@@ -26,24 +26,32 @@ BITS = 8  # of the integer that they are kept in
 
 
 def in_bits(mask: Array) -> Array:
-    """The same mask ``(N, ...)``, computed through integers that hold the bits of several of its values."""
-    axis, bits = places(mask.shape)
+    """The same mask ``(N, ..., C)``, computed through integers that hold the bits of several of its values."""
+    axis, bits = places(jax.typeof(mask))
     split = (*mask.shape[:axis], bits, mask.shape[axis] // bits, *mask.shape[axis + 1 :])
     place = lax.broadcasted_iota(jnp.uint8, split, axis)
     packed = jnp.sum(mask.reshape(split).astype(jnp.uint8) << place, axis=axis, keepdims=True, dtype=jnp.uint8)
     return ((jnp.broadcast_to(packed, split) >> place) % 2).astype(bool).reshape(mask.shape)
 
 
-def places(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Along which axis values share an integer, and how many; not along the first, over which a batch is sharded."""
-    most = [(axis, max(bits for bits in range(1, BITS + 1) if n % bits == 0)) for axis, n in enumerate(shape)]
-    return next(((axis, bits) for axis, bits in most[1:] if bits >= BITS // 2), (0, 1))
+def places(mask: Any) -> tuple[int, int]:
+    """Along which axis values share an integer, and how many do; one where none is suitable.
+
+    The last axis but for the channels, since a batch is sharded over the first ones, and never one whose type says that
+    it is sharded.
+    """
+    for axis in (*range(mask.ndim - 2, 0, -1), mask.ndim - 1):
+        if axis > 0 and mask.sharding.spec[axis] is None:
+            bits = max(bits for bits in range(1, BITS + 1) if mask.shape[axis] % bits == 0)
+            if bits >= BITS // 2:
+                return axis, bits
+    return 0, 1
 
 
 def outliving(jaxpr: Any) -> frozenset[Any]:
     """The masks of a jaxpr that are read after a later matrix product, or outside, while what they compare is not."""
-    products = 0
-    made: dict[Any, int] = {}  # how many products came before a value; before a mask, those before what it compares
+    products = 0  # so far
+    made: dict[Any, int] = {}  # how many came before a value; a mask counts as made when what it compares was
     compared: dict[Any, set[Any]] = {}  # by each mask, or by the masks that it was made of
     late, constants = set(variables(jaxpr.outvars)), set()
     earlier = lambda time, values: {v for v in values if made.get(v, 0) < time}
@@ -70,6 +78,4 @@ def multiplies(eqn: Any) -> bool:
 
 def is_worth_it(mask: Any) -> bool:
     """Whether a mask is large, and of a shape that can be kept in bits."""
-    if any(map(is_symbolic_dim, mask.shape)):
-        return False
-    return math.prod(mask.shape) >= LARGE and places(mask.shape) != (0, 1)
+    return not any(map(is_symbolic_dim, mask.shape)) and mask.size >= LARGE and places(mask)[1] > 1

@@ -126,6 +126,26 @@ def test_any_score(target):
     np.testing.assert_allclose(expected.sum(), (score(X) - score(each)).sum(), rtol=1e-9, atol=1e-12)
 
 
+@jax.custom_jvp
+def root(x):
+    return jnp.sqrt(jnp.maximum(x, 0))
+
+
+root.defjvps(lambda tangent, y, x: tangent * jnp.where(y > 0, 0.5 / jnp.where(y > 0, y, 1), 0))
+
+
+@pytest.mark.parametrize("activation", [jax.nn.relu, jax.nn.relu6, root])
+def test_derivatives_in_the_parameters_are_those_that_the_activation_defines(activation):
+    def loss(bias, baseline):
+        network = lambda bias, x: activation(x @ (1 - jnp.eye(4)) + bias[None]) @ (1 - jnp.eye(4))
+        return (
+            jaxplain.deeplift(network, baseline=baseline)(bias, jnp.arange(12.0).reshape(3, 4), target=1) ** 2
+        ).sum()
+
+    bias = jnp.zeros(4)  # the reference is where the derivative has to be chosen
+    np.testing.assert_allclose(jax.grad(loss)(bias, 0.0), jax.grad(loss)(bias, jnp.zeros((3, 4))), rtol=1e-10)
+
+
 def test_the_reference_is_evaluated_once():
     network = lambda x: jnp.tanh(conv(jnp.tanh(conv(jnp.tanh(conv(x)))))).mean(axis=(1, 2))
     x = jnp.asarray(DRAW.normal(size=(4, 16, 16, 3)))
