@@ -9,6 +9,7 @@ from jax import lax
 
 import jaxplain
 from jaxplain.fast.accelerate import form_of
+from jaxplain.fast.convolution import MANY_CHANNELS
 
 POOLS = {
     "windows side by side": ((1, 2, 2, 1), (1, 2, 2, 1), "VALID"),
@@ -85,7 +86,7 @@ OPTIONS = {
 @pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2)])
 def test_derivatives_of_large_kernels_over_small_features(stride, dilation):
     rng = np.random.default_rng(0)
-    x, w = rng.normal(size=(1, 5, 6, 8)), rng.normal(size=(3, 3, 8, 256))
+    x, w = rng.normal(size=(1, 5, 6, 8)), rng.normal(size=(3, 3, 8, MANY_CHANNELS))
     f = lambda x: lax.conv_general_dilated(
         x, w, (stride, stride), "SAME", rhs_dilation=(dilation, dilation), dimension_numbers=LAYOUT
     )
