@@ -78,6 +78,8 @@ def test_which_convolutions_have_another_form():
     assert has_form(64, 2, 3)
     assert has_form(6, 1, 3)  # channels first
     assert not has_form(256, 16, 3)
+    assert has_form(4, 4, 20)
+    assert not has_form(16, 16, 20)
 
 
 @pytest.mark.parametrize("layout", [("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW")])

@@ -1,5 +1,8 @@
 """Masks that outlive a matrix product are kept as bits: the same values, at less memory."""
 
+import functools
+import itertools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -54,9 +57,8 @@ def test_which_masks_are_kept():
     assert not masks(apply, X)
     assert len(masks(jax.grad(lambda x: apply(x).sum()), X)) == len(W) - 1  # not the last one: no product follows
     assert not masks(jax.grad(lambda x: apply(x).sum()), X[:1, :4, :4])  # small
-    assert (
-        len(masks(jaxplain.guided_backprop(jaxplain.accelerate(apply, False)), X)) == len(W) - 1
-    )  # whose rule compares later
+    guided = jaxplain.guided_backprop(jaxplain.accelerate(apply, False))
+    assert len(masks(guided, X)) == len(W) - 1  # whose rule compares later
     both = lambda x: jnp.where((h := x @ W[0]) > 0, h @ W[1], 0) + h
     assert not masks(both, X)  # what is compared is needed as well
     causal = lambda x: jnp.where(lax.broadcasted_iota(jnp.int32, x.shape, 1) > 3, x @ W[0], 0) @ W[1]
@@ -86,12 +88,14 @@ def test_a_sharded_batch_stays_where_it_is():
 
 def test_what_is_sharded_by_its_type_is_never_split():
     mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Explicit,))
-    tokens = lambda x: network(nn.relu)(x[:, :, None])
+    laid_out = lambda a, *spec: jax.device_put(a, jax.NamedSharding(mesh, jax.P(*spec)))
+    ways = [functools.partial(jaxplain.integrated_gradients, steps=16, chunk=16), jaxplain.gradient]
     with jax.set_mesh(mesh):
-        for spec in (jax.P("batch"), jax.P(None, "batch")):  # the steps of integrated gradients come in front
-            x = jax.device_put(X[:, :, 0], jax.NamedSharding(mesh, spec))
-            explain = jax.jit(lambda x: jaxplain.integrated_gradients(tokens, steps=16, chunk=16)(x, target=1))
-            np.testing.assert_array_equal(explain(x).shape, x.shape)
-    aval = lambda *spec: jax.typeof(jax.device_put(np.ones((16, 128, 64), bool), jax.NamedSharding(mesh, jax.P(*spec))))
-    assert places(aval("batch")) == (1, 8)
-    assert places(aval(None, "batch")) == (2, 8)
+        for make, spec in itertools.product(ways, [("batch",), (None, "batch")]):  # the steps come in front
+            x = laid_out(jnp.concatenate([X, X]), *spec)
+            fast, plain = (make(jaxplain.accelerate(network(nn.relu), enable)) for enable in (True, False))
+            explain = lambda f, x: jax.jit(functools.partial(f, target=1))(x)
+            np.testing.assert_allclose(explain(fast, x), explain(plain, x), rtol=1e-5, atol=1e-8)
+    mask = np.ones((16, 128, 64), bool)
+    assert places(jax.typeof(laid_out(mask, "batch"))) == (1, 8)
+    assert places(jax.typeof(laid_out(mask, None, "batch"))) == (2, 8)

@@ -24,7 +24,8 @@ def accelerate(f: F, enable: bool = True) -> F:
     The function is traced, and evaluated again with other forms of some operations: depthwise and grouped convolutions
     as sums of shifted slices, those of one position as a matrix product, max-pooling as a maximum of slices, and the
     masks that derivatives remember as bits. Values agree to rounding. Derivatives taken inside ``f`` are fast as well:
-    ``accelerate(jax.grad(f))`` is faster than ``jax.grad(accelerate(f))``, and needs half its memory or less.
+    ``accelerate(jax.grad(f))`` is faster than ``jax.grad(accelerate(f))`` and, behind rectifiers such as
+    ``jax.nn.relu``, needs less memory: 67 MiB for 183 with ResNet-50 and four images, 38 for 128 with EfficientNet-Lite0.
 
     jaxplain's explainers do this by themselves, unless they are made from ``accelerate(apply, False)``.
 

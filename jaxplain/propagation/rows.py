@@ -32,7 +32,7 @@ def run_short(ops: Sequence[Op], env: dict[int, Any], alike: Collection[int]) ->
         if short is None:
             outputs = op.bind(*(all_rows(v, a.aval.shape) for v, a in zip(values, op.eqn.invars, strict=True)))
         elif is_elementwise_call(op.eqn):
-            outputs = whole(op, short)
+            outputs = called(op, short)
         else:
             name = OF_RESULT.get(op.primitive)
             outputs = op.bind(*short, **({name: (1, *op.params[name][1:])} if name else {}))
@@ -59,7 +59,7 @@ def shortened(op: Op, values: Sequence[Any], alike: Sequence[bool]) -> list[Any]
     return [v[:1] if row and not s else v for v, s, row in zip(values, short, by_row, strict=True)]
 
 
-def whole(op: Op, short: Sequence[Any]) -> list[Any]:
+def called(op: Op, short: Sequence[Any]) -> list[Any]:
     """A function with a derivative of its own, evaluated for all rows to keep that: the row that stands for them."""
     values = (all_rows(v, a.aval.shape) for v, a in zip(short, op.eqn.invars, strict=True))
     found = jax.eval_shape(lambda: inside(op, short))  # it may hold constants that tell rows apart

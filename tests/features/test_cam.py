@@ -168,7 +168,7 @@ def test_a_subset_of_channels():
 
 
 @pytest.mark.parametrize("make", [jaxplain.score_cam, jaxplain.ablation_cam])
-def test_memory_does_not_grow_with_the_channels(make):
+def test_memory_grows_no_more_than_the_features(make):
     def memory(channels):
         def network(x):
             features = checkpoint_name(x[..., :1] * jnp.ones(channels).reshape(1, 1, 1, -1), "features")
@@ -176,9 +176,9 @@ def test_memory_does_not_grow_with_the_channels(make):
 
         x = jnp.ones((1, 64, 64, 3))
         compiled = jax.jit(make(network, "features", chunk=4)).lower(x).compile()
-        return compiled.memory_analysis().temp_size_in_bytes / (64 * 64 * 8 * channels)
+        return compiled.memory_analysis().temp_size_in_bytes
 
-    assert memory(256) < 8  # two turns of four copies of the features; not one per channel
+    assert memory(512) < 1.05 * 8 * memory(64)  # as large as the features are; not as the channels times these
 
 
 def test_eigen_cam_is_the_first_principal_component():
