@@ -144,9 +144,11 @@ def pgd(
 def deepfool(apply: Apply, *, steps: int = 50, overshoot: float = 0.02, candidates: int = 10) -> Explain:
     """The smallest change of the image, in the L2 norm, after which the network sees another class.
 
-    With ``g_k = z_k - z_c`` for every other class k, the nearest boundary of the linearised network is that of
-    ``l = argmin_k |g_k| / ‖∂g_k/∂x‖``; step by step until the class has changed,
-    ``r += |g_l| / ‖∂g_l/∂x‖² · ∂g_l/∂x``, evaluated at ``x + (1 + overshoot) r``; ``A = (1 + overshoot) r``.
+    With ``g_k = z_k - z_c`` for every other class k, lessened by ``overshoot · |g_k(x)|``, the nearest boundary of the
+    linearised network is that of ``l = argmin_k |g_k| / ‖∂g_k/∂x‖``; step by step until the class has changed,
+    ``r += |g_l| / ‖∂g_l/∂x‖² · ∂g_l/∂x``, evaluated at ``x + r``; ``A = r``. The paper aims at the boundary itself and
+    multiplies r by ``1 + overshoot``, which is the same where the network is linear. Steps that are evaluated there and
+    aim at the boundary come so close to it that rounding decides on which side they end.
 
     The change takes from the class and adds to its rival, both at once: where the rival's evidence appears elsewhere,
     that place is marked as much as the evidence of the class. An image that is not seen as the target needs no change:
@@ -155,7 +157,7 @@ def deepfool(apply: Apply, *, steps: int = 50, overshoot: float = 0.02, candidat
     Args:
       apply: ``apply(*args) -> logits (N, K)``, any JAX function.
       steps: the largest number of steps.
-      overshoot: how far to go beyond the boundary, as a share of the change.
+      overshoot: how far to go beyond the boundary, as a share of the way to it.
       candidates: how many other classes are rivals, the strongest first, all where there are fewer.
 
     Returns:
@@ -187,11 +189,13 @@ def deepfool(apply: Apply, *, steps: int = 50, overshoot: float = 0.02, candidat
         strongest = jax.lax.top_k(jnp.where(chosen == 1, -jnp.inf, outputs), min(candidates, outputs.shape[1] - 1))[1]
         rivals = jax.nn.one_hot(strongest.T, outputs.shape[1], dtype=outputs.dtype)
         directions = rivals - chosen[None]
+        gaps_of = lambda z: jnp.where(directions == 0, 0, z[None] * directions).sum(axis=-1)
+        beyond = overshoot * jnp.abs(gaps_of(outputs))
 
         def step(r: Array) -> tuple[Array, Array]:
-            z, pullback = jax.vjp(f, x + (1 + overshoot) * r)
+            z, pullback = jax.vjp(f, x + r)
             slopes = jax.vmap(lambda direction: pullback(direction)[0])(directions)
-            gaps = jnp.abs(jnp.where(directions == 0, 0, z[None] * directions).sum(axis=-1))
+            gaps = jnp.abs(gaps_of(z) - beyond)
             squares = (slopes**2).sum(axis=tuple(range(2, slopes.ndim)))
             lengths = jnp.where(squares > 0, squares, 1)  # a rival without a slope is out of reach
             distances = jnp.where(squares > 0, gaps / jnp.sqrt(lengths), jnp.inf)
@@ -200,7 +204,7 @@ def deepfool(apply: Apply, *, steps: int = 50, overshoot: float = 0.02, candidat
             return r + jnp.einsum("kn,kn...->n...", weights, slopes), holds(z, chosen)
 
         r, _ = repeat(step, jnp.zeros_like(x), jnp.ones_like(outputs[:, 0], bool), steps)
-        return ((1 + overshoot) * r).astype(dtype)
+        return r.astype(dtype)
 
     return explain
 
