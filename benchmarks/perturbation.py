@@ -2,9 +2,9 @@
 
     pip install '.[test]' && python -m benchmarks.perturbation FOLDER [PART ...]
 
-writes `benchmarks/results/perturbation.md`, over ten photographs evenly spaced in the folder; with names of parts
-(masks, changes, gate, planted, cost), these parts of it anew. Every method runs with its default options but for
-planted evidence, whose images of 32 pixels want smaller windows.
+writes `benchmarks/results/perturbation.md`, over ten photographs evenly spaced in the folder (removal: over all of
+them); with names of parts (masks, removal, changes, gate, planted, cost), these parts of it anew. Every method runs
+with its default options but for planted evidence, whose images of 32 pixels want smaller windows.
 """
 
 import re
@@ -42,8 +42,12 @@ def network(x):
 
 def photographs(folder):
     files = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    chosen = files[:: max(1, len(files) // PHOTOGRAPHS)][:PHOTOGRAPHS]
-    return {file.stem: PREPROCESS(Image.open(file)) for file in chosen}
+    return {file.stem: PREPROCESS(Image.open(file)) for file in files}
+
+
+def evenly(images):
+    chosen = list(images)[:: max(1, len(images) // PHOTOGRAPHS)][:PHOTOGRAPHS]
+    return {name: images[name] for name in chosen}
 
 
 def table(*rows):
@@ -78,6 +82,15 @@ def extremal_measures(x, mask, label, key):
     return jnp.abs(ranked - step).mean(), kept(mask), random
 
 
+@jax.jit
+def without(removed, x):
+    """The share of the predicted class's probability that is left without a part of the images, and how large it is."""
+    before, after = probabilities(x), probabilities((1 - removed) * x + removed * gaussian_blur(x, 10.0))
+    label = before.argmax(axis=1)[:, None]
+    share = jnp.take_along_axis(after, label, 1) / jnp.take_along_axis(before, label, 1)
+    return share[:, 0], removed.mean(axis=(1, 2, 3))
+
+
 def masks(images):
     """Learned masks: what is left of the class, against how much of the image is taken or kept."""
     explain = {
@@ -89,10 +102,8 @@ def masks(images):
         maps = {method: e(VARIABLES, x, key=jax.random.key(i)) for method, e in explain.items()}
         before = probabilities(x)[0]
         label = int(before.argmax())
-        removed = maps["meaningful"][..., None]
-        left = probabilities((1 - removed) * x + removed * gaussian_blur(x, 10.0))[0, label] / before[label]
+        (left,), (area,) = without(maps["meaningful"][..., None], x)
         off, kept, random = extremal_measures(x, maps["extremal"], label, jax.random.key(i))
-        area = removed.mean()
         held += np.array([left < 0.05 and area < 0.3, off < 0.05, kept > random.mean()])
         rows.append(
             (
@@ -113,6 +124,28 @@ Extremal perturbation: the mean distance of the sorted mask from its step functi
 ten smooth masks drawn at random, of the same generator and area (above their mean: **{held[2]} of {len(images)}**).
 
 {table(header, *rows)}"""
+
+
+def removal(images):
+    """Meaningful perturbation over many photographs."""
+    explain = jax.jit(perturbation.meaningful_perturbation(APPLY))
+    names, left, area = list(images), [], []
+    for start in range(0, len(names), PHOTOGRAPHS):
+        x = jnp.concatenate([images[name] for name in names[start : start + PHOTOGRAPHS]])
+        keys = jax.vmap(jax.random.key)(jnp.arange(start, start + len(x)))
+        removed = explain(VARIABLES, x, key=keys)[..., None]
+        for found, values in zip((left, area), without(removed, x), strict=True):
+            found.extend(np.asarray(values))
+    left, area = np.array(left), np.array(area)
+    held = (left < 0.05) & (area < 0.3)
+    groups = [int(held[i::PHOTOGRAPHS].sum()) for i in range(PHOTOGRAPHS)]
+    rows = [(name, f"{left[i]:.1%}", f"{area[i]:.0%}") for i, name in enumerate(names) if not held[i]]
+    return f"""All {len(names)} photographs, as above: less than 5 % of p left with less than 30 % of the image removed
+in **{held.sum()}**; of p, {np.median(left):.1%} was left (median; at most {left.max():.1%}), of the image
+{np.median(area):.0%} was removed (median; at most {area.max():.0%}). Taking every {PHOTOGRAPHS}th photograph from the
+first, the second and so on: {", ".join(map(str, groups))}. The others are:
+
+{table(("photograph", "left of p", "image removed"), *rows)}"""
 
 
 # ------------------------------------------------------------------------------------ changes that reach another class
@@ -219,7 +252,7 @@ PLANTED = {  # name: (method, options for images of 32 pixels and patches of 8, 
     "kernel_shap": (perturbation.kernel_shap, {"segments": SEGMENTS}),
     "meaningful_perturbation": (
         perturbation.meaningful_perturbation,
-        {"factor": 2, "mask_blur": 1.0, "image_blur": 5.0, "jitter": 1, "of": "output", "area": 1e-2},
+        {"factor": 2, "mask_blur": 1.0, "image_blur": 5.0, "jitter": 1},
     ),
     "extremal_perturbation": (
         perturbation.extremal_perturbation,
@@ -294,6 +327,7 @@ two cores share; and the memory that the compiled explanation takes beyond its a
 
 PARTS = {
     "masks": ("Learned masks on photographs", masks),
+    "removal": ("Meaningful perturbation on all photographs", removal),
     "changes": ("Reaching another class", changes),
     "gate": ("The gate of FGVis", gate),
     "planted": ("Planted evidence", evidence),
@@ -307,7 +341,7 @@ def main(folder, *parts):
     sections = dict(re.findall(r"^## (.+)\n\n((?:.|\n)+?)\n(?=\n## |\Z)", text, re.MULTILINE))
     for part in parts or PARTS:
         title, measure = PARTS[part]
-        sections[title] = measure(images)
+        sections[title] = measure(images if measure is removal else evenly(images))
         kept = [f"\n## {title}\n\n{sections[title]}\n" for title, _ in PARTS.values() if title in sections]
         head = f"jaxplain {jaxplain.__version__} with jax {jax.__version__}, float32, on a CPU; EfficientNet-Lite0.\n"
         OUT.write_text(head + "".join(kept))

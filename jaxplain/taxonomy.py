@@ -169,7 +169,7 @@ _TABLE = [
     _perturbation(perturbation.rise, ("baseline", "key"), "the mean of random masks, weighted by the score behind them", "petsiuk2018", cost=lambda masks: Cost(masks, 0), resolution="region", signed=False),
     _perturbation(perturbation.lime, ("baseline", "segments", "key"), "a linear model of the score, of which segments are shown", "ribeiro2016", cost=lambda samples: Cost(samples + 1, 0), resolution="region"),
     _perturbation(perturbation.kernel_shap, ("baseline", "segments", "key"), "Shapley values of segments, by least squares", "lundberg2017", "covert2021", cost=lambda samples: Cost(samples + 2, 0), resolution="region", total="difference"),
-    _perturbation(perturbation.meaningful_perturbation, ("gradient", "key"), "the smallest smooth mask that removes the class", "fong2017", cost=lambda steps: Cost(steps, steps), resolution="region", signed=False),
+    _perturbation(perturbation.meaningful_perturbation, ("gradient", "key"), "the smallest smooth mask that removes the class", "fong2017", cost=lambda steps: Cost(steps + 1, steps), resolution="region", signed=False),
     _perturbation(perturbation.extremal_perturbation, ("gradient",), "the smooth mask of a given area that keeps the score highest", "fong2019", cost=lambda steps, areas: Cost(steps * len(areas), steps * len(areas)), resolution="region", signed=False),
 ]
 # fmt: on

@@ -13,7 +13,7 @@ from jaxplain.gradients import gaussian_blur
 from jaxplain.perturbation import extremal_perturbation, meaningful_perturbation
 from jaxplain.perturbation.extremal import area_excess, blur_pyramid, smooth_mask
 from jaxplain.perturbation.learned import optimise
-from jaxplain.perturbation.meaningful import enlarge, shifts
+from jaxplain.perturbation.meaningful import enlarge, excess_of, shifts
 
 KEY = jax.random.key(6)
 X = jax.random.normal(jax.random.key(0), (2, 12, 10, 2), jnp.float64)
@@ -81,7 +81,7 @@ def test_any_optimizer_and_each_example_on_its_own(make):
 
 def test_the_first_step_follows_the_gradient_of_the_paper():
     """Steps of gradient descent from a mask of zeros, by finite differences of the loss written out."""
-    area, variation, rate = 0.02, 0.3, 0.1
+    area, variation, rate = 0.32, 4.8, 0.1
     chosen = lambda x: jax.nn.softmax(network(x))[:, 1]
     x0 = gaussian_blur(X, 2.0)
 
@@ -90,15 +90,73 @@ def test_the_first_step_follows_the_gradient_of_the_paper():
         mask = enlarge(m, (12, 10), 1.0)[..., None]
         down, right = m[:, 1:] - m[:, :-1], m[:, :, 1:] - m[:, :, :-1]
         edges = (jnp.abs(down) ** 3).sum(axis=(1, 2)) + (jnp.abs(right) ** 3).sum(axis=(1, 2))
-        return area * (1 - m).sum(axis=(1, 2)) + variation * edges + chosen(mask * X + (1 - mask) * x0)
+        prices = area * (1 - m).sum(axis=(1, 2)) / 16 + variation * edges / 16
+        return prices + chosen(mask * X + (1 - mask) * x0)
 
-    options = {"area": area, "variation": variation, "optimizer": optax.sgd(rate), "jitter": 0}
+    options = {"left": None, "area": area, "variation": variation, "optimizer": optax.sgd(rate), "jitter": 0}
     first, second = np.asarray(MEANINGFUL(network, **options, steps=2, history=2)(X, target=1)).swapaxes(0, 1)
     m = np.zeros((2, 4, 4))
     for maps in (first, second):
         m = np.clip(m - rate * slope_of(loss, m), 0, 1)
         np.testing.assert_allclose(maps, 1 - enlarge(jnp.asarray(m), (12, 10), 1.0), atol=1e-9)
     assert first.min() < 1 - 1e-3
+
+
+@pytest.mark.parametrize("target", [1, [1, 2], jnp.eye(3)[jnp.array([1, 2])]])
+def test_the_excess_of_a_class_is_that_of_its_odds(target):
+    chosen = np.broadcast_to(np.argmax(target, axis=-1) if np.ndim(target) == 2 else target, 2)
+    probability = lambda x: np.asarray(jax.nn.softmax(network(x)))[np.arange(2), chosen]
+    odds = lambda p: np.log(p / (1 - p))
+    aim = odds(0.4 * probability(X))
+    excess = excess_of(network, X, target, "probability", 0.4)
+    values = np.stack([excess(scale * X) for scale in (1.0, 0.5, 0.0, -1.0)])
+    expected = [(odds(probability(scale * X)) - aim) / (odds(probability(X)) - aim) for scale in (1.0, 0.5, 0.0, -1.0)]
+    np.testing.assert_allclose(values, np.maximum(0, expected), rtol=1e-9, atol=1e-12)
+    assert (values == 0).any()
+    assert len(np.unique(values)) > 4
+
+
+@pytest.mark.parametrize(("of", "target"), [("output", 1), ("probability", lambda p: -p[:, 0])])
+def test_the_excess_of_a_score_is_its_own(of, target):
+    score = (lambda x: network(x)[:, 1]) if of == "output" else (lambda x: -jax.nn.softmax(network(x))[:, 0])
+    drop = 0.6 * jnp.abs(score(X))
+    excess = excess_of(network, X, target, of, 0.4)
+    for scale in (1.0, 0.9, -1.0):
+        np.testing.assert_allclose(excess(scale * X), jnp.maximum(0, 1 - (score(X) - score(scale * X)) / drop))
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 1e3])
+def test_as_much_is_removed_as_the_class_takes_however_certain_it_is(sharpness):
+    """Either of two spots is enough for the class, and is removed; also where float32 rounds 1 - p to 0."""
+    spots = lambda x: jax.nn.relu(x[:, 3, 3, 0] + x[:, 3, 12, 0] - 0.5)
+    logits = lambda x: sharpness * jnp.stack([spots(x) * 10, jnp.ones(len(x)) * 4], axis=1)
+    x = jnp.zeros((1, 16, 16, 1), jnp.float32).at[:, 3, 3].set(1.0).at[:, 3, 12].set(1.0)
+    explain = meaningful_perturbation(logits, factor=2, mask_blur=1.0, image_blur=4.0, jitter=0)
+    removed = jax.jit(explain)(x, target=0)
+    kept = (1 - removed)[..., None] * x + removed[..., None] * gaussian_blur(x, 4.0)
+    share = jax.nn.softmax(logits(kept))[0, 0] / jax.nn.softmax(logits(x))[0, 0]
+    assert share < 0.05
+    assert removed.mean() < 0.3
+    assert min(removed[0, 3, 3], removed[0, 3, 12]) > 0.3
+    assert removed[0, 12].max() < 0.1
+
+
+def test_a_score_of_zero_has_nothing_to_lose():
+    maps = MEANINGFUL(lambda x: 0 * x.sum(axis=(1, 2, 3)))(X, key=KEY)
+    assert np.isfinite(maps).all()
+
+
+def test_classes_masked_by_infinity_do_not_matter():
+    masked = lambda x: jnp.concatenate([network(x), jnp.full((len(x), 2), -jnp.inf)], axis=1)
+    expected = jax.jit(MEANINGFUL(network))(X, target=1, key=KEY)
+    np.testing.assert_allclose(jax.jit(MEANINGFUL(masked))(X, target=1, key=KEY), expected, atol=1e-9)
+
+
+def test_odds_need_weights_of_a_share():
+    with pytest.raises(ValueError, match=r"weights outside \[0, 1\]"):
+        MEANINGFUL(network)(X, target=jnp.array([[1.0, -1.0, 0.0]] * 2), key=KEY)
+    with pytest.raises(ValueError, match="left=0 must be a share"):
+        MEANINGFUL(network, left=0)
 
 
 def test_jitter_moves_image_and_blur_together():

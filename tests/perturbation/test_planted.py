@@ -18,10 +18,7 @@ METHODS = {
     "rise": ({}, {"masks": 400}),
     "lime": ({"segments": SEGMENTS}, {"samples": 300}),
     "kernel_shap": ({"segments": SEGMENTS}, {"samples": 300}),
-    "meaningful_perturbation": (
-        {"factor": 2, "mask_blur": 1.0, "image_blur": 5.0, "jitter": 1, "of": "output", "area": 1e-2},
-        {"steps": 30},
-    ),
+    "meaningful_perturbation": ({"factor": 2, "mask_blur": 1.0, "image_blur": 5.0, "jitter": 1}, {"steps": 30}),
     "extremal_perturbation": ({"areas": (0.05,), **LENGTHS}, {"steps": 40}),
     "fgvis": ({}, {"steps": 30}),
     "adversarial_gradient_integration": ({}, {"steps": 5}),
