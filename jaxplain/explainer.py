@@ -87,7 +87,7 @@ def explainer(apply: Apply) -> Callable[[Callable[..., Array]], Explain]:
     def decorate(attribute: Callable[..., Array]) -> Explain:
         def explain(*args: Any, target: Target = None, key: Array | None = None) -> Array:
             context, x = split(args)
-            f = lambda x: outputs_of(apply, (*context, x))
+            f = jax.jit(lambda x: outputs_of(apply, (*context, x)), inline=True)
             target = target if target is None or callable(target) else as_array(target)  # while it can be inspected
             return accelerated_for(apply, lambda x: attribute(f, x, target, key))(x)
 
