@@ -24,7 +24,8 @@ from jax.extend.core import primitives as P
 from ..explainer import Array
 from ..graph import Graph, Op, run, scan_split, trace, without_closure
 from .rows import all_rows, run_short
-from .units import UNIFORM, Branching, Plan, Unit, find_units
+from .search import find_units
+from .units import UNIFORM, Branching, Plan, Unit
 
 Rule: TypeAlias = Callable[["BoundUnit", Any, Any, Any], Any]
 Composite: TypeAlias = Callable[[Unit], "Rule | None"]

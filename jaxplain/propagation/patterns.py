@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from ..explainer import Apply, Array, Explain, Function, outputs_of, split
+from .axes import weight_axes_of_output
 from .engine import BoundUnit, Rule, refuse_training_mode, replay
 from .lrp import modified_gradient
-from .units import WEIGHTED, Unit, weight_axes_of_output
+from .units import WEIGHTED, Unit
 
 Patterns = dict[str, Array]
 Sums = dict[str, dict[str, Array]]

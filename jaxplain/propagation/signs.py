@@ -1,0 +1,78 @@
+"""Sign analysis: which values provably have no negative element, as behind a ReLU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from jax.extend import core as jexc
+from jax.extend.core import primitives as P
+
+from ..graph import STACK, Graph, callee, opened
+
+POSITIVE = frozenset([P.exp_p, P.exp2_p, P.logistic_p, P.abs_p, P.sqrt_p, P.rsqrt_p, P.square_p, P.erfc_p])
+SIGN_KEEPING = frozenset(
+    [
+        *(P.add_p, P.add_jaxvals_p, P.mul_p, P.div_p, P.min_p, P.log1p_p, P.cumsum_p, P.cummax_p, STACK),
+        *(P.reduce_sum_p, P.reduce_max_p, P.reduce_min_p),
+        *(P.reduce_window_sum_p, P.reduce_window_max_p, P.reduce_window_min_p),
+        *(P.reshape_p, P.transpose_p, P.squeeze_p, P.broadcast_in_dim_p, P.slice_p, P.concatenate_p, P.rev_p, P.pad_p),
+        *(P.dynamic_update_slice_p, P.copy_p, P.convert_element_type_p, P.name_p),
+        *(P.stop_gradient_p, P.sharding_constraint_p),
+    ]
+)
+
+
+def nonnegative_values(graph: Graph) -> set[int]:
+    """The values that provably have no negative element."""
+    return followed(((op.eqn, op.inputs, op.outputs) for op in graph.ops), ())
+
+
+def followed(equations: Iterable[tuple[Any, Sequence[Any], Sequence[Any]]], start: Iterable[Any]) -> set[Any]:
+    """The values without a negative element: these, and the results of ``(equation, inputs, outputs)``."""
+    found = set(start)
+    for eqn, inputs, outputs in equations:
+        if len(outputs) == 1 and nonnegative(eqn, [known(a, found) for a in inputs], inputs):
+            found.add(outputs[0])
+    return found
+
+
+def known(atom: Any, found: set[Any]) -> bool:
+    """Whether a value is among those found, or a number that is not negative."""
+    return bool(np.all(np.asarray(atom.val) >= 0)) if isinstance(atom, jexc.Literal) else atom in found
+
+
+def nonnegative(eqn: Any, known: list[bool], inputs: Sequence[Any]) -> bool:
+    """Whether an equation's one result has no negative element, knowing which operands have none."""
+    primitive = eqn.primitive
+    if primitive in POSITIVE:
+        return True
+    if primitive in (P.max_p, P.and_p):
+        return any(known)
+    if primitive is P.mul_p and inputs[0] == inputs[1]:
+        return True
+    if primitive is P.integer_pow_p:
+        return eqn.params["y"] % 2 == 0 or all(known)
+    if primitive is P.select_n_p:
+        return all(known[1:])
+    if primitive is P.clamp_p:
+        return known[0]
+    if primitive in SIGN_KEEPING:
+        return all(known)
+    if primitive is P.gather_p:
+        return known[0] and (eqn.params["fill_value"] or 0) >= 0
+    if primitive is P.dynamic_slice_p:
+        return known[0]
+    function = callee(eqn, lambda _: False)
+    return function is not None and nonnegative_call(function, known)
+
+
+def nonnegative_call(function: Any, operands: list[bool]) -> bool:
+    """Whether the results of a function have no negative element, knowing which operands have none."""
+    jaxpr, _ = opened(function)
+    found = followed(
+        ((eqn, eqn.invars, eqn.outvars) for eqn in jaxpr.eqns),
+        (v for v, positive in zip(jaxpr.invars, operands, strict=True) if positive),
+    )
+    return all(known(a, found) for a in jaxpr.outvars)
