@@ -87,7 +87,7 @@ def explainer(apply: Apply) -> Callable[[Callable[..., Array]], Explain]:
     def decorate(attribute: Callable[..., Array]) -> Explain:
         def explain(*args: Any, target: Target = None, key: Array | None = None) -> Array:
             context, x = split(args)
-            f = jax.jit(lambda x: outputs_of(apply, (*context, x)), inline=True)
+            f = lambda x: outputs_of(apply, (*context, x))
             target = target if target is None or callable(target) else as_array(target)  # while it can be inspected
             return accelerated_for(apply, lambda x: attribute(f, x, target, key))(x)
 
@@ -350,7 +350,7 @@ def chunked_map(fn: Callable[[Any], Any], xs: Any, chunk: int | None) -> Any:
 
 def chunked_sum(fn: Callable[[Any], Any], xs: Any, chunk: int | None) -> Any:
     """Σ fn(x) over the leading axis of ``xs``, ``chunk`` at a time, at constant memory and in at least float32."""
-    cut = blocks(xs, chunk)
+    cut, fn = blocks(xs, chunk), jax.jit(fn, inline=True)  # which is traced once, for its shape and for the loop
 
     def add(total: Any, block: tuple[Any, Array]) -> tuple[Any, None]:
         xs, valid = block
