@@ -32,6 +32,13 @@ def require_explained(of: Explained) -> None:
         raise ValueError(f"unknown of={of!r}: choose probability or output")
 
 
+def of_classes(outputs: jax.ShapeDtypeStruct | Array, of: Explained) -> bool:
+    """Whether a probability is explained: the softmax of logits ``(N, K)``."""
+    if of == "probability" and outputs.ndim == 2 and outputs.shape[1] == 1:
+        raise ValueError("the softmax of one output is 1 whatever the image: pass of='output', or return shape (N,)")
+    return of == "probability" and outputs.ndim == 2
+
+
 def score_of(f: Function, x: Array, target: Target, of: Explained) -> Function:
     """The explained score ``x -> (N,)``, its class fixed at ``x``.
 
@@ -40,7 +47,7 @@ def score_of(f: Function, x: Array, target: Target, of: Explained) -> Function:
     """
     outputs = f(x) if target is None else jax.eval_shape(f, x)
     score = scorer(target, outputs)
-    if of == "probability" and outputs.ndim == 2:
+    if of_classes(outputs, of):
         return lambda x: score(jax.nn.softmax(f(x)))
     return lambda x: score(f(x))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.typing import ArrayLike
 
 from ..explainer import (
     Apply,
@@ -15,16 +15,15 @@ from ..explainer import (
     Explain,
     Function,
     Target,
-    as_array,
     class_weights,
-    concrete,
     example_keys,
     explainer,
     require_positive,
+    scorer,
 )
 from ..gradients import gaussian_blur
 from .learned import constant, each_in, optimise, require_optimizer, require_steps
-from .masked import Explained, blend, require_explained, require_images, score_of
+from .masked import Explained, blend, of_classes, require_explained, require_images, score_of
 
 if TYPE_CHECKING:
     import optax
@@ -52,18 +51,19 @@ def meaningful_perturbation(
     ``excess(x') = max(0, (s(x') - l) / (s(x) - l))``
 
     M is m, enlarged to the input's size and blurred, and the map is ``1 - M``; ``x_τ`` is the image, moved by up to
-    ``jitter`` pixels, anew in every step. ``s = log p / (1 - p)`` are the odds of the class, and l those at which
-    ``left`` of p is left: beyond it only the area counts. So of no image more is removed than it takes, the same λ1
-    fits images that are easy and hard to change and networks that are more and less certain, and no p is too close to 0
-    or 1 to have a slope. The paper's objective, ``left=None``, has p itself for the excess: one λ1 then leaves much of
-    the class in some images and removes half of others. Masks start with everything removed. The paper takes 300 steps
-    of Adam at 0.1; the default of 100, with a rate that falls, keeps a large network on a CPU within a minute.
+    ``jitter`` pixels, anew in every step. ``s = log(p / (1 - p))`` are the log-odds of the class, and l those at which
+    ``left`` of p is left: beyond it only the area counts. So the same λ1 fits images that are easy and hard to change
+    and networks that are more and less certain, and no p is too close to 0 or 1 to have a slope. At λ1 = 2 an image
+    keeps its class if more than half of it would have to go. The paper's objective, ``left=None``, has p
+    itself for the excess, and other prices: ``area=0.08, variation=8`` here; it leaves much of the class in some images
+    and removes half of others. Masks start with everything removed. The paper takes 300 steps of Adam at 0.1; the
+    default of 100, with a rate that falls, keeps a large network on a CPU within a minute.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
       steps: how many gradients are taken; 300 in the paper.
-      left: the share of the class's probability at the whole image that may be left, in (0, 1); None for the paper's
-        objective.
+      left: the share of the class's probability at the whole image that the mask aims at, in (0, 1); None for the
+        paper's objective.
       area: λ1, the price of removing everything; the paper's 1e-4 for each of 28 x 28 is 0.08 here.
       variation: λ2, the price of edges; the paper's 1e-2 is 8 here.
       exponent: β of the total variation.
@@ -74,16 +74,15 @@ def meaningful_perturbation(
       optimizer: any optax transformation; Adam without, its rate falling from 0.2 to 0 along a cosine. Every example
         has its own state.
       of: ``"probability"`` explains the softmax of logits ``(N, K)``, ``"output"`` the outputs as they are. What is not
-        the probability of a class (``"output"``, a callable target, outputs that are not ``(N, K)``) is s itself, and
-        l is ``s(x) - (1 - left) |s(x)|``.
+        the probability of classes (``"output"``, a callable target, weights outside [0, 1], outputs that are not
+        ``(N, K)``) is s itself, and l is ``s(x) - (1 - left) |s(x)|``.
       history: return this many maps, in equal distances along the way, ``(N, history, H, W)``; the last is the result.
 
     Returns:
       An explainer that needs ``key``; its maps ``(N, H, W)`` are 1 where the image is removed, 0 where it is kept.
 
     Raises:
-      ValueError: if ``key`` is missing, the input is not ``(N, H, W, C)``, an option is out of range, or a target of
-        floats is asked for its odds and has weights outside [0, 1].
+      ValueError: if ``key`` is missing, the input is not ``(N, H, W, C)``, or an option is out of range.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxplain
@@ -123,7 +122,7 @@ def meaningful_perturbation(
 
         def loss(m: Array, step: Array) -> Array:
             edges = sum((jnp.abs(jnp.diff(m, axis=axis)) ** exponent).sum(axis=(1, 2)) for axis in (1, 2))
-            prices = area * (1 - m).mean(axis=(1, 2)) + variation * edges / m[0].size
+            prices = area * (1 - m).mean(axis=(1, 2)) + variation * edges / math.prod(m.shape[1:])
             return prices + score(blend(enlarge(m, shape, mask_blur), *moved(step)))
 
         start = constant(0.0, (-(-shape[0] // factor), -(-shape[1] // factor)), x)
@@ -135,36 +134,35 @@ def meaningful_perturbation(
 
 
 def excess_of(f: Function, x: Array, target: Target, of: Explained, left: float) -> Function:
-    """What is to be taken from a score ``x -> (N,)`` and is not yet: 1 at ``x``, 0 where a share is left or less."""
+    """What is to be taken from a score ``x -> (N,)`` and is not yet: 1 at ``x``, 0 where a share is left or less.
+
+    The score is that of the probability's logarithm of odds if the target is a class, or weighs classes by 0 to 1.
+    """
     outputs = f(x)
-    if of == "output" or outputs.ndim != 2 or callable(target):
-        score = score_of(f, x, target, of)
-        whole = score(x)
-        aim = whole - (1 - left) * jnp.abs(whole)
-    else:
-        require_shares(target)
-        weights = class_weights(target, outputs).astype(jnp.promote_types(outputs.dtype, jnp.float32))
-        weights = jnp.where((weights >= 0) & (weights <= 1), weights, jnp.nan)
-        score = lambda x: log_odds(f(x), weights)
-        whole = log_odds(outputs, weights)
-        p = left * jax.nn.sigmoid(whole)
-        aim = jnp.log(p) - jnp.log1p(-p)
+    score, classes = scorer(target, outputs), of_classes(outputs, of)
+    height = (lambda y: score(jax.nn.softmax(y))) if classes else score
+    aim = height(outputs) - (1 - left) * jnp.abs(height(outputs))
+    if classes and not callable(target):
+        value, weights = height, class_weights(target, outputs)
+        shares = ((weights >= 0) & (weights <= 1)).all(axis=1)
+        odds = functools.partial(log_odds, weights=jnp.where(shares[:, None], weights, 0.5))
+        height = lambda y: jnp.where(shares, odds(y), value(y))
+        log_p = jnp.log(left) + jax.nn.log_sigmoid(odds(outputs))
+        aim = jnp.where(shares, log_p - jnp.log1p(-jnp.exp(log_p)), aim)
+    whole = height(outputs)
     distance = jnp.where(whole > aim, whole - aim, 1)
-    return lambda x: jax.nn.relu((score(x) - aim) / distance)
 
+    def excess(x: Array) -> Array:
+        above = (height(f(x)) - aim) / distance
+        return jnp.where(above <= 0, 0, above)  # NaN stays NaN
 
-def require_shares(target: ArrayLike | None) -> None:
-    """Check weights over the classes of which odds are asked; where they are traced, odds are NaN instead."""
-    if target is None or not concrete(values := as_array(target)) or not jnp.issubdtype(values.dtype, jnp.floating):
-        return
-    if not ((np.asarray(values) >= 0) & (np.asarray(values) <= 1)).all():
-        raise ValueError("a target of weights outside [0, 1] has no odds: pass of='output', or left=None")
+    return excess
 
 
 def log_odds(logits: Array, weights: Array) -> Array:
-    """``log Σ w p / Σ (1 - w) p``, p the softmax: it has a slope also where the probability rounds to 1."""
-    chosen, others = (jax.nn.logsumexp(logits, axis=1, b=b) for b in (weights, 1 - weights))
-    return chosen - others
+    """``log(Σ w p / Σ (1 - w) p)``, p the softmax, which has a slope also where the probability rounds to 0 or 1."""
+    weights = weights.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return jax.nn.logsumexp(logits, axis=1, b=weights) - jax.nn.logsumexp(logits, axis=1, b=1 - weights)
 
 
 def enlarge(m: Array, shape: tuple[int, int], sigma: float) -> Array:

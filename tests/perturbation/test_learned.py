@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+import jaxplain
 from jaxplain.gradients import gaussian_blur
 from jaxplain.perturbation import extremal_perturbation, meaningful_perturbation
 from jaxplain.perturbation.extremal import area_excess, blur_pyramid, smooth_mask
@@ -152,9 +153,50 @@ def test_classes_masked_by_infinity_do_not_matter():
     np.testing.assert_allclose(jax.jit(MEANINGFUL(masked))(X, target=1, key=KEY), expected, atol=1e-9)
 
 
-def test_odds_need_weights_of_a_share():
-    with pytest.raises(ValueError, match=r"weights outside \[0, 1\]"):
-        MEANINGFUL(network)(X, target=jnp.array([[1.0, -1.0, 0.0]] * 2), key=KEY)
+@pytest.mark.parametrize("against", ["others", "softmax", "runner_up"])
+def test_contrasts_are_scores_of_their_own(against):
+    """Their weights are negative for other classes: no odds, but a score that can be taken away."""
+    explain = jaxplain.contrast(MEANINGFUL(network), against)
+    eager, jitted = explain(X, target=1, key=KEY), jax.jit(explain)(X, target=1, key=KEY)
+    np.testing.assert_allclose(eager, jitted, atol=1e-9)
+    assert np.ptp(jitted) > 0.01
+
+
+def test_weights_decide_for_each_example_what_is_explained():
+    weights = jnp.array([[0.0, 1.0, 0.0], [0.0, 1.0, -0.5]])
+    excess = jax.jit(lambda x, weights: excess_of(network, X, weights, "probability", 0.4)(x))(0.9 * X, weights)
+    of_odds = excess_of(network, X, 1, "probability", 0.4)(0.9 * X)
+    itself = excess_of(network, X, lambda p: p[:, 1] - 0.5 * p[:, 2], "probability", 0.4)(0.9 * X)
+    np.testing.assert_allclose(excess, [of_odds[0], itself[1]])
+
+
+@pytest.mark.parametrize("below", [10.0, 80.0, 100.0, 1e4])
+def test_a_class_that_float32_gives_no_probability_has_a_slope(below):
+    logits = lambda x: jnp.stack([jnp.zeros(len(x)), 2 * x[:, 0, 0, 0] - below], axis=1).astype(jnp.float32)
+    x = jnp.ones((1, 4, 4, 1), jnp.float32)
+    excess = excess_of(logits, x, 1, "probability", 0.03)
+    np.testing.assert_allclose(excess(x), 1, atol=1e-3)
+    slope = jax.grad(lambda x: excess(x).sum())(x)[0, 0, 0, 0]
+    np.testing.assert_allclose(slope, 2 / -np.log(0.03), rtol=2e-3 if below < 1e4 else 2e-2)
+
+
+@pytest.mark.parametrize(("rows", "goes"), [(10, True), (16, False)])
+def test_at_the_default_price_a_class_goes_if_it_takes_less_than_half_the_image(rows, goes):
+    """A score spread evenly over the first rows, in a pattern that the blur takes away."""
+    checks = np.indices((24, 24)).sum(axis=0) % 2 * 2.0 - 1
+    pattern = jnp.asarray(checks * (np.arange(24) < rows)[:, None], jnp.float32)[None, ..., None]
+    score = lambda x: (x * pattern).sum(axis=(1, 2, 3))
+    explain = meaningful_perturbation(score, factor=2, mask_blur=0.0, image_blur=5.0, jitter=0)
+    removed = jax.jit(explain)(pattern)[0]
+    assert removed[12:].max() < 0.9
+    assert (removed[: rows - 2].min() > 0.8) if goes else (removed.max() < 0.1)
+
+
+def test_what_has_no_odds_is_never_quiet():
+    infinite = lambda x: network(x).at[:, 0].set(jnp.inf)
+    assert np.isnan(MEANINGFUL(infinite)(X, target=1, key=KEY)).all()
+    with pytest.raises(ValueError, match="softmax of one output is 1"):
+        MEANINGFUL(lambda x: network(x)[:, :1])(X, target=0, key=KEY)
     with pytest.raises(ValueError, match="left=0 must be a share"):
         MEANINGFUL(network, left=0)
 
