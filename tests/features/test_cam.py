@@ -280,6 +280,34 @@ def test_conductance_is_complete():
     close(jaxplain.conductance(smooth, "features", baseline=0.2)(X, target=TARGETS).sum(axis=(1, 2)), total)
 
 
+class Halves(nn.Module):
+    """A layer of two features."""
+
+    @nn.compact
+    def __call__(self, x):
+        y = nn.Conv(3, (3, 3))(x)
+        return nn.relu(y), nn.tanh(y)
+
+
+class AfterHalves(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        rectified, squashed = Halves(name="halves")(x)
+        return nn.Dense(4)((2 * rectified + squashed).mean(axis=(1, 2)))
+
+
+@pytest.mark.parametrize(("layer", "part", "factor"), [("halves[0]", nn.relu, 2), ("halves[1]", nn.tanh, 1)])
+def test_conductance_of_one_of_two_features(layer, part, factor):
+    """The head is linear: what flows through a feature is what its change makes of the score."""
+    net = AfterHalves()
+    variables = net.init(jax.random.key(1), X)
+    feature = lambda x: part(nn.Conv(3, (3, 3)).apply({"params": variables["params"]["halves"]["Conv_0"]}, x))
+    change = factor * (feature(X) - feature(jnp.zeros_like(X))).mean(axis=(1, 2))
+    wanted = (change * variables["params"]["Dense_0"]["kernel"][:, TARGETS].T).sum(axis=1)
+    found = jaxplain.conductance(net.apply, layer, steps=400, upsample=False)(variables, X, target=TARGETS)
+    np.testing.assert_allclose(found.sum(axis=(1, 2, 3)), wanted, rtol=1e-2)
+
+
 def test_relevance_at_a_layer():
     """LRP of the rest of the network is LRP stopped at the layer."""
     composite = jaxplain.composites.epsilon_plus()
