@@ -140,16 +140,12 @@ class Convolution:
         groups = self.params["feature_group_count"]
         precise = self.dtype if jnp.finfo(self.dtype).bits > 32 else jnp.float32
         *window, channels, outputs = w.shape
-        w = w.astype(precise).reshape(*window, channels, groups, outputs // groups)
+        weights = w.astype(precise).reshape(-1, *[1] * (x.ndim - 1), groups, outputs // groups)
         x = self.padded(x.astype(precise))
-        x = x.reshape(*x.shape[:-1], groups, channels)
+        of_groups = jnp.unstack(x.reshape(*x.shape[:-1], groups, channels, 1), axis=-2)
         last = tuple(size - 1 for size in window)
-        terms = (
-            self.seen(x, position, last)[..., channel, None] * jnp.expand_dims(w[position][channel], range(x.ndim - 2))
-            for position in np.ndindex(*window)
-            for channel in range(channels)
-        )
-        y = functools.reduce(jnp.add, terms)
+        seen = (self.seen(x, position, last) for position in np.ndindex(*window) for x in of_groups)
+        y = functools.reduce(jnp.add, map(jnp.multiply, seen, jnp.unstack(weights)))
         return y.reshape(*y.shape[:-2], outputs)
 
     def evenly(self, x: Array, w: Array) -> Array:
