@@ -45,11 +45,14 @@ def score_of(f: Function, x: Array, target: Target, of: Explained) -> Function:
     ``"probability"`` applies the target to the softmax of logits ``(N, K)``; outputs of another shape have no classes
     and are the score themselves, as they are for ``"output"``.
     """
-    outputs = f(x) if target is None else jax.eval_shape(f, x)
-    score = scorer(target, outputs)
-    if of_classes(outputs, of):
-        return lambda x: score(jax.nn.softmax(f(x)))
+    score = explained_of(f(x) if target is None else jax.eval_shape(f, x), target, of)
     return lambda x: score(f(x))
+
+
+def explained_of(outputs: jax.ShapeDtypeStruct | Array, target: Target, of: Explained) -> Function:
+    """The explained score as a function of the outputs, ``outputs -> (N,)``."""
+    score = scorer(target, outputs)
+    return (lambda outputs: score(jax.nn.softmax(outputs))) if of_classes(outputs, of) else score
 
 
 def blend(mask: Array, x: Array, x0: Array) -> Array:

@@ -19,11 +19,10 @@ from ..explainer import (
     example_keys,
     explainer,
     require_positive,
-    scorer,
 )
 from ..gradients import gaussian_blur
 from .learned import constant, each_in, optimise, require_optimizer, require_steps
-from .masked import Explained, blend, of_classes, require_explained, require_images, score_of
+from .masked import Explained, blend, explained_of, of_classes, require_explained, require_images, score_of
 
 if TYPE_CHECKING:
     import optax
@@ -136,17 +135,16 @@ def meaningful_perturbation(
 def excess_of(f: Function, x: Array, target: Target, of: Explained, left: float) -> Function:
     """What is to be taken from a score ``x -> (N,)`` and is not yet: 1 at ``x``, 0 where a share is left or less.
 
-    The score is that of the probability's logarithm of odds if the target is a class, or weighs classes by 0 to 1.
+    Where the target is a class, or weighs classes by 0 to 1, the score is the logarithm of its odds.
     """
     outputs = f(x)
-    score, classes = scorer(target, outputs), of_classes(outputs, of)
-    height = (lambda y: score(jax.nn.softmax(y))) if classes else score
-    aim = height(outputs) - (1 - left) * jnp.abs(height(outputs))
-    if classes and not callable(target):
-        value, weights = height, class_weights(target, outputs)
+    height = score = explained_of(outputs, target, of)
+    aim = score(outputs) - (1 - left) * jnp.abs(score(outputs))
+    if of_classes(outputs, of) and not callable(target):
+        weights = class_weights(target, outputs)
         shares = ((weights >= 0) & (weights <= 1)).all(axis=1)
         odds = functools.partial(log_odds, weights=jnp.where(shares[:, None], weights, 0.5))
-        height = lambda y: jnp.where(shares, odds(y), value(y))
+        height = lambda outputs: jnp.where(shares, odds(outputs), score(outputs))
         log_p = jnp.log(left) + jax.nn.log_sigmoid(odds(outputs))
         aim = jnp.where(shares, log_p - jnp.log1p(-jnp.exp(log_p)), aim)
     whole = height(outputs)

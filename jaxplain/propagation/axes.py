@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from jax.extend.core import primitives as P
@@ -14,10 +15,7 @@ def weight_axes_of_output(base: Op, operand: int) -> tuple[Any, ...]:
     """For each axis of a weight operation's result, the axis of the weight it runs along, or None."""
     if base.primitive is P.conv_general_dilated_p:
         numbers = base.params["dimension_numbers"]
-        axes: list[Any] = [None] * len(numbers.out_spec)
-        if operand == 0 and base.params["batch_group_count"] == 1:
-            axes[numbers.out_spec[1]] = numbers.rhs_spec[0]
-        return tuple(axes)
+        return along_channels(base, operand, numbers.out_spec, numbers.rhs_spec[0])
     contract, batch = base.params["dimension_numbers"]
     ranks = [len(a.aval.shape) for a in base.eqn.invars]
     free = [[i for i in range(ranks[k]) if i not in contract[k] and i not in batch[k]] for k in (0, 1)]
@@ -30,16 +28,19 @@ def weight_axes_of_input(base: Op, operand: int) -> tuple[Any, ...]:
     """For each axis of the explained operand, the axis of the weight it is contracted with, or None."""
     if base.primitive is P.conv_general_dilated_p:
         numbers = base.params["dimension_numbers"]
-        axes: list[Any] = [None] * len(numbers.lhs_spec)
-        if operand == 0 and base.params["batch_group_count"] == 1:
-            axes[numbers.lhs_spec[1]] = numbers.rhs_spec[1]
-        return tuple(axes)
+        return along_channels(base, operand, numbers.lhs_spec, numbers.rhs_spec[1])
     contract, batch = base.params["dimension_numbers"]
-    axes = [None] * len(base.eqn.invars[operand].aval.shape)
+    axes: list[Any] = [None] * len(base.eqn.invars[operand].aval.shape)
     for mine, other in ((contract[operand], contract[1 - operand]), (batch[operand], batch[1 - operand])):
         for i, j in zip(mine, other, strict=True):
             axes[i] = j
     return tuple(axes)
+
+
+def along_channels(base: Op, operand: int, layout: Sequence[int], axis: int) -> tuple[Any, ...]:
+    """For each axis of a convolution's input or output in this layout: the kernel's axis at its channels, else None."""
+    known = operand == 0 and base.params["batch_group_count"] == 1
+    return tuple(axis if known and i == layout[1] else None for i in range(len(layout)))
 
 
 def relabel(op: Op, axes: tuple[Any, ...], graph: Graph) -> tuple[Any, ...]:

@@ -143,8 +143,8 @@ def test_as_much_is_removed_as_the_class_takes_however_certain_it_is(sharpness):
 
 
 def test_a_score_of_zero_has_nothing_to_lose():
-    maps = MEANINGFUL(lambda x: 0 * x.sum(axis=(1, 2, 3)))(X, key=KEY)
-    assert np.isfinite(maps).all()
+    maps = meaningful_perturbation(lambda x: 0 * x.sum(axis=(1, 2, 3)), factor=3, jitter=0)(X)
+    np.testing.assert_allclose(maps, 0, atol=1e-6)
 
 
 def test_classes_masked_by_infinity_do_not_matter():
@@ -177,7 +177,7 @@ def test_a_class_that_float32_gives_no_probability_has_a_slope(below):
     excess = excess_of(logits, x, 1, "probability", 0.03)
     np.testing.assert_allclose(excess(x), 1, atol=1e-3)
     slope = jax.grad(lambda x: excess(x).sum())(x)[0, 0, 0, 0]
-    np.testing.assert_allclose(slope, 2 / -np.log(0.03), rtol=2e-3 if below < 1e4 else 2e-2)
+    np.testing.assert_allclose(slope, 2 / -np.log(0.03), rtol=2e-3)
 
 
 @pytest.mark.parametrize(("rows", "goes"), [(10, True), (16, False)])
@@ -188,7 +188,7 @@ def test_at_the_default_price_a_class_goes_if_it_takes_less_than_half_the_image(
     score = lambda x: (x * pattern).sum(axis=(1, 2, 3))
     explain = meaningful_perturbation(score, factor=2, mask_blur=0.0, image_blur=5.0, jitter=0)
     removed = jax.jit(explain)(pattern)[0]
-    assert removed[12:].max() < 0.9
+    assert removed[rows + 2 :].max() < 0.1
     assert (removed[: rows - 2].min() > 0.8) if goes else (removed.max() < 0.1)
 
 
