@@ -39,6 +39,14 @@ def test_the_same_mask(shape):
     np.testing.assert_array_equal(jax.jit(in_bits)(mask), mask)
 
 
+@pytest.mark.parametrize("shape", [(2, 8, 3), (1, 7, 4), (2, 3, 5, 3)])
+def test_values_of_several_bits(shape):
+    values = jnp.asarray(np.random.default_rng(0).integers(0, 16, shape), jnp.int32)
+    kept = jax.jit(lambda values: in_bits(values, 4))(values)
+    assert kept.dtype == values.dtype
+    np.testing.assert_array_equal(kept, values)
+
+
 @pytest.mark.parametrize("name", RECTIFIERS)
 def test_gradients_are_the_same_at_less_memory(name):
     apply = network(RECTIFIERS[name])

@@ -92,7 +92,7 @@ def test_derivatives_of_large_kernels_over_small_features(stride, dilation):
     )
     gradient = jax.grad(lambda x: (f(x) ** 2).sum())
     fast = jax.jit(jaxplain.accelerate(gradient))
-    assert fast.lower(x).as_text().count("dot_general") == 9
+    assert fast.lower(x).as_text().count("dot_general") == 1
     np.testing.assert_allclose(fast(x), gradient(x), atol=1e-9)
 
 

@@ -14,6 +14,7 @@ from ..graph import evaluated_with
 from .convolution import Convolution
 from .masks import in_bits, outliving
 from .pooling import max_pool, winners
+from .rectifiers import rectified_sums, selected
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,15 +63,19 @@ def accelerated_for(apply: Callable[..., Any], f: F) -> F:
 
 def forms_of(jaxpr: Any) -> Callable[[Any], Callable[..., Any] | None]:
     """``equation -> its other form``, if it has one, for the equations of a jaxpr."""
-    return functools.partial(form_of, kept=outliving(jaxpr))
+    return functools.partial(form_of, kept=outliving(jaxpr), sums=rectified_sums(jaxpr))
 
 
-def form_of(eqn: Any, kept: frozenset[Any] = frozenset()) -> Callable[..., Any] | None:
-    """The other form of an equation, if it has one; ``kept`` are the masks to be kept in bits."""
-    native = functools.partial(eqn.primitive.bind, **eqn.params)
+def form_of(
+    eqn: Any, kept: frozenset[Any] = frozenset(), sums: frozenset[Any] = frozenset()
+) -> Callable[..., Any] | None:
+    """The other form of an equation, if it has one; ``kept`` are masks to keep in bits, ``sums`` are rectified sums."""
+    native = lambda *operands: eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
     form: Any = None
     if not kept.isdisjoint(eqn.outvars):
         form = lambda *operands: in_bits(native(*operands))
+    elif not sums.isdisjoint(eqn.outvars) and is_usual(eqn.outvars[0].aval):
+        form = selected(eqn)
     elif eqn.primitive in FORMS and is_usual(eqn.outvars[0].aval):
         form = FORMS[eqn.primitive](eqn)
     return functools.partial(lax.platform_dependent, cpu=form, default=native) if form else None

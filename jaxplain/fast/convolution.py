@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.export import is_symbolic_dim
 
-Array: TypeAlias = jax.Array
+from .placed import Array, Term, placed
+
 Form: TypeAlias = Callable[[Array, Array], Array]
 
 FEW_CHANNELS = 8  # of a group: with more, multiplying them one at a time loses
@@ -58,7 +58,7 @@ class Convolution:
         made = (spec.out_spec[0], *spec.out_spec[2:], spec.out_spec[1])
 
         def convolve(x: Array, w: Array) -> Array:
-            order = sorted((inputs, outputs)) if form == self.products else (inputs, outputs)
+            order = sorted((inputs, outputs)) if form in (self.product, self.scattered) else (inputs, outputs)
             y = form(x.transpose(batch, *space, channels), w.transpose(*window, *order))
             return y.astype(self.dtype).transpose([made.index(axis) for axis in range(y.ndim)])
 
@@ -67,11 +67,14 @@ class Convolution:
     def form(self) -> Form | None:
         """The same for an input ``(N, ..., channels)`` and a kernel ``(..., channels of a group, outputs)``."""
         spec, groups = self.params["dimension_numbers"], self.params["feature_group_count"]
-        if self.params["batch_group_count"] != 1 or any(is_symbolic_dim(self.lhs[axis]) for axis in spec.lhs_spec[2:]):
+        sizes = (*self.rhs, *(self.lhs[axis] for axis in spec.lhs_spec[2:]))
+        if self.params["batch_group_count"] != 1 or any(map(is_symbolic_dim, sizes)):
             return None
         channels, positions = self.rhs[spec.rhs_spec[1]], math.prod(self.rhs[axis] for axis in spec.rhs_spec[2:])
-        if groups == 1 and (positions == 1 or self.is_large_over_few()):
-            return self.products
+        if groups == 1 and self.is_scattered(positions):
+            return self.scattered
+        if groups == 1 and positions == 1:
+            return self.product
         if groups == 1 and self.is_odd():
             return self.evenly
         if groups == 1:
@@ -80,16 +83,22 @@ class Convolution:
             return self.slices
         return self.by_group if groups <= FEW_GROUPS else None
 
-    def is_large_over_few(self) -> bool:
-        """Whether this is the derivative of a large kernel over small features, precise enough for sums."""
-        _, channels, *window = self.params["dimension_numbers"].rhs_spec
+    def is_scattered(self, positions: int) -> bool:
+        """Whether one product for all positions is faster, and precise enough: of a dilated input, or few features."""
+        if positions > MOST_TERMS or max(self.params["window_strides"], default=1) > 1:
+            return False
+        if positions > 1 and jnp.finfo(self.dtype).bits <= 16:
+            return False
+        return max(self.params["lhs_dilation"], default=1) > 1 or self.is_large_over_few(positions)
+
+    def is_large_over_few(self, positions: int) -> bool:
+        """Whether this is the derivative of a large kernel over small features."""
         return (
             self.inputs_last
-            and not any(map(is_symbolic_dim, (*self.out, *self.rhs)))
-            and self.rhs[channels] >= MANY_CHANNELS
-            and math.prod(self.rhs[axis] for axis in window) <= MOST_PRODUCTS
+            and not any(map(is_symbolic_dim, self.out))
+            and self.rhs[self.params["dimension_numbers"].rhs_spec[1]] >= MANY_CHANNELS
+            and positions <= MOST_PRODUCTS
             and math.prod(self.out) <= FEW_OUTPUTS
-            and jnp.finfo(self.dtype).bits > 16
         )
 
     def is_odd(self) -> bool:
@@ -112,28 +121,41 @@ class Convolution:
         outputs, inputs, *_ = self.params["dimension_numbers"].rhs_spec
         return inputs > outputs
 
-    def products(self, x: Array, w: Array) -> Array:
-        """The sum over the kernel's positions of the matrix product of the shifted input with the weights there.
+    def product(self, x: Array, w: Array) -> Array:
+        """The matrix product of what the kernel's one position sees with the weights there."""
+        position = (0,) * (w.ndim - 2)
+        return self.multiplied(self.seen(self.padded(x), position, position), w.reshape(w.shape[-2:]))
 
-        The matrices of the kernel are taken as they lie, ``(inputs, outputs)`` or the other way round.
-        """
-        dilated = any(dilation > 1 for dilation in self.params["lhs_dilation"])  # then zeros are put in afterwards
-        *window, _, _ = w.shape
-        last = tuple(size - 1 for size in window)
-        padded = x if dilated else self.padded(x)
+    def scattered(self, x: Array, w: Array) -> Array:
+        """One matrix product of the input with the weights of all positions, its terms added where they belong."""
+        space = range(w.ndim - 2)
+        turned = self.inputs_last  # as in a derivative, whose kernel is another one turned around: turned back, it lies
+        w = lax.rev(w, space) if turned else w  # in memory already
+        y = self.multiplied(x, w)
+        low = [low for low, _ in self.params["padding"]]
 
-        def term(position: tuple[int, ...]) -> Array:
-            seen = lambda a: self.seen(a, position, last)
-            y = lax.dot_general(
-                x if dilated else seen(padded),
-                w[position],
-                (((x.ndim - 1,), (int(self.inputs_last),)), ((), ())),
-                precision=self.params["precision"],
-                preferred_element_type=self.dtype,
-            )
-            return seen(self.padded(y)) if dilated else y
+        def term(position: tuple[int, ...]) -> Term:
+            offset = np.multiply(position, self.params["rhs_dilation"]) - low
+            there = tuple(w.shape[axis] - 1 - position[axis] for axis in space) if turned else position
+            return (0, *offset.tolist(), 0), y[(slice(None),) * (x.ndim - 1) + there]
 
-        return functools.reduce(jnp.add, map(term, np.ndindex(*window)))
+        out = self.params["dimension_numbers"].out_spec
+        shape = (x.shape[0], *(self.out[axis] for axis in out[2:]), self.out[out[1]])
+        return placed(list(map(term, np.ndindex(*w.shape[:-2]))), (1, *self.params["lhs_dilation"], 1), shape)
+
+    def multiplied(self, x: Array, w: Array) -> Array:
+        """The matrix product ``(N, ..., *window, outputs)`` with the kernel's matrices as they lie."""
+        turned = self.inputs_last
+        inputs = w.ndim - 1 if turned else w.ndim - 2
+        matrix = w.reshape(-1, w.shape[-1]) if turned else jnp.moveaxis(w, inputs, 0).reshape(w.shape[inputs], -1)
+        y = lax.dot_general(
+            x,
+            matrix,
+            (((x.ndim - 1,), (int(turned),)), ((), ())),
+            precision=self.params["precision"],
+            preferred_element_type=self.dtype,
+        )
+        return y.reshape(*x.shape[:-1], *w.shape[:inputs], *w.shape[inputs + 1 :])
 
     def slices(self, x: Array, w: Array) -> Array:
         """The sum over the kernel's positions of the shifted input times the weights there."""

@@ -18,33 +18,33 @@ from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 from ..graph import ELEMENTWISE, live, opened, variables
-from .convolution import Array
+from .placed import Array
 
 PRODUCTS = frozenset([P.conv_general_dilated_p, P.dot_general_p])
 LARGE = 2**18  # from here on it is worth the time to compile
 BITS = 8  # of the integer that they are kept in
 
 
-def in_bits(mask: Array) -> Array:
-    """The same mask ``(N, ..., C)``, computed through integers that hold the bits of several of its values."""
-    axis, bits = places(jax.typeof(mask))
-    split = (*mask.shape[:axis], bits, mask.shape[axis] // bits, *mask.shape[axis + 1 :])
-    place = lax.broadcasted_iota(jnp.uint8, split, axis)
-    packed = jnp.sum(mask.reshape(split).astype(jnp.uint8) << place, axis=axis, keepdims=True, dtype=jnp.uint8)
-    return ((jnp.broadcast_to(packed, split) >> place) % 2).astype(bool).reshape(mask.shape)
+def in_bits(values: Array, width: int = 1) -> Array:
+    """The same values ``(N, ..., C)``, of ``width`` bits, computed through integers that hold several of them."""
+    axis, count = places(jax.typeof(values), BITS // width)
+    split = (*values.shape[:axis], count, values.shape[axis] // count, *values.shape[axis + 1 :])
+    place = width * lax.broadcasted_iota(jnp.uint8, split, axis)
+    packed = jnp.sum(values.reshape(split).astype(jnp.uint8) << place, axis=axis, keepdims=True, dtype=jnp.uint8)
+    return ((jnp.broadcast_to(packed, split) >> place) % 2**width).astype(values.dtype).reshape(values.shape)
 
 
-def places(mask: Any) -> tuple[int, int]:
+def places(values: Any, most: int = BITS) -> tuple[int, int]:
     """Along which axis values share an integer, and how many do; one where none is suitable.
 
     The last axis but for the channels, since a batch is sharded over the first ones, and never one whose type says that
     it is sharded.
     """
-    for axis in (*range(mask.ndim - 2, 0, -1), mask.ndim - 1):
-        if axis > 0 and mask.sharding.spec[axis] is None:
-            bits = max(bits for bits in range(1, BITS + 1) if mask.shape[axis] % bits == 0)
-            if bits >= BITS // 2:
-                return axis, bits
+    for axis in (*range(values.ndim - 2, 0, -1), values.ndim - 1):
+        if axis > 0 and values.sharding.spec[axis] is None and not is_symbolic_dim(values.shape[axis]):
+            count = max(count for count in range(1, most + 1) if values.shape[axis] % count == 0)
+            if count >= max(2, most // 2):
+                return axis, count
     return 0, 1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,9 +13,10 @@ import numpy as np
 from jax import lax
 from jax.export import is_symbolic_dim
 
-from .convolution import Array
+from .masks import in_bits
+from .placed import Array, placed
 
-MOST_SLICES = 16  # of a window
+MOST_SLICES, WIDTH = 16, 4  # of a window, and the bits to count them
 
 
 def max_pool(params: dict[str, Any], shape: tuple[int, ...]) -> Callable[[Array], Array] | None:
@@ -33,7 +34,8 @@ def max_pool(params: dict[str, Any], shape: tuple[int, ...]) -> Callable[[Array]
     @pooled.defjvp
     def _(x: tuple[Array], tangent: tuple[Array]) -> tuple[Array, Array]:  # the winner's, not shared among equals
         seen = windows(*tangent, params, 0)
-        moved = (jnp.where(wins, t, 0) for wins, t in zip(winning(*x, params), seen, strict=True))
+        winner = winning(*x, params)
+        moved = (jnp.where(winner == i, t, 0) for i, t in enumerate(seen))
         return pooled(*x), functools.reduce(jnp.add, moved)
 
     return pooled
@@ -44,28 +46,27 @@ def winners(params: dict[str, Any], shape: tuple[int, ...]) -> Callable[[Array, 
     if params["select_prim"] is not lax.ge_p or max_pool(params, shape) is None:
         return None
     window, strides, padding = (params[name] for name in ("window_dimensions", "window_strides", "padding"))
-    padded = [n + low + high for n, (low, high) in zip(shape, padding, strict=True)]
 
     def scatter(r: Array, x: Array) -> Array:
-        total = jnp.zeros(padded, r.dtype)
-        for start, wins in zip(np.ndindex(*window), winning(x, params), strict=True):
-            gaps = zip(start, padded, r.shape, strides, strict=True)
-            back = [(i, n - i - (count - 1) * step - 1, step - 1) for i, n, count, step in gaps]
-            total += lax.pad(jnp.where(wins, r, 0), jnp.zeros((), r.dtype), back)
-        start = [low for low, _ in padding]
-        return lax.slice(total, start, [low + n for low, n in zip(start, shape, strict=True)])
+        winner, start = winning(x, params), [low for low, _ in padding]
+        terms = [
+            (np.subtract(start, position).tolist(), jnp.where(winner == i, r, 0))
+            for i, position in enumerate(np.ndindex(*window))
+        ]
+        return placed(terms, strides, shape)
 
     return scatter
 
 
-def winning(x: Array, params: dict[str, Any]) -> Iterator[Array]:
-    """For each position of the window, in the order of the rows, where it holds the first of the largest values."""
+def winning(x: Array, params: dict[str, Any]) -> Array:
+    """Which position of each window, in the order of the rows, holds the first of the largest values."""
     highest, *others = windows(x, params, -jnp.inf)
     winner = jnp.zeros(highest.shape, jnp.int32)  # and not where x is the maximum: the compiler may evaluate x twice,
     for i, a in enumerate(others, start=1):  # in different orders, and then it is nowhere
         stays = highest >= a  # NaN never does, as in the native operation
         highest, winner = jnp.where(stays, highest, a), jnp.where(stays, winner, i)
-    return (winner == i for i in range(1 + len(others)))
+    overlap = any(size > step for size, step in zip(params["window_dimensions"], params["window_strides"], strict=True))
+    return in_bits(winner, WIDTH) if overlap else winner  # where several outputs read a window, it is computed once
 
 
 def windows(x: Array, params: dict[str, Any], outside: float) -> list[Array]:

@@ -1,0 +1,74 @@
+"""Rectified sums are computed once: the same values and derivatives, and no chain of sums computed again."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import jaxplain
+from jaxplain.fast.rectifiers import rectified_sums
+
+X = jax.random.normal(jax.random.key(0), (2, 8, 8, 16), jnp.float32)
+W = jax.random.normal(jax.random.key(1), (8, 16, 16), jnp.float32) / 4
+RECTIFIERS = {"relu": nn.relu, "maximum": lambda x: jnp.maximum(x, 0.0), "floor": lambda x: lax.max(x, -0.5)}
+
+
+def residual(x, rectifier=nn.relu):
+    for w in W:
+        x = rectifier(x + x @ w)
+    return x.mean(axis=(1, 2))
+
+
+def found(f, *args):
+    return len(rectified_sums(jax.make_jaxpr(f)(*args).jaxpr))
+
+
+def test_which_are_found():
+    bias = jnp.ones((1, 1, 1, 16))
+    assert found(residual, X) == len(W)
+    assert found(lambda x: residual(x, nn.relu6), X) == 0
+    assert found(lambda x: nn.relu(x + bias), X) == 0
+    assert found(lambda x: nn.relu(x + 1), X) == 0
+    assert found(lambda x: nn.relu(x), X) == 0
+    assert found(lambda x: jnp.maximum(x + x**2, x), X) == 0
+    assert found(lambda x: jnp.maximum(x + x**2, np.nan), X) == 0
+
+
+@pytest.mark.parametrize("name", RECTIFIERS)
+def test_values_and_derivatives(name):
+    f = lambda x: RECTIFIERS[name](x + x[::-1]) ** 2  # ties where the sum is 0, or -0.5
+    x = jnp.array([[0.0, -0.0, 0.25, 1.0, jnp.nan, jnp.inf, -3.0], [0.0, -0.0, -0.75, -1.0, 1.0, 1.0, 1.0]])
+    assert found(f, x) == 1
+    fast, loss = jaxplain.accelerate(f), lambda f: lambda x: f(x).sum()
+    gradient = jax.grad(loss(f))
+    twice = lambda g: jax.jvp(g, (x,), (jnp.ones_like(x),))
+    for ours, theirs in (
+        (jax.jit(fast)(x), f(x)),
+        (jax.jit(jax.grad(loss(fast)))(x), gradient(x)),
+        (jax.jit(jaxplain.accelerate(gradient))(x), gradient(x)),
+        (jax.jit(jax.vmap(fast, 1))(x), jax.vmap(f, 1)(x)),
+        (twice(jax.grad(loss(fast))), twice(gradient)),
+    ):
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_no_block_is_computed_again():
+    x = jnp.ones((4, 64, 64, 4), jnp.float32)  # few channels: the sums are most of the work
+    w = W[:, :4, :4]
+
+    def f(x):
+        for v in w:
+            x = nn.relu(x + x @ v)
+        return x
+
+    flops = lambda f: jax.jit(f).lower(x).compile().cost_analysis()["flops"]
+    products = 2 * len(w) * x.size * 4
+    plain, fast = (flops(g) - products for g in (f, jaxplain.accelerate(f)))
+    assert fast < 5 * len(w) * x.size < plain
+
+
+def test_a_rectified_sum_is_explained_as_what_it_is():
+    explain = lambda apply: jax.jit(jaxplain.lrp(apply))(X, target=1)
+    np.testing.assert_allclose(explain(jaxplain.accelerate(residual)), explain(residual), rtol=1e-5, atol=1e-7)
