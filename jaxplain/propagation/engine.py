@@ -23,6 +23,7 @@ from jax.extend.core import primitives as P
 
 from ..explainer import Array
 from ..graph import Graph, Op, run, scan_split, trace, without_closure
+from .axes import weight_axes_of_input
 from .rows import all_rows, run_short
 from .search import find_units
 from .units import UNIFORM, Branching, Plan, Unit
@@ -151,9 +152,43 @@ class BoundUnit:
     def transpose(self, cotangent: Array, weight: Array) -> Array:
         """``cᵀ w``: the transpose of ``x -> linear(x, weight)``."""
         (shape,) = self.unit.input_shapes
+        if self._channels:
+            axis, along = self._channels
+            shape = (*shape[:axis], weight.shape[along], *shape[axis + 1 :])
         like = jax.ShapeDtypeStruct(shape, self.unit.input_dtypes[0])
         cotangent = cotangent.astype(self.unit.ops[-1].eqn.outvars[0].aval.dtype)
         return jax.linear_transpose(lambda x: self.linear(x, weight), like)(cotangent)[0]
+
+    def joined(self, terms: list[tuple[Array, Array]]) -> list[tuple[Array, Array]]:
+        """Terms whose sum of ``linear(x, w)`` is the same: one with more channels, wherever channels are contracted.
+
+        One product instead of several: as many multiplications, one result, and no sum.
+        """
+        if len(terms) < 2 or not self._channels:
+            return terms
+        xs, ws = zip(*terms, strict=True)
+        axis, along = self._channels
+        return [(jnp.concatenate(xs, axis), jnp.concatenate(ws, along))]
+
+    def parted(self, x: Array) -> list[Array]:
+        """The parts of `joined` inputs."""
+        if not self._channels:
+            return [x]
+        axis, _ = self._channels
+        return jnp.split(x, x.shape[axis] // self.unit.input_shapes[0][axis], axis)
+
+    @functools.cached_property
+    def _channels(self) -> tuple[int, int] | None:
+        """The axes of the input and of the weight that are contracted with each other, one of each; None for others."""
+        affine = self._affine
+        base = affine.base
+        if base is None or len(base.inputs) == 1 or base.params.get("feature_group_count", 1) > 1:
+            return None
+        if base.primitive is P.dot_general_p:
+            contract, _ = base.params["dimension_numbers"]
+            return (contract[affine.operand][0], contract[1 - affine.operand][0]) if contract[0] else None
+        pairs = enumerate(weight_axes_of_input(base, affine.operand))
+        return next(((i, j) for i, j in pairs if j is not None), None)
 
     @property
     def _affine(self) -> Any:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -22,6 +22,7 @@ from ..explainer import Array
 from .engine import BoundUnit, Rule
 
 STABILIZER = 1e-6
+Terms: TypeAlias = "Sequence[tuple[Array | None, Array]]"
 
 
 def named(make: Callable[..., Rule]) -> Callable[..., Rule]:
@@ -61,14 +62,15 @@ def parts(unit: BoundUnit, x: Array) -> tuple[Array, Array | None]:
     return (x, None) if unit.nonnegative else (positive(x), negative(x))
 
 
-def forward(unit: BoundUnit, terms: Sequence[tuple[Array | None, Array]]) -> Array:
+def forward(unit: BoundUnit, terms: Terms) -> Array:
     """``Σ_t x_t w_t`` over the terms that are not provably zero."""
-    return sum(unit.linear(x, w) for x, w in terms if x is not None)  # type: ignore[return-value]
+    return sum(unit.linear(x, w) for x, w in unit.joined([(x, w) for x, w in terms if x is not None]))  # type: ignore[return-value]
 
 
-def backward(unit: BoundUnit, terms: Sequence[tuple[Array | None, Array]], share: Array) -> Array:
+def backward(unit: BoundUnit, terms: Terms, share: Array) -> Array:
     """``Σ_t x_t (shareᵀ w_t)``."""
-    return sum(x * unit.transpose(share, w) for x, w in terms if x is not None)  # type: ignore[return-value]
+    joined = unit.joined([(x, w) for x, w in terms if x is not None])
+    return sum(part for x, w in joined for part in unit.parted(x * unit.transpose(share, w)))  # type: ignore[return-value]
 
 
 @named

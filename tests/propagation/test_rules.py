@@ -179,3 +179,26 @@ def test_rules_against_the_oracle(layer, bias, norms, sign):
     else:
         table = {name: RULES[name] for name in SIGNED_PARTS}
         check(apply, table, inputs(layer, sign), lambda x: apply(jnp.maximum(x, 0)))
+
+
+@pytest.mark.parametrize("kind", ["dense", "conv", "grouped"])
+def test_terms_of_both_signs_are_one_product(kind):
+    rng = np.random.default_rng(0)
+    w = rng.normal(size={"dense": (6, 4), "conv": (3, 3, 6, 4), "grouped": (3, 3, 3, 4)}[kind])
+    x = rng.normal(size=(2, 6) if kind == "dense" else (2, 5, 5, 6))
+    options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "feature_group_count": 1 + (kind == "grouped")}
+    linear = lambda x, w: x @ w if kind == "dense" else jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", **options)
+    apply = lambda x: linear(x, w).reshape(2, -1)
+    explain = jaxplain.lrp(jaxplain.accelerate(apply, False), lambda unit: rules.z_plus())
+    r = jnp.zeros((2, apply(x).shape[1])).at[:, 1].set(1.0) * apply(x)
+
+    positive, negative = (jnp.maximum(x, 0), jnp.maximum(w, 0)), (jnp.minimum(x, 0), jnp.minimum(w, 0))
+    z, pull = jax.vjp(
+        lambda a, b: (linear(a, positive[1]) + linear(b, negative[1])).reshape(2, -1), positive[0], negative[0]
+    )
+    wanted = sum(a * c for a, c in zip((positive[0], negative[0]), pull(r / z), strict=True))
+    np.testing.assert_allclose(explain(x, target=1), wanted, rtol=1e-5)
+    products = str(jax.make_jaxpr(lambda x: explain(x, target=1))(x)).count(
+        "dot_general[" if kind == "dense" else "conv_general_dilated["
+    )
+    assert products == (5 if kind == "grouped" else 3)  # the output, the denominator, its transpose
