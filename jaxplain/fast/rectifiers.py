@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
@@ -48,7 +49,7 @@ def least(eqn: Any) -> Any:
 
 
 def selected(eqn: Any) -> Callable[..., Any]:
-    """The rectifier as a selection, with the derivative that it has."""
+    """The rectifier as a selection on a CPU; its derivative stays its own, outside, so that it keeps a mask at most."""
     bound, several = least(eqn), eqn.primitive.multiple_results
 
     def native(x: Array) -> Array:
@@ -58,7 +59,8 @@ def selected(eqn: Any) -> Callable[..., Any]:
 
     @jax.custom_jvp
     def rectified(x: Array) -> Array:
-        return jnp.where(x <= bound, jnp.asarray(bound, x.dtype), x)
+        selection = lambda x: jnp.where(x <= bound, jnp.asarray(bound, x.dtype), x)
+        return lax.platform_dependent(x, cpu=selection, default=native)
 
     @rectified.defjvp
     def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
