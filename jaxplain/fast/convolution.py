@@ -25,7 +25,7 @@ Form: TypeAlias = Callable[[Array, Array], Array]
 FEW_CHANNELS = 8  # of a group: with more, multiplying them one at a time loses
 FEW_GROUPS = 8
 MOST_TERMS = 128  # of a sum that is written out
-MOST_TIMES = 16  # as large as its output may be what a product holds before it is summed
+MOST_STEPS, MOST_TIMES = 4, 16  # of a dilation; and as large as its output may be what a product holds before its sum
 ODD_CHANNELS, SLOW_OUTPUTS = (3, 5, 7), range(17, 33)  # with which the library is up to ten times slower
 MANY_CHANNELS, FEW_OUTPUTS, MOST_PRODUCTS = 512, 2**18, 9  # where matrix products win: large kernels, small features
 
@@ -87,7 +87,8 @@ class Convolution:
     def is_scattered(self, positions: int) -> bool:
         """Whether one product for all positions is faster, and precise enough: of a dilated input, or few features."""
         strides = self.params["lhs_dilation"]
-        if positions > MOST_TIMES * math.prod(strides) or max(self.params["window_strides"], default=1) > 1:
+        steps = math.prod(strides)  # as many sums are written out, of all positions together: few, and not of patches
+        if steps > MOST_STEPS or positions > MOST_TIMES * steps or max(self.params["window_strides"], default=1) > 1:
             return False
         if positions > 1 and jnp.finfo(self.dtype).bits <= 16:
             return False
