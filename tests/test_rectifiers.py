@@ -54,6 +54,15 @@ def test_values_and_derivatives(name):
         jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
+def test_calls_that_only_hold_a_rectifier():
+    constant = jnp.arange(-1.0, 2.0)
+    both, other = jax.jit(lambda s: (s, nn.relu(s))), jax.jit(lambda s: jnp.maximum(constant, 0.0))
+    x = jnp.ones((2, 3))
+    for f in (lambda x: sum(both(x + x**2)), lambda x: other(x + x**2)):
+        assert found(f, x) == 0
+        np.testing.assert_array_equal(jaxplain.accelerate(f)(x), f(x))
+
+
 def test_no_block_is_computed_again():
     x = jnp.ones((4, 64, 64, 4), jnp.float32)  # few channels: the sums are most of the work
     w = W[:, :4, :4]

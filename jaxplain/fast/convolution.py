@@ -25,7 +25,7 @@ Form: TypeAlias = Callable[[Array, Array], Array]
 FEW_CHANNELS = 8  # of a group: with more, multiplying them one at a time loses
 FEW_GROUPS = 8
 MOST_TERMS = 128  # of a sum that is written out
-MOST_STEPS, MOST_TIMES = 4, 16  # of a dilation; and as large as its output may be what a product holds before its sum
+MOST_STEPS, MOST_TIMES = 8, 16  # of a dilation; and as large as its output may be what a product holds before its sum
 ODD_CHANNELS, SLOW_OUTPUTS = (3, 5, 7), range(17, 33)  # with which the library is up to ten times slower
 MANY_CHANNELS, FEW_OUTPUTS, MOST_PRODUCTS = 512, 2**18, 9  # where matrix products win: large kernels, small features
 
@@ -69,7 +69,7 @@ class Convolution:
         """The same for an input ``(N, ..., channels)`` and a kernel ``(..., channels of a group, outputs)``."""
         spec, groups = self.params["dimension_numbers"], self.params["feature_group_count"]
         sizes = (*self.rhs, *(self.lhs[axis] for axis in spec.lhs_spec[2:]))
-        if self.params["batch_group_count"] != 1 or any(map(is_symbolic_dim, sizes)):
+        if self.params["batch_group_count"] != 1 or any(map(is_symbolic_dim, sizes)) or 0 in self.rhs:
             return None
         channels, positions = self.rhs[spec.rhs_spec[1]], math.prod(self.rhs[axis] for axis in spec.rhs_spec[2:])
         if groups == 1 and self.is_scattered(positions):
@@ -132,8 +132,10 @@ class Convolution:
     def scattered(self, x: Array, w: Array) -> Array:
         """One matrix product of the input with the weights of all positions, its terms added where they belong."""
         space = range(w.ndim - 2)
-        turned = self.inputs_last  # as in a derivative, whose kernel is another one turned around: turned back, it lies
-        w = lax.rev(w, space) if turned else w  # in memory already
+        turned = (
+            self.inputs_last
+        )  # a derivative's kernel is the network's, turned: turned once more, XLA takes that one
+        w = lax.rev(w, space) if turned else w
         y = self.multiplied(x, w)
         low = [low for low, _ in self.params["padding"]]
 

@@ -16,7 +16,7 @@ from jax.export import is_symbolic_dim
 from .masks import in_bits
 from .placed import Array, placed
 
-MOST_SLICES, WIDTH = 16, 4  # of a window, and the bits to count them
+MOST_SLICES, WIDTH = 16, 4  # of a window, and the bits that number them
 
 
 def max_pool(params: dict[str, Any], shape: tuple[int, ...]) -> Callable[[Array], Array] | None:
@@ -66,7 +66,7 @@ def winning(x: Array, params: dict[str, Any]) -> Array:
         stays = highest >= a  # NaN never does, as in the native operation
         highest, winner = jnp.where(stays, highest, a), jnp.where(stays, winner, i)
     overlap = any(size > step for size, step in zip(params["window_dimensions"], params["window_strides"], strict=True))
-    return in_bits(winner, WIDTH) if overlap else winner  # where several outputs read a window, it is computed once
+    return in_bits(winner, WIDTH) if overlap else winner  # where windows overlap, several terms read one winner
 
 
 def windows(x: Array, params: dict[str, Any], outside: float) -> list[Array]:
