@@ -88,9 +88,9 @@ class Convolution:
         """Whether one product for all positions is faster, and precise enough: of a dilated input, or few features."""
         strides = self.params["lhs_dilation"]
         steps = math.prod(strides)  # as many sums are written out, of all positions together: few, and not of patches
-        if steps > MOST_STEPS or positions > MOST_TIMES * steps or max(self.params["window_strides"], default=1) > 1:
+        if positions > MOST_TIMES * steps or max(self.params["window_strides"], default=1) > 1:
             return False
-        if positions > 1 and jnp.finfo(self.dtype).bits <= 16:
+        if positions > 1 and (steps > MOST_STEPS or jnp.finfo(self.dtype).bits <= 16):
             return False
         return max(strides, default=1) > 1 or self.is_large_over_few(positions)
 
@@ -132,9 +132,7 @@ class Convolution:
     def scattered(self, x: Array, w: Array) -> Array:
         """One matrix product of the input with the weights of all positions, its terms added where they belong."""
         space = range(w.ndim - 2)
-        turned = (
-            self.inputs_last
-        )  # a derivative's kernel is the network's, turned: turned once more, XLA takes that one
+        turned = self.inputs_last  # a derivative's kernel is the network's turned; turned again, XLA takes that one
         w = lax.rev(w, space) if turned else w
         y = self.multiplied(x, w)
         low = [low for low, _ in self.params["padding"]]

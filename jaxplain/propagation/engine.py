@@ -150,7 +150,7 @@ class BoundUnit:
         return value
 
     def transpose(self, cotangent: Array, weight: Array) -> Array:
-        """``cᵀ w``: the transpose of ``x -> linear(x, weight)``."""
+        """``cᵀ w``: the transpose of ``x -> linear(x, weight)``, with as many channels as the weight has."""
         (shape,) = self.unit.input_shapes
         if self._channels:
             axis, along = self._channels
@@ -159,14 +159,15 @@ class BoundUnit:
         cotangent = cotangent.astype(self.unit.ops[-1].eqn.outvars[0].aval.dtype)
         return jax.linear_transpose(lambda x: self.linear(x, weight), like)(cotangent)[0]
 
-    def joined(self, terms: list[tuple[Array, Array]]) -> list[tuple[Array, Array]]:
+    def joined(self, terms: Sequence[tuple[Array | None, Array]]) -> list[tuple[Array, Array]]:
         """Terms whose sum of ``linear(x, w)`` is the same: one with more channels, wherever channels are contracted.
 
-        One product instead of several: as many multiplications, one result, and no sum.
+        One product instead of several: as many multiplications, one result, and no sum. Terms without x are left out.
         """
-        if len(terms) < 2 or not self._channels:
-            return terms
-        xs, ws = zip(*terms, strict=True)
+        known = [(x, w) for x, w in terms if x is not None]
+        if len(known) < 2 or not self._channels:
+            return known
+        xs, ws = zip(*known, strict=True)
         axis, along = self._channels
         return [(jnp.concatenate(xs, axis), jnp.concatenate(ws, along))]
 

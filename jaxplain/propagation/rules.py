@@ -64,13 +64,12 @@ def parts(unit: BoundUnit, x: Array) -> tuple[Array, Array | None]:
 
 def forward(unit: BoundUnit, terms: Terms) -> Array:
     """``Σ_t x_t w_t`` over the terms that are not provably zero."""
-    return sum(unit.linear(x, w) for x, w in unit.joined([(x, w) for x, w in terms if x is not None]))  # type: ignore[return-value]
+    return sum(unit.linear(x, w) for x, w in unit.joined(terms))  # type: ignore[return-value]
 
 
 def backward(unit: BoundUnit, terms: Terms, share: Array) -> Array:
     """``Σ_t x_t (shareᵀ w_t)``."""
-    joined = unit.joined([(x, w) for x, w in terms if x is not None])
-    return sum(part for x, w in joined for part in unit.parted(x * unit.transpose(share, w)))  # type: ignore[return-value]
+    return sum(part for x, w in unit.joined(terms) for part in unit.parted(x * unit.transpose(share, w)))  # type: ignore[return-value]
 
 
 @named
