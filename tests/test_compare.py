@@ -37,7 +37,7 @@ def sensitivity():
 def test_maps_are_those_of_the_explainers():
     maps, target = compared().maps, jnp.array([1, 3])
     assert list(maps) == ["gradient", "smooth", "occlusion"]
-    np.testing.assert_allclose(maps["gradient"], jaxplain.gradient(network)(W, X, target=target), rtol=1e-5)
+    np.testing.assert_allclose(maps["gradient"], jaxplain.gradient(network)(W, X, target=target), rtol=1e-5, atol=1e-6)
     smooth = jaxplain.smoothgrad(network, samples=3)(W, X, target=target, key=KEY)
     np.testing.assert_allclose(maps["smooth"], smooth, rtol=1e-4, atol=1e-6)
 
@@ -58,7 +58,7 @@ def test_the_predicted_class_is_the_default_for_maps_and_metrics():
     default, named, called = run(W, X), run(W, X, target=predicted), run(W, X, target=lambda y: y.max(axis=1))
     np.testing.assert_array_equal(default.maps["gradient"], named.maps["gradient"])
     np.testing.assert_array_equal(default.values["gradient"]["deletion"], named.values["gradient"]["deletion"])
-    np.testing.assert_allclose(default.maps["gradient"], called.maps["gradient"], rtol=1e-6)
+    np.testing.assert_allclose(default.maps["gradient"], called.maps["gradient"], rtol=1e-6, atol=1e-6)
 
 
 def test_a_model_that_holds_functions():
