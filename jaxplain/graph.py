@@ -22,7 +22,7 @@ from jax.extend import source_info_util
 from jax.extend.core import primitives as P
 
 Atom: TypeAlias = "int | jexc.Literal"
-Instead: TypeAlias = "Callable[[Any], Callable[[Any], Callable[..., Any] | None]]"
+Instead: TypeAlias = "Callable[[Any], Sequence[tuple[Any, Callable[..., Any] | None]]]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,8 +180,8 @@ def evaluated_with(f: Callable[..., Any], instead: Instead) -> Callable[..., Any
 
     Args:
       f: any JAX function. What is no array in its arguments and results, numbers included, stays as it is.
-      instead: ``jaxpr -> equation -> function of its operands``, or None to leave it. Loops, branches and functions
-        with a derivative of their own are entered and stay what they are.
+      instead: ``jaxpr -> pairs of an equation and a function of its operands``, or None to leave it. Loops, branches
+        and functions with a derivative of their own are entered and stay what they are.
 
     Returns:
       A function of the same arguments.
@@ -210,11 +210,10 @@ def interpret(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], instead: I
     """Evaluate a jaxpr, some of its equations in another way."""
     env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
     read = lambda atom: atom.val if isinstance(atom, jexc.Literal) else env[atom]
-    other_form = instead(jaxpr)
-    for eqn in live(jaxpr):
+    for eqn, other in instead(jaxpr):
         stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
         with source_info_util.user_context(eqn.source_info.traceback, name_stack=stack), eqn.ctx.manager:
-            values, other = map(read, eqn.invars), other_form(eqn)
+            values = map(read, eqn.invars)
             if other is None:
                 out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(with_bodies(eqn, instead)))
             else:
@@ -246,14 +245,13 @@ def rewritten(jaxpr: Any, instead: Instead) -> Any:
 
 def any_other(jaxpr: Any, instead: Instead) -> bool:
     """Whether a jaxpr has an equation that is evaluated in another way, and only values that have a shape."""
-    other_form = instead(jaxpr)
     return all(hasattr(v.aval, "weak_type") for v in jaxpr.invars) and any(
-        other_form(eqn) is not None
+        other is not None
         or (
             eqn.primitive in ENTERED
             and any(any_other(opened(b)[0], instead) for b in jexc.jaxprs_in_params(eqn.params))
         )
-        for eqn in live(jaxpr)
+        for eqn, other in instead(jaxpr)
     )
 
 

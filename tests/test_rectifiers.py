@@ -1,4 +1,6 @@
-"""Rectified sums are computed once: the same values and derivatives, and no chain of sums computed again."""
+"""What rectifiers read is computed once: the same values and derivatives, no sums and no convolution computed again."""
+
+import itertools
 
 import flax.linen as nn
 import jax
@@ -8,11 +10,12 @@ import pytest
 from jax import lax
 
 import jaxplain
-from jaxplain.fast.rectifiers import rectified_sums
+from jaxplain.fast.rectifiers import COMPARISONS, bounds, rectified
 
 X = jax.random.normal(jax.random.key(0), (2, 8, 8, 16), jnp.float32)
 W = jax.random.normal(jax.random.key(1), (8, 16, 16), jnp.float32) / 4
 RECTIFIERS = {"relu": nn.relu, "maximum": lambda x: jnp.maximum(x, 0.0), "floor": lambda x: lax.max(x, -0.5)}
+RECTIFIERS |= {"relu6": nn.relu6, "ceiling": lambda x: lax.min(x, 0.25)}
 
 
 def residual(x, rectifier=nn.relu):
@@ -22,13 +25,14 @@ def residual(x, rectifier=nn.relu):
 
 
 def found(f, *args):
-    return len(rectified_sums(jax.make_jaxpr(f)(*args).jaxpr))
+    return len(rectified(jax.make_jaxpr(f)(*args).jaxpr, frozenset(), lambda eqn: False))
 
 
 def test_which_are_found():
     bias = jnp.ones((1, 1, 1, 16))
     assert found(residual, X) == len(W)
-    assert found(lambda x: residual(x, nn.relu6), X) == 0
+    assert found(lambda x: residual(x, nn.relu6), X) == len(W)
+    assert found(lambda x: nn.silu(x + x**2), X) == 0
     assert found(lambda x: nn.relu(x + bias), X) == 0
     assert found(lambda x: nn.relu(x + 1), X) == 0
     assert found(lambda x: nn.relu(x), X) == 0
@@ -52,6 +56,56 @@ def test_values_and_derivatives(name):
         (twice(jax.grad(loss(fast))), twice(gradient)),
     ):
         jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_bounds():
+    of = lambda f: bounds(jax.make_jaxpr(f)(X).eqns[0])
+    assert of(nn.relu) == (0, np.inf)
+    assert of(nn.relu6) == (0, 6)
+    assert of(jax.jit(lambda x: jnp.maximum(jnp.minimum(x, 3.0), -1.0))) == (-1, 3)
+    assert of(jax.jit(lambda x: jnp.minimum(jnp.maximum(x, 3.0), -1.0))) == (-1, -1)
+    assert of(jax.jit(lambda x: jnp.maximum(x, 0.0) + 1)) is None
+    assert of(jax.jit(lambda x: (jnp.maximum(x, 0.0), jnp.minimum(x, 0.0))[1])) is None
+    assert of(jax.jit(lambda x: x)) is None
+    assert of(lambda x: jnp.maximum(x, np.inf)) is None
+
+
+def test_comparisons_with_the_value_kept_between_bounds():
+    values, numbers = np.array([-2, -1, -0.5, 0, 0.5, 1, 2, np.nan], np.float32), np.arange(-2.0, 2.5, 0.5)
+    same = 0
+    for (compare, is_same), number in itertools.product(COMPARISONS.items(), numbers):
+        for low, high in [(-1, 1), (0, np.inf), (-np.inf, 0.5), (1, 1)]:
+            if is_same(low, number, high):
+                limit = jnp.full(values.shape, number, jnp.float32)
+                kept = compare.bind(jnp.asarray(np.clip(values, low, high)), limit)
+                np.testing.assert_array_equal(compare.bind(jnp.asarray(values), limit), kept)
+                same += 1
+    assert same == 16 + 18 + 22
+
+
+@pytest.mark.parametrize("rectifier", ["relu", "relu6"])
+@pytest.mark.parametrize("wrapped", ["alone", "in a loop", "mapped"])
+def test_a_depthwise_convolution_is_computed_once(rectifier, wrapped):
+    x = jax.random.normal(jax.random.key(0), (4, 64, 64, 16))
+    kernel, w = jax.random.normal(jax.random.key(1), (5, 5, 1, 16)), jax.random.normal(jax.random.key(2), (16, 4))
+    scale, bias = np.linspace(0.5, 2, 16)[None, None, None], np.linspace(-1, 1, 16)[None, None, None]
+    layout = ("NHWC", "HWIO", "NHWC")
+
+    def score(x):
+        y = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout, feature_group_count=16)
+        return ((RECTIFIERS[rectifier](y * scale + bias) @ w) ** 2).sum()
+
+    gradient = jax.grad(score)
+    f = {
+        "alone": gradient,
+        "in a loop": lambda x: lax.map(gradient, x[None])[0],
+        "mapped": jax.vmap(gradient),
+    }[wrapped]
+    x = x[:, None] if wrapped == "mapped" else x
+    fast, plain = (jax.jit(g).lower(x).compile() for g in (jaxplain.accelerate(f), f))
+    np.testing.assert_allclose(fast(x), plain(x), rtol=1e-9, atol=1e-9)
+    convolution, products = 2 * 25 * x.size, 2 * 2 * 4 * x.size
+    assert 1.5 < (fast.cost_analysis()["flops"] - products) / convolution < 2.5  # forward, backward, nothing again
 
 
 def test_calls_that_only_hold_a_rectifier():

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
-import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as P
 
@@ -14,7 +13,7 @@ from ..graph import evaluated_with
 from .convolution import Convolution
 from .masks import in_bits, outliving
 from .pooling import max_pool, winners
-from .rectifiers import rectified_sums, selected
+from .rectifiers import comparing_results, is_usual, rectified, result
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,39 +61,37 @@ def accelerated_for(apply: Callable[..., Any], f: F) -> F:
     return accelerate(f) if getattr(apply, "accelerated", True) else f
 
 
-def forms_of(jaxpr: Any) -> Callable[[Any], Callable[..., Any] | None]:
-    """``equation -> its other form``, if it has one, for the equations of a jaxpr."""
-    return functools.partial(form_of, kept=outliving(jaxpr), sums=rectified_sums(jaxpr))
+def forms_of(jaxpr: Any) -> list[tuple[Any, Callable[..., Any] | None]]:
+    """The equations of a jaxpr that its results depend on, and the other form of each, if it has one."""
+    kept = outliving(jaxpr)
+    once = rectified(jaxpr, set().union(*kept.values()), is_written_out)
+    return [(eqn, once.get(result(eqn)) or form_of(eqn, kept)) for eqn in comparing_results(jaxpr, once)]
 
 
-def form_of(
-    eqn: Any, kept: frozenset[Any] = frozenset(), sums: frozenset[Any] = frozenset()
-) -> Callable[..., Any] | None:
-    """The other form of an equation, if it has one; ``kept`` are masks to keep in bits, ``sums`` are rectified sums."""
-    if not sums.isdisjoint(eqn.outvars) and is_usual(eqn.outvars[0].aval):
-        return selected(eqn)
+def form_of(eqn: Any, kept: Collection[Any] = ()) -> Callable[..., Any] | None:
+    """The other form of an equation by itself, if it has one; ``kept`` are masks to keep in bits."""
     native = functools.partial(eqn.primitive.bind, **eqn.params)
     form: Any = None
-    if not kept.isdisjoint(eqn.outvars):
+    if result(eqn) in kept:
         form = lambda *operands: in_bits(native(*operands))
     elif eqn.primitive in FORMS and is_usual(eqn.outvars[0].aval):
         form = FORMS[eqn.primitive](eqn)
     return functools.partial(lax.platform_dependent, cpu=form, default=native) if form else None
 
 
-def is_usual(aval: Any) -> bool:
-    """Whether this is the type of floats, at least one of them, of no weak type."""
-    return jnp.issubdtype(aval.dtype, jnp.floating) and not aval.weak_type and 0 not in aval.shape
-
-
-def convolution(eqn: Any) -> Callable[..., Any] | None:
-    """The other form of a convolution."""
+def convolution(eqn: Any) -> Convolution:
+    """A convolution and its shapes."""
     lhs, rhs = (var.aval.shape for var in eqn.invars)
-    return Convolution(eqn.params, lhs, rhs, eqn.outvars[0].aval.shape, eqn.outvars[0].aval.dtype).faster()
+    return Convolution(eqn.params, lhs, rhs, eqn.outvars[0].aval.shape, eqn.outvars[0].aval.dtype)
+
+
+def is_written_out(eqn: Any) -> bool:
+    """Whether this is a convolution that becomes a sum of slices."""
+    return eqn.primitive is P.conv_general_dilated_p and is_usual(eqn.outvars[0].aval) and convolution(eqn).is_sum
 
 
 FORMS: dict[Any, Callable[[Any], Callable[..., Any] | None]] = {
-    P.conv_general_dilated_p: convolution,
+    P.conv_general_dilated_p: lambda eqn: convolution(eqn).faster(),
     P.reduce_window_max_p: lambda eqn: max_pool(eqn.params, eqn.invars[0].aval.shape),
     P.select_and_scatter_add_p: lambda eqn: winners(eqn.params, eqn.invars[1].aval.shape),
 }

@@ -84,6 +84,11 @@ class Convolution:
             return self.slices
         return self.by_group if groups <= FEW_GROUPS else None
 
+    @property
+    def is_sum(self) -> bool:
+        """Whether it becomes a sum of slices, its channels behind all other axes."""
+        return self.form() == self.slices and self.params["dimension_numbers"].out_spec[1] == len(self.out) - 1
+
     def is_scattered(self, positions: int) -> bool:
         """Whether one product for all positions is faster, and precise enough: of a dilated input, or few features."""
         strides = self.params["lhs_dilation"]

@@ -48,8 +48,12 @@ def places(values: Any, most: int = BITS) -> tuple[int, int]:
     return 0, 1
 
 
-def outliving(jaxpr: Any) -> frozenset[Any]:
-    """The masks of a jaxpr that are read after a later matrix product, or outside, while what they compare is not."""
+def outliving(jaxpr: Any) -> dict[Any, set[Any]]:
+    """The masks of a jaxpr that are read after a later matrix product, or outside, while what they compare is not.
+
+    Returns:
+      What each of them compares.
+    """
     products = 0  # so far
     made: dict[Any, int] = {}  # how many came before a value; a mask counts as made when what it compares was
     compared: dict[Any, set[Any]] = {}  # by each mask, or by the masks that it was made of
@@ -67,7 +71,7 @@ def outliving(jaxpr: Any) -> frozenset[Any]:
         late |= earlier(products, operands)
         products += multiplies(eqn)
         made |= dict.fromkeys(out, products)
-    return frozenset(v for v in late & compared.keys() if is_worth_it(v.aval) and late.isdisjoint(compared[v]))
+    return {v: of for v, of in compared.items() if v in late and late.isdisjoint(of) and is_worth_it(v.aval)}
 
 
 def multiplies(eqn: Any) -> bool:
