@@ -4,9 +4,10 @@
 
 writes `benchmarks/results/speed.md` and `speed.json`; `--rows` and `--networks` choose, and what is not chosen stays in
 the files as it is. The networks have the same weights in both libraries and see the same four photographs, 224 x 224,
-in float32. Each library has a process of its own; its calls are made in turn with the other's, after one that is not
-counted, and the medians are compared. `agreement` is the correlation of the two maps: where it is not 1, the peer
-computes something else, and the note says what.
+in float32. Each library has a process of its own, and so has `jax.grad`, so that no first call finds what another one
+traced. Calls are made in turn with the other's, after one that is not counted, and the medians are compared.
+`agreement` is the correlation of the two maps: where it is not 1, the peer computes something else, and the note says
+what.
 """
 
 import argparse
@@ -231,11 +232,10 @@ def agreement(ours, peers):
     return float(np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(ours, peers, strict=True)]))
 
 
-def compared(row, network, least, repeats, jaxplain, peers):
+def compared(row, network, least, repeats, jaxplain, peers, plain):
     """One line of the table."""
-    mine, other = ("gradient", None) if row == "jax.grad" else (row, row)
-    ask_other = (lambda: peers(other, network)) if other else (lambda: jaxplain("raw", network))
-    turns = [(jaxplain(mine, network), ask_other()) for _ in range(repeats)]
+    mine, ask, other = ("gradient", plain, "raw") if row == "jax.grad" else (row, peers, row)
+    turns = [(jaxplain(mine, network), ask(other, network)) for _ in range(repeats)]
     times = [statistics.median(turn[i][0] for turn in turns) for i in (0, 1)]
     (_, first, flops, a), (_, peers_first, _, b) = turns[-1]
     return {
@@ -308,12 +308,12 @@ def main():
         peers = worker(of_peers, Path(folder))
         for network in chosen.networks:
             peers("weights", network)
-        jaxplain = worker(of_jaxplain, Path(folder))
+        jaxplain, plain = (worker(of_jaxplain, Path(folder)) for _ in range(2))
         rows = []
         for row, network in itertools.product(chosen.rows, chosen.networks):
             _, networks, repeats = ROWS[row]
             if network in networks:
-                rows.append(compared(row, network, networks[network], repeats, jaxplain, peers))
+                rows.append(compared(row, network, networks[network], repeats, jaxplain, peers, plain))
                 shown = {k: v for k, v in rows[-1].items() if k in ("row", "network", "ratio", "compile", "agreement")}
                 print(shown, flush=True)
         facts_now = facts(chosen.networks, jaxplain) if "jax.grad" in chosen.rows else {}
