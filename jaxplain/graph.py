@@ -180,8 +180,9 @@ def evaluated_with(f: Callable[..., Any], instead: Instead) -> Callable[..., Any
 
     Args:
       f: any JAX function. What is no array in its arguments and results, numbers included, stays as it is.
-      instead: ``jaxpr -> pairs of an equation and a function of its operands``, or None to leave it. Loops, branches
-        and functions with a derivative of their own are entered and stay what they are.
+      instead: ``jaxpr -> its equations``, in order, each with a function of its operands to call instead, or None. It
+        may leave out what is not live, and change equations. Loops, branches and functions with a derivative of their
+        own are entered and stay what they are.
 
     Returns:
       A function of the same arguments.

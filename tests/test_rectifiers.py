@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 import jaxplain
-from jaxplain.fast.rectifiers import COMPARISONS, bounds, rectified
+from jaxplain.fast.rectifiers import COMPARISONS, bounds, rectifiers
 
 X = jax.random.normal(jax.random.key(0), (2, 8, 8, 16), jnp.float32)
 W = jax.random.normal(jax.random.key(1), (8, 16, 16), jnp.float32) / 4
@@ -25,7 +25,7 @@ def residual(x, rectifier=nn.relu):
 
 
 def found(f, *args):
-    return len(rectified(jax.make_jaxpr(f)(*args).jaxpr, frozenset(), lambda eqn: False))
+    return len(rectifiers(jax.make_jaxpr(f)(*args).jaxpr, frozenset(), lambda eqn: False))
 
 
 def test_which_are_found():
@@ -68,6 +68,8 @@ def test_bounds():
     assert of(jax.jit(lambda x: (jnp.maximum(x, 0.0), jnp.minimum(x, 0.0))[1])) is None
     assert of(jax.jit(lambda x: x)) is None
     assert of(lambda x: jnp.maximum(x, np.inf)) is None
+    assert of(lambda x: jnp.maximum(x.astype(complex), 0.0)) is None
+    assert bounds(jax.make_jaxpr(jax.jit(lambda x: jnp.maximum(x, 0)))(X.astype(complex)).eqns[0]) is None
 
 
 def test_comparisons_with_the_value_kept_between_bounds():
@@ -106,6 +108,15 @@ def test_a_depthwise_convolution_is_computed_once(rectifier, wrapped):
     np.testing.assert_allclose(fast(x), plain(x), rtol=1e-9, atol=1e-9)
     convolution, products = 2 * 25 * x.size, 2 * 2 * 4 * x.size
     assert 1.5 < (fast.cost_analysis()["flops"] - products) / convolution < 2.5  # forward, backward, nothing again
+
+
+def test_numbers_that_are_not_compared():
+    for f, x in (
+        (lambda z: jnp.maximum(z * z + z, 0), jnp.array([1 + 2j, -3 - 1j])),
+        (lambda x: (nn.relu(x + x**2), x + x**2 > jnp.nan), jnp.array([-0.5, 1.0], jnp.bfloat16)),
+        (lambda x: (x + x[::-1] > 0, nn.relu(x + x[::-1])), jnp.array([-0.5, 1.0, -2.0])),  # before the rectifier
+    ):
+        jax.tree.map(np.testing.assert_array_equal, jax.jit(jaxplain.accelerate(f))(x), f(x))
 
 
 def test_calls_that_only_hold_a_rectifier():

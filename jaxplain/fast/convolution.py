@@ -86,7 +86,7 @@ class Convolution:
 
     @property
     def is_sum(self) -> bool:
-        """Whether it becomes a sum of slices, its channels behind all other axes."""
+        """Whether it becomes a sum of slices, its channels last."""
         return self.form() == self.slices and self.params["dimension_numbers"].out_spec[1] == len(self.out) - 1
 
     def is_scattered(self, positions: int) -> bool:

@@ -52,7 +52,7 @@ def outliving(jaxpr: Any) -> dict[Any, set[Any]]:
     """The masks of a jaxpr that are read after a later matrix product, or outside, while what they compare is not.
 
     Returns:
-      What each of them compares.
+      Each of them, with the values that it compares.
     """
     products = 0  # so far
     made: dict[Any, int] = {}  # how many came before a value; a mask counts as made when what it compares was

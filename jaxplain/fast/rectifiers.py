@@ -3,15 +3,16 @@
 XLA on a CPU computes what has one large operand again for each of its readers, and what that reads as well. Behind a
 residual block this is the rectifier, the sum in it, the rectifier of the block before, and so on, back to where the
 resolution changed. Behind a depthwise convolution it is the normalisation and the whole convolution, for the mask that
-a derivative needs. A selection has two large operands, the condition and the values, and is computed once where one of
-its readers is a matrix product, which then has to read it as the matrix that it is, not a reshape of it. The values are
-the same; the gradient of ResNet-50 takes a tenth less time, that of EfficientNet-Lite0 a fifth less.
+a derivative needs. A selection has two large operands, the condition and the values, and is computed once; behind a
+depthwise convolution only if a matrix product, which mostly follows, reads it as a matrix and not a reshape of it. The
+values are the same; the gradient of ResNet-50 takes a tenth less time, that of EfficientNet-Lite0 a fifth less.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -25,8 +26,8 @@ from ..graph import ELEMENTWISE, live, opened, variables
 from .placed import Array
 
 SUMS = frozenset([P.add_p, P.add_jaxvals_p])
-RESHAPED = ELEMENTWISE | {P.reshape_p}
-COMPARISONS = {  # of a value with a number: for which numbers they are as true of the value kept between bounds
+FOLLOWED = ELEMENTWISE | {P.reshape_p}  # from a costly value on
+COMPARISONS = {  # with a number: where it may be that `clip(x, low, high)` compares as x does
     P.gt_p: lambda low, number, high: low <= number < high,
     P.le_p: lambda low, number, high: low <= number < high,
     P.lt_p: lambda low, number, high: low < number <= high,
@@ -34,17 +35,71 @@ COMPARISONS = {  # of a value with a number: for which numbers they are as true 
 }
 
 
-def rectified(jaxpr: Any, asked: Collection[Any], is_costly: Callable[[Any], bool]) -> dict[Any, Callable[..., Any]]:
-    """The other forms of those rectifiers whose operands are to be computed once, by their results.
+@dataclass(frozen=True)
+class Rectifier:
+    """An equation that keeps its operand between two numbers, and whose operand is to be computed once.
+
+    Attributes:
+      eqn: the equation, ``clip(x, low, high)`` in some form.
+      low: the lower number, or -inf.
+      high: the higher one, or inf.
+      as_matrix: whether a matrix is to be selected, for the product that reads it.
+    """
+
+    eqn: Any
+    low: float
+    high: float
+    as_matrix: bool
+
+    def form(self) -> Callable[..., Any]:
+        """It as a selection on a CPU; its derivative stays its own, outside, so that it keeps a mask at most."""
+        several = self.eqn.primitive.multiple_results
+
+        @jax.custom_jvp
+        def selected(x: Array) -> Array:
+            return lax.platform_dependent(x, cpu=self.selection, default=self.native)
+
+        @selected.defjvp
+        def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+            return selected(*primals), jax.jvp(self.native, primals, tangents)[1]
+
+        return lambda x, *_: [selected(x)] if several else selected(x)
+
+    def native(self, x: Array) -> Array:
+        """As the network does it."""
+        eqn = self.eqn
+        numbers = (literal.val for literal in eqn.invars[1:])
+        out = eqn.primitive.bind(x, *numbers, **eqn.primitive.get_bind_params(eqn.params))
+        return out[0] if eqn.primitive.multiple_results else out
+
+    def selection(self, x: Array) -> Array:
+        """The same, selected."""
+        fits = self.as_matrix and x.ndim > 1 and not any(map(is_symbolic_dim, x.shape))
+        fits = fits and not any(jax.typeof(x).sharding.spec)
+        x, shape = x.reshape(-1, x.shape[-1]) if fits else x, x.shape
+        bound = lambda number: row_of(number, x) if fits else jnp.asarray(number, x.dtype)
+        y = jnp.where(x >= bound(self.high), bound(self.high), x) if self.high < math.inf else x
+        y = jnp.where(x <= bound(self.low), bound(self.low), y) if self.low > -math.inf else y
+        return y.reshape(shape)
+
+
+def row_of(number: float, matrix: Array) -> Array:
+    """A row ``(1, columns)`` of one number, ``min(n + iota, n)``, which XLA does not see, and moves no reshape past."""
+    n = jnp.asarray(number, matrix.dtype)
+    return jnp.minimum(n + lax.iota(matrix.dtype, matrix.shape[-1]), n)[None]
+
+
+def rectifiers(jaxpr: Any, compared: Collection[Any], is_costly: Callable[[Any], bool]) -> dict[Any, Rectifier]:
+    """The rectifiers of a jaxpr whose operands are to be computed once, by their results.
 
     Args:
       jaxpr: the jaxpr.
-      asked: the values that masks of derivatives compare, which reads them twice.
-      is_costly: whether an equation is costly, though it has one large operand.
+      compared: the values that the derivatives' masks compare.
+      is_costly: whether an equation computes much, though from one large operand.
 
     Returns:
-      Those of sums of two arrays, neither of them broadcast, and of costly results, or what is elementwise of them,
-      that are asked.
+      Those of sums of two arrays, neither of them broadcast, and those of compared values that are costly results, or
+      computed from one element by element.
     """
     made_by = {out: eqn for eqn in jaxpr.eqns for out in eqn.outvars}
     is_broadcast = lambda v: v in made_by and made_by[v].primitive is P.broadcast_in_dim_p
@@ -56,27 +111,30 @@ def rectified(jaxpr: Any, asked: Collection[Any], is_costly: Callable[[Any], boo
     def is_sum(v: Any) -> bool:
         return v in made_by and made_by[v].primitive in SUMS and len(large(made_by[v])) == 2
 
-    def is_behind(v: Any) -> bool:
-        while v in made_by and made_by[v].primitive in RESHAPED and len(large(made_by[v])) == 1:
+    def is_behind_costly(v: Any) -> bool:
+        while v in made_by and made_by[v].primitive in FOLLOWED and len(large(made_by[v])) == 1:
             (v,) = large(made_by[v])
         return v in made_by and is_costly(made_by[v])
 
-    is_found = lambda x: is_sum(x) or (x in asked and is_behind(x))
-    rectifiers = [eqn for eqn in live(jaxpr) if bounds(eqn) and is_usual(eqn.outvars[0].aval)]
-    return {result(eqn): selected(eqn, eqn.invars[0] in asked) for eqn in rectifiers if is_found(eqn.invars[0])}
-
-
-def comparing_results(jaxpr: Any, rectified: Collection[Any]) -> Iterator[Any]:
-    """The equations of a jaxpr; what compares the operand of a rectifier compares its result, where it is as true."""
-    found: dict[Any, Any] = {}
+    found = {}
     for eqn in live(jaxpr):
-        if result(eqn) in rectified:
-            found[eqn.invars[0]] = eqn
-        elif eqn.primitive in COMPARISONS and variables(eqn.invars) == eqn.invars[:1] and eqn.invars[0] in found:
-            rectifier, number = found[eqn.invars[0]], eqn.invars[1]
-            low, high = bounds(rectifier) or (math.inf, -math.inf)
-            if COMPARISONS[eqn.primitive](low, number.val, high):
-                eqn = eqn.replace(invars=[result(rectifier), number])
+        if (kept := bounds(eqn)) and is_usual(eqn.outvars[0].aval):
+            x, as_matrix = eqn.invars[0], not is_sum(eqn.invars[0])
+            if not as_matrix or (x in compared and is_behind_costly(x)):
+                found[result(eqn)] = Rectifier(eqn, *kept, as_matrix)
+    return found
+
+
+def comparing_results(jaxpr: Any, rectifiers: Mapping[Any, Rectifier]) -> Iterator[Any]:
+    """The live equations; those that compare a rectifier's operand compare its result, where that says the same."""
+    done: dict[Any, Rectifier] = {}  # by operand
+    for eqn in live(jaxpr):
+        if result(eqn) in rectifiers:
+            done[eqn.invars[0]] = rectifiers[result(eqn)]
+        elif eqn.primitive in COMPARISONS and variables(eqn.invars) == eqn.invars[:1] and eqn.invars[0] in done:
+            rectifier, number = done[eqn.invars[0]], eqn.invars[1]
+            if COMPARISONS[eqn.primitive](rectifier.low, float(number.val), rectifier.high):
+                eqn = eqn.replace(invars=[result(rectifier.eqn), number])
         yield eqn
 
 
@@ -84,13 +142,12 @@ def bounds(eqn: Any) -> tuple[float, float] | None:
     """The numbers between which an equation keeps its operand, if it is a rectifier such as ``jax.nn.relu6``."""
     if not eqn.invars or variables(eqn.invars) != eqn.invars[:1] or len(eqn.outvars) != 1:
         return None
-    numbers = [literal.val for literal in eqn.invars[1:]]
-    if eqn.primitive is P.max_p and math.isfinite(*numbers):
-        return *numbers, math.inf
-    if eqn.primitive is P.min_p and math.isfinite(*numbers):
-        return -math.inf, *numbers
-    if eqn.primitive in (P.jit_p, P.custom_jvp_call_p) and not numbers:
+    if eqn.primitive in (P.jit_p, P.custom_jvp_call_p) and len(eqn.invars) == 1:
         return next((composed(opened(jaxpr)[0]) for jaxpr in jexc.jaxprs_in_params(eqn.params)), None)
+    if eqn.primitive in (P.max_p, P.min_p) and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating):
+        number = float(eqn.invars[1].val)
+        if math.isfinite(number):
+            return (number, math.inf) if eqn.primitive is P.max_p else (-math.inf, number)
     return None
 
 
@@ -98,48 +155,12 @@ def composed(body: Any) -> tuple[float, float] | None:
     """The same of a jaxpr that rectifies its argument, more than once perhaps, and does nothing else."""
     value, low, high = body.invars[0], -math.inf, math.inf
     for eqn in body.eqns:
-        found = bounds(eqn)
-        if found is None or eqn.invars[0] is not value:
+        kept = bounds(eqn)
+        if kept is None or eqn.invars[0] is not value:
             return None
         (value,) = eqn.outvars
-        low, high = (min(max(bound, found[0]), found[1]) for bound in (low, high))
+        low, high = (min(max(bound, kept[0]), kept[1]) for bound in (low, high))
     return (low, high) if body.eqns and body.outvars[0] is value else None
-
-
-def selected(eqn: Any, as_matrix: bool) -> Callable[..., Any]:
-    """The rectifier as a selection on a CPU; its derivative stays its own, outside, so that it keeps a mask at most."""
-    low, high = bounds(eqn) or (-math.inf, math.inf)
-    several = eqn.primitive.multiple_results
-
-    def native(x: Array) -> Array:
-        rest = (literal.val for literal in eqn.invars[1:])
-        out = eqn.primitive.bind(x, *rest, **eqn.primitive.get_bind_params(eqn.params))
-        return out[0] if several else out
-
-    def selection(x: Array) -> Array:
-        fits = as_matrix and x.ndim > 1 and not any(map(is_symbolic_dim, x.shape))
-        fits = fits and not any(jax.typeof(x).sharding.spec)
-        x, shape = x.reshape(-1, x.shape[-1]) if fits else x, x.shape
-        bound = lambda number: row_of(number, x) if fits else jnp.asarray(number, x.dtype)
-        y = jnp.where(x >= bound(high), bound(high), x) if high < math.inf else x
-        y = jnp.where(x <= bound(low), bound(low), y) if low > -math.inf else y
-        return y.reshape(shape)
-
-    @jax.custom_jvp
-    def rectified(x: Array) -> Array:
-        return lax.platform_dependent(x, cpu=selection, default=native)
-
-    @rectified.defjvp
-    def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-        return rectified(*primals), jax.jvp(native, primals, tangents)[1]
-
-    return lambda x, *_: [rectified(x)] if several else rectified(x)
-
-
-def row_of(number: float, matrix: Array) -> Array:
-    """A row ``(1, columns)`` of equal numbers; XLA does not know that they are, and moves no reshape past them."""
-    least = jnp.asarray(number, matrix.dtype)
-    return jnp.minimum(lax.iota(matrix.dtype, matrix.shape[-1]) + least, least)[None]
 
 
 def result(eqn: Any) -> Any:
