@@ -6,6 +6,8 @@ compile thousands of small functions and run each of them once.
 
 import os
 
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # of which there are four, and whose forms of operations are tested
+
 import hypothesis
 import jax
 import pytest

@@ -207,3 +207,20 @@ def test_symbolic_and_explicitly_sharded_shapes():
         loop = lambda x: lax.scan(lambda x, _: (depthwise(x, KERNEL), None), x, None, length=2)[0]
         x = jax.device_put(X, jax.NamedSharding(mesh, jax.P("batch")))
         close(jax.jit(jaxplain.accelerate(loop))(x), jax.jit(loop)(x))
+
+
+@pytest.mark.parametrize("spec", [("d",), (None, "d"), (None, None, "d")])
+def test_explicit_meshes(spec):
+    mesh = jax.make_mesh((4,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
+    x = jax.random.normal(jax.random.key(0), (4, 16, 16, 8), jnp.float32)
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 1, 8), jnp.float32)
+    options = {"dimension_numbers": NHWC, "feature_group_count": 8}
+    conv = lambda x: lax.conv_general_dilated(x, kernel, (1, 1), "SAME", **options)
+    gradient = jax.grad(lambda x: (conv(x) ** 2).sum())
+    pool = lambda x: nn.max_pool(x, (3, 3), (2, 2), "SAME")
+    with jax.set_mesh(mesh):
+        sharded = jax.device_put(x, jax.P(*spec))
+        for f in (conv, gradient, pool):
+            fast, plain = (jax.jit(g)(sharded) for g in (jaxplain.accelerate(f), f))
+            assert fast.sharding == plain.sharding
+            close(jax.device_get(fast), jax.device_get(plain))

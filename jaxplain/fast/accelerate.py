@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from jax import lax
 from jax.extend.core import primitives as P
 
-from ..graph import evaluated_with
+from ..graph import evaluated_with, variables
 from .convolution import Convolution
 from .masks import in_bits, outliving
 from .pooling import max_pool, winners
@@ -77,9 +77,14 @@ def form_of(eqn: Any, kept: Collection[Any] = ()) -> Callable[..., Any] | None:
     form: Any = None
     if result(eqn) in kept:
         form = lambda *operands: in_bits(native(*operands))
-    elif eqn.primitive in FORMS and is_usual(eqn.outvars[0].aval):
+    elif eqn.primitive in FORMS and is_usual(eqn.outvars[0].aval) and not is_sharded_inside(eqn):
         form = FORMS[eqn.primitive](eqn)
     return functools.partial(lax.platform_dependent, cpu=form, default=native) if form else None
+
+
+def is_sharded_inside(eqn: Any) -> bool:
+    """Whether an explicit mesh shards an axis behind the first, which cannot be padded or sliced."""
+    return any(any(v.aval.sharding.spec[1:]) for v in variables(eqn.invars))
 
 
 def convolution(eqn: Any) -> Convolution:
