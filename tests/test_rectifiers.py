@@ -85,8 +85,7 @@ def test_comparisons_with_the_value_kept_between_bounds():
     assert same == 16 + 18 + 22
 
 
-@pytest.mark.parametrize("rectifier", ["relu", "relu6"])
-@pytest.mark.parametrize("wrapped", ["alone", "in a loop", "mapped"])
+@pytest.mark.parametrize(("rectifier", "wrapped"), [("relu", "alone"), ("relu6", "in a loop"), ("relu6", "mapped")])
 def test_a_depthwise_convolution_is_computed_once(rectifier, wrapped):
     x = jax.random.normal(jax.random.key(0), (4, 64, 64, 16))
     kernel, w = jax.random.normal(jax.random.key(1), (5, 5, 1, 16)), jax.random.normal(jax.random.key(2), (16, 4))
