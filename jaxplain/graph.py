@@ -271,6 +271,11 @@ def variables(atoms: Sequence[Any]) -> list[Any]:
     return [atom for atom in atoms if not isinstance(atom, jexc.Literal)]
 
 
+def result(eqn: Any) -> Any:
+    """The first result of an equation, if it has any."""
+    return eqn.outvars[0] if eqn.outvars else None
+
+
 def without_closure(f: Callable[..., Any], *examples: Any) -> tuple[Callable[..., Any], list[Any]]:
     """``f`` as a function of one more argument, the list of all arrays that it closes over, and that list."""
     closed, shape = jax.make_jaxpr(f, return_shape=True)(*examples)

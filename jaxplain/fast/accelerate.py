@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 from jax import lax
 from jax.extend.core import primitives as P
 
-from ..graph import evaluated_with, variables
+from ..graph import evaluated_with, result, variables
 from .convolution import Convolution
 from .masks import in_bits, outliving
 from .pooling import max_pool, winners
-from .rectifiers import comparing_results, is_usual, rectifiers, result
+from .rectifiers import comparing_results, is_usual, rectifiers
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -95,7 +95,7 @@ def convolution(eqn: Any) -> Convolution:
 
 def is_written_out(eqn: Any) -> bool:
     """Whether this is a convolution that becomes a sum of slices, its channels last."""
-    return eqn.primitive is P.conv_general_dilated_p and is_usual(eqn.outvars[0].aval) and convolution(eqn).is_sum
+    return eqn.primitive is P.conv_general_dilated_p and is_usual(eqn.outvars[0].aval) and convolution(eqn).is_slices
 
 
 FORMS: dict[Any, Callable[[Any], Callable[..., Any] | None]] = {

@@ -85,7 +85,7 @@ class Convolution:
         return self.by_group if groups <= FEW_GROUPS else None
 
     @property
-    def is_sum(self) -> bool:
+    def is_slices(self) -> bool:
         """Whether it becomes a sum of slices, its channels last."""
         return self.form() == self.slices and self.params["dimension_numbers"].out_spec[1] == len(self.out) - 1
 

@@ -22,7 +22,7 @@ from jax.export import is_symbolic_dim
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
-from ..graph import ELEMENTWISE, live, opened, variables
+from ..graph import ELEMENTWISE, live, opened, result, variables
 from .placed import Array
 
 SUMS = frozenset([P.add_p, P.add_jaxvals_p])
@@ -161,11 +161,6 @@ def composed(body: Any) -> tuple[float, float] | None:
         (value,) = eqn.outvars
         low, high = (min(max(bound, kept[0]), kept[1]) for bound in (low, high))
     return (low, high) if body.eqns and body.outvars[0] is value else None
-
-
-def result(eqn: Any) -> Any:
-    """The first result of an equation, if it has any."""
-    return eqn.outvars[0] if eqn.outvars else None
 
 
 def is_usual(aval: Any) -> bool:
