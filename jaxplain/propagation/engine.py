@@ -24,6 +24,7 @@ from jax.extend.core import primitives as P
 from ..explainer import Array
 from ..graph import Graph, Op, run, scan_split, trace, without_closure
 from .axes import weight_axes_of_input
+from .rectified import rectified
 from .rows import all_rows, run_short
 from .search import find_units
 from .units import UNIFORM, Branching, Plan, Unit
@@ -394,6 +395,8 @@ class _Run:
                 return (atom.val,) * self.lanes
             return env[atom] if atom in plan.dependent else (env[atom],) * self.lanes
 
+        rules = {step: self.rule_of(step) for step in plan.steps if isinstance(step, Unit)}
+        quiet = rectified(plan, rules)
         for step in plan.steps:
             if isinstance(step, Op):
                 run([step], env)
@@ -402,13 +405,13 @@ class _Run:
                 for out, lanes in zip(step.op.outputs, results, strict=True):
                     env[out] = lanes if out in plan.dependent else lanes[0]
             else:
-                self.unit(step, env)
+                known = dataclasses.replace(step, rectified=quiet.issuperset(step.outputs))
+                self.unit(known, rules[step], env)
         return [lanes_of(a) for a in plan.graph.outputs]
 
-    def unit(self, unit: Unit, env: dict[int, Any]) -> None:
+    def unit(self, unit: Unit, rule: Rule | None, env: dict[int, Any]) -> None:
         constants = {a: env[a] for a in unit.constants}
         inputs = tuple(env[a] for a in unit.inputs)
-        rule = self.rule_of(unit)
         if rule is None or not unit.is_float:  # beside indices, as of top_k, only the gradient is defined
             bound = BoundUnit(unit, constants)
             each = [bound.results(lane) for lane in zip(*inputs, strict=True)]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -36,6 +36,21 @@ def named(make: Callable[..., Rule]) -> Callable[..., Rule]:
         return rule
 
     return makes
+
+
+def answers(what: Literal["multiple", "gradient", "relevance"]) -> Callable[[Rule], Rule]:
+    """Let a rule say what it answers with, so that terms nobody has relevance for are not computed.
+
+    Args:
+      what: a ``"multiple"`` of the inputs, zero wherever they are; the true ``"gradient"``; or the ``"relevance"`` as
+        it came. Rules that do not say may answer with anything.
+    """
+
+    def says(rule: Rule) -> Rule:
+        vars(rule)["answers"] = what
+        return rule
+
+    return says
 
 
 def short(value: Any) -> str:
@@ -94,6 +109,7 @@ def epsilon(epsilon: ArrayLike = STABILIZER, *, bias: bool = True) -> Rule:
       Bach et al.: On pixel-wise explanations by layer-wise relevance propagation. PLoS ONE 2015.
     """
 
+    @answers("multiple")
     def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
         b = unit.bias if bias else 0.0
         z = y if bias else y - unit.bias
@@ -119,13 +135,15 @@ def gamma(gamma: ArrayLike = 0.25, *, bias: bool = True, stabilizer: float = STA
       Montavon et al.: Layer-wise relevance propagation, an overview. 2019; generalised: Andéol et al., 2021.
     """
 
+    @answers("multiple")
     def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
         w, b = unit.weight, unit.bias if bias else jnp.zeros((), y.dtype)
         z = y if bias else y - unit.bias
         plus, minus = parts(unit, x)
         p = forward(unit, [(plus, positive(w)), (minus, negative(w))]) + positive(b)
         result = jnp.zeros_like(x)
-        for favoured, other, active, same in ((positive, negative, z > 0, p), (negative, positive, z < 0, z - p)):
+        sides = ((positive, negative, z > 0, p), (negative, positive, z < 0, z - p))
+        for favoured, other, active, same in sides[:1] if unit.rectified else sides:
             terms = [(plus, w + gamma * favoured(w)), (minus, w + gamma * other(w))]
             share = unit.share(jnp.where(active, r, 0), z + gamma * same, stabilizer, b + gamma * favoured(b))
             result = result + backward(unit, terms, share)
@@ -154,6 +172,7 @@ def alpha_beta(
       Bach et al.: On pixel-wise explanations by layer-wise relevance propagation. PLoS ONE 2015.
     """
 
+    @answers("multiple")
     def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
         w, b = unit.weight, unit.bias if bias else jnp.zeros((), y.dtype)
         plus, minus = parts(unit, x)
@@ -247,6 +266,7 @@ def flat(*, stabilizer: float = STABILIZER) -> Rule:
 def pass_through() -> Rule:
     """The output's relevance is the input's: ``R_in = R_out``; several operands of the same shape get equal parts."""
 
+    @answers("relevance")
     def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
         return r if not isinstance(x, tuple) else tuple(r / len(x) for _ in x)
 
@@ -256,7 +276,7 @@ def pass_through() -> Rule:
 @named
 def gradient() -> Rule:
     """The true backward pass: ``R_in = Jᵀ R_out``."""
-    return lambda unit, x, y, r: unit.pull(x, r)
+    return answers("gradient")(lambda unit, x, y, r: unit.pull(x, r))
 
 
 @named
@@ -266,6 +286,7 @@ def proportional(stabilizer: float = STABILIZER) -> Rule:
     A product is linear in each operand by itself, so that each gets all of R; `half` divides it.
     """
 
+    @answers("multiple")
     def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
         b = unit.bias if unit.is_affine else 0.0
         pulled = unit.pull(x, unit.share(r, y, stabilizer, b))
@@ -282,6 +303,7 @@ def half(stabilizer: float = STABILIZER) -> Rule:
       Achtibat et al.: AttnLRP. ICML 2024, arXiv:2402.05602.
     """
 
+    @answers("multiple")
     def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
         pulled = unit.pull(x, unit.share(r, y, stabilizer))
         return tuple(a * c / 2 for a, c in zip(x, pulled, strict=True)) if isinstance(x, tuple) else x * pulled / 2
@@ -301,6 +323,7 @@ def signal(stabilizer: float = STABILIZER) -> Rule:
     """
     equal = half(stabilizer)
 
+    @answers("multiple")
     def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
         if not isinstance(x, tuple) or sum(unit.gates) != 1:
             return equal(unit, x, y, r)

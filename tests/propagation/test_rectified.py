@@ -1,0 +1,84 @@
+"""In front of a ReLU the γ rule computes one side only, where no relevance can reach the other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxplain
+from jaxplain import composites, rules
+from jaxplain.propagation.engine import replay
+from jaxplain.propagation.lrp import complete_composite
+from jaxplain.propagation.rectified import rectified
+
+draw = np.random.default_rng(0).normal
+X, V, W, HEAD = (jnp.asarray(draw(size=shape)) for shape in ((3, 6), (6, 6), (6, 6), (6, 4)))
+GAMMA = composites.uniform(rules.gamma())
+
+
+def through(activation, behind=lambda h: h @ W):
+    return lambda x: jax.nn.relu(behind(activation(x @ V))) @ HEAD
+
+
+def pooled(h):
+    return h.reshape(3, 3, 2).max(axis=2).repeat(2, axis=1) @ W
+
+
+def scanned(h):
+    return jax.lax.scan(lambda h, w: (jax.nn.relu(h @ w), None), h, jnp.stack([W, V]))[0]
+
+
+FOUND = {  # a network, and which of its dense layers are rectified
+    "relu": (through(jax.nn.relu), [True, True, False]),
+    "relu6": (through(jax.nn.relu6), [True, True, False]),
+    "spelled": (through(lambda x: jnp.maximum(0, x)), [True, True, False]),
+    "clipped": (through(lambda x: jnp.clip(x, 0, 4)), [False, True, False]),  # whose bounds are computed: not seen
+    "clipped above zero": (through(lambda x: jnp.clip(x, 0.1, 4)), [False, True, False]),
+    "leaky": (through(jax.nn.leaky_relu), [False, True, False]),
+    "silu": (through(jax.nn.silu), [False, True, False]),
+    "softplus": (through(jax.nn.softplus), [False, True, False]),
+    "pooled": (through(jax.nn.relu, pooled), [True, True, False]),
+    "residual": (through(jax.nn.relu, lambda h: h @ W + h), [True, False, False]),
+    "exp of zero": (through(jax.nn.relu, lambda h: jnp.exp(h) @ W), [False, True, False]),
+    "loop": (through(jax.nn.relu, scanned), [False, False]),  # and what is inside is not asked
+    "read twice": (lambda x: (lambda h: h @ HEAD + jnp.exp(h) @ HEAD)(jax.nn.relu(x @ V)), [False, False, False]),
+    "returned": (lambda x: jax.nn.relu(x @ V), [False]),
+}
+
+
+def outer_units(f, composite=GAMMA):
+    network, rule_of = replay(f, X), complete_composite(composite)
+    rules_of = {unit: rule_of(unit) for unit in network.plan.steps if hasattr(unit, "kind")}
+    found = rectified(network.plan, rules_of)
+    return [found.issuperset(unit.outputs) for unit in rules_of if unit.kind == "dense"]
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_is_in_front_of_a_relu(name):
+    f, expected = FOUND[name]
+    assert outer_units(f) == expected
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_relevance_is_that_of_both_sides(name):
+    f, _ = FOUND[name]
+    silent = lambda rule: rule and (lambda *args: rule(*args))  # which does not say what it answers with
+    both = lambda unit: silent(complete_composite(GAMMA)(unit))
+    one, other = (jaxplain.lrp(f, composite)(X, target=1) for composite in (GAMMA, both))
+    np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "second", [rules.flat(), rules.w_square(), rules.z_box(-1.0, 1.0), lambda unit, x, y, r: jnp.ones_like(x)]
+)
+def test_rules_that_give_zeros_a_share_need_both_sides(second):
+    middle = lambda unit: unit.layer == 1
+    composite = composites.first_match((middle, second), ("dense", rules.gamma()))
+    assert outer_units(through(jax.nn.relu), composite) == [False, True, False]
+
+
+def test_one_product_less():
+    products = lambda f: str(jax.make_jaxpr(jaxplain.lrp(f, GAMMA))(X)).count("dot_general")
+    both, one = products(through(jax.nn.silu)), products(through(jax.nn.relu))
+    # behind silu the second layer has inputs of both signs, joined to one product; its own ReLU is the same
+    assert both - one == 1
