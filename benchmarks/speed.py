@@ -3,7 +3,8 @@
     pip install '.[benchmark]' && python -m benchmarks.speed
 
 writes `benchmarks/results/speed.md` and `speed.json`; `--rows` and `--networks` choose, and what is not chosen stays in
-the files as it is. The networks have the same weights in both libraries and see the same four photographs, 224 x 224,
+the files as it is; `--huge-pages` gives the rows of the second table, where the C library asks Linux for larger pages
+of memory, for all libraries. The networks have the same weights in both libraries and see the same four photographs, 224 x 224,
 in float32. Each library has a process of its own, and so has `jax.grad`, so that no first call finds what another one
 traced. Calls are made in turn with the other's, after one that is not counted, and the medians are compared.
 `agreement` is the correlation of the two maps: where it is not 1, the peer computes something else, and the note says
@@ -25,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
+HUGE_PAGES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
 NETWORKS = ("resnet50", "efficientnet_lite0", "vgg16")
 CLASSES = (282, 0, 967, 657)
 PHOTOGRAPHS = ("cat", "astronaut", "coffee", "rocket")
@@ -270,6 +272,15 @@ def facts(networks, jaxplain):
     return found
 
 
+def in_order(rows):
+    return sorted(rows, key=lambda r: (list(ROWS).index(r["row"]), NETWORKS.index(r["network"])))
+
+
+def what_and_times(r):
+    times = f"{1e3 * r['ours']:.0f} ms | {1e3 * r['theirs']:.0f} ms | **{r['ratio']:.2f}** | {r['least']:g}"
+    return f"{r['row']} | {r['network']} | {r['peer']} | {times}"
+
+
 def written(results):
     """The tables as Markdown."""
     lines = [
@@ -280,14 +291,16 @@ def written(results):
         "| explanation | network | peer | ours | peer's | ratio | asked | first call, ours | agreement | note |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for r in sorted(results["rows"], key=lambda r: (list(ROWS).index(r["row"]), NETWORKS.index(r["network"]))):
-        times = f"{1e3 * r['ours']:.0f} ms | {1e3 * r['theirs']:.0f} ms | **{r['ratio']:.2f}** | {r['least']:g}"
+    for r in in_order(results["rows"]):
         compile_time = f"{r['compile']:.1f} s" + (
             f" (its own {r['compile of the peer']:.1f} s)" if r["compile of the peer"] else ""
         )
         agreed = "-" if r["agreement"] is None else f"{r['agreement']:.4f}"
-        what = f"{r['row']} | {r['network']} | {r['peer']}"
-        lines.append(f"| {what} | {times} | {compile_time} | {agreed} | {r['note']} |")
+        lines.append(f"| {what_and_times(r)} | {compile_time} | {agreed} | {r['note']} |")
+    if results["rows with huge pages"]:
+        lines += ["", f"The same with `{'='.join(HUGE_PAGES)}` in the environment of all processes:", ""]
+        lines += ["| explanation | network | peer | ours | peer's | ratio | asked |", "|---|---|---|---|---|---|---|"]
+        lines += [f"| {what_and_times(r)} |" for r in in_order(results["rows with huge pages"])]
     lines += ["", "Useful operations a second (those of `jax.grad`), against a product of matrices of 4096 x 4096:", ""]
     lines += ["| network | gradient | matrix product | share |", "|---|---|---|---|"]
     for network, f in results["facts"].items():
@@ -301,9 +314,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument("--huge-pages", action="store_true", help="for all processes, where Linux has them")
     chosen = parser.parse_args()
+    if chosen.huge_pages:
+        os.environ.update([HUGE_PAGES])  # which the processes below start with
     file = RESULTS / "speed.json"
-    old = json.loads(file.read_text()) if file.exists() else {"rows": [], "facts": {}}
+    old = {"rows": [], "rows with huge pages": [], "facts": {}}
+    old |= json.loads(file.read_text()) if file.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         peers = worker(of_peers, Path(folder))
         for network in chosen.networks:
@@ -316,13 +333,13 @@ def main():
                 rows.append(compared(row, network, networks[network], repeats, jaxplain, peers, plain))
                 shown = {k: v for k, v in rows[-1].items() if k in ("row", "network", "ratio", "compile", "agreement")}
                 print(shown, flush=True)
-        facts_now = facts(chosen.networks, jaxplain) if "jax.grad" in chosen.rows else {}
-    replaced = {(r["row"], r["network"]) for r in rows}
+        facts_now = facts(chosen.networks, jaxplain) if "jax.grad" in chosen.rows and not chosen.huge_pages else {}
+    table, replaced = "rows with huge pages" if chosen.huge_pages else "rows", {(r["row"], r["network"]) for r in rows}
     packages = ("jaxplain", "jax", "torch", "torchvision", "captum", "zennit", "grad-cam")
-    results = {
+    results = old | {
         "versions": ", ".join(f"{name} {version(name)}" for name in packages),
         "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-        "rows": [r for r in old["rows"] if (r["row"], r["network"]) not in replaced] + rows,
+        table: [r for r in old[table] if (r["row"], r["network"]) not in replaced] + rows,
         "facts": old["facts"] | facts_now,
     }
     file.write_text(json.dumps(results, indent=2) + "\n")
