@@ -2,10 +2,10 @@
 
     pip install '.[benchmark]' && python -m benchmarks.metrics_speed
 
-writes `benchmarks/results/metrics_speed.md`, or `metrics_speed_gpu.md` where it finds a GPU. The libraries run in processes of their own, one after the other, so that
-their threads do not disturb each other; `--python` names the interpreter for Quantus if it lives in another
-environment. Times are the median of `--repeats` calls after one that is not counted (it compiles). A CPU takes one step
-at a time, a GPU as many as is the default.
+writes `benchmarks/results/metrics_speed.md`, or `metrics_speed_gpu.md` where it finds a GPU. The libraries run in
+processes of their own, one after the other, so that their threads do not disturb each other; `--python` names the
+interpreter for Quantus if it lives in another environment. Times are the median of `--repeats` calls after one that is
+not counted (it compiles). A CPU takes one step at a time, a GPU as many as is the default.
 
 The batch is 8 images of 224 x 224. Quantus removes 3136 of an image's 150528 colour values at a step, that is 48 steps;
 insertion and deletion take 48 steps of 1045 or 1046 pixels, and the score of the intact image as well. The network

@@ -3,9 +3,9 @@
     pip install '.[benchmark]' && python -m benchmarks.speed
 
 writes `benchmarks/results/speed.md` and `speed.json`; `--rows` and `--networks` choose, and what is not chosen stays in
-the files as it is; `--huge-pages` gives the rows of the second table, where the C library asks Linux for larger pages
-of memory, for all libraries. The networks have the same weights in both libraries and see the same four photographs, 224 x 224,
-in float32. Each library has a process of its own, and so has `jax.grad`, so that no first call finds what another one
+the files as it is; `--huge-pages` makes the second table, where the C library asks Linux for larger pages of memory, for
+all libraries. The networks have the same weights in both libraries and see the same four photographs, 224 x 224, in
+float32. Each library has a process of its own, and so has `jax.grad`, so that no first call finds what another one
 traced. Calls are made in turn with the other's, after one that is not counted, and the medians are compared.
 `agreement` is the correlation of the two maps: where it is not 1, the peer computes something else, and the note says
 what.
@@ -200,7 +200,10 @@ def serve(library, folder, connection):
     """Answer ``(row, network)`` with the time of a call of it and its map, for the first time without counting it."""
     prepare, calls = library(folder), {}
     while True:
-        asked = connection.recv()
+        try:
+            asked = connection.recv()
+        except EOFError:
+            return
         if asked not in calls:
             calls[asked] = prepare(*asked)
             if calls[asked] is None:
