@@ -3,10 +3,10 @@
     pip install '.[benchmark]' && python -m benchmarks.speed
 
 writes `benchmarks/results/speed.md` and `speed.json`; `--rows` and `--networks` choose, and what is not chosen stays in
-the files as it is; `--huge-pages` makes the second table, where the C library asks Linux for larger pages of memory, for
-all libraries. The networks have the same weights in both libraries and see the same four photographs, 224 x 224, in
-float32. Each library has a process of its own, and so has `jax.grad`, so that no first call finds what another one
-traced. Calls are made in turn with the other's, after one that is not counted, and the medians are compared.
+the files as it is; `--huge-pages` makes the second table, where the C library asks Linux for larger memory pages. The
+networks have the same weights in both libraries and see the same four photographs, 224 x 224, in float32. Each library
+has a process of its own, and so has `jax.grad`, so that no first call finds what another one traced. Calls are made in
+turn with the other's, after one that is not counted, and the medians are compared.
 `agreement` is the correlation of the two maps: where it is not 1, the peer computes something else, and the note says
 what.
 """
@@ -38,8 +38,8 @@ ROWS = {  # the explanation: the peer, the networks, calls of each, the least ra
         {"resnet50": 1.0, "efficientnet_lite0": 1.0},
         3,
     ),
-    "LRP epsilon_plus_flat": ("zennit EpsilonPlusFlat", {"resnet50": 3.0, "efficientnet_lite0": 3.0}, 5),
-    "LRP epsilon_gamma_box": ("zennit EpsilonGammaBox", {"resnet50": 4.0, "efficientnet_lite0": 4.0}, 5),
+    "LRP epsilon_plus_flat": ("zennit EpsilonPlusFlat", {"resnet50": 3.0, "efficientnet_lite0": 3.0}, 9),
+    "LRP epsilon_gamma_box": ("zennit EpsilonGammaBox", {"resnet50": 4.0, "efficientnet_lite0": 4.0}, 9),
     "Grad-CAM": ("pytorch-grad-cam GradCAM", {"resnet50": 2.5, "efficientnet_lite0": 2.5}, 9),
     "DeepLIFT": ("captum DeepLift", {"vgg16": 2.0}, 3),
     "Score-CAM, all channels": ("pytorch-grad-cam ScoreCAM", {"resnet50": 1.2, "efficientnet_lite0": 1.2}, 1),

@@ -38,7 +38,7 @@ def rectified(plan: Plan, rules: Mapping[Unit, Any]) -> set[int]:
 
 def handed_on(unit: Unit, rule: Any, arriving: int) -> int:
     """Where a unit hands on relevance, given where it arrives."""
-    answer = "gradient" if rule is None else getattr(rule, "answers", None)
+    answer = getattr(rule, "answers", None) if rule and unit.is_float else "gradient"
     if answer == "multiple":
         return NOT_AT_ZERO
     if answer == "gradient" and unit.kind in ("shape", "max_pool"):  # each result is one of the inputs

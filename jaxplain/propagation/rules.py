@@ -143,7 +143,7 @@ def gamma(gamma: ArrayLike = 0.25, *, bias: bool = True, stabilizer: float = STA
         p = forward(unit, [(plus, positive(w)), (minus, negative(w))]) + positive(b)
         result = jnp.zeros_like(x)
         sides = ((positive, negative, z > 0, p), (negative, positive, z < 0, z - p))
-        for favoured, other, active, same in sides[:1] if unit.rectified else sides:
+        for favoured, other, active, same in sides[:1] if unit.rectified and bias else sides:
             terms = [(plus, w + gamma * favoured(w)), (minus, w + gamma * other(w))]
             share = unit.share(jnp.where(active, r, 0), z + gamma * same, stabilizer, b + gamma * favoured(b))
             result = result + backward(unit, terms, share)

@@ -64,6 +64,7 @@ def test_relevance_is_that_of_both_sides(name):
     f, _ = FOUND[name]
     silent = lambda rule: rule and (lambda *args: rule(*args))  # which does not say what it answers with
     both = lambda unit: silent(complete_composite(GAMMA)(unit))
+    assert not any(outer_units(f, both))
     one, other = (jaxplain.lrp(f, composite)(X, target=1) for composite in (GAMMA, both))
     np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
 
@@ -75,6 +76,15 @@ def test_rules_that_give_zeros_a_share_need_both_sides(second):
     middle = lambda unit: unit.layer == 1
     composite = composites.first_match((middle, second), ("dense", rules.gamma()))
     assert outer_units(through(jax.nn.relu), composite) == [False, True, False]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_biases(bias):
+    f = lambda x: jax.nn.relu(jax.nn.relu(x @ V + 2.0) @ W - 1.0) @ HEAD
+    rule = rules.gamma(bias=bias)
+    one = jaxplain.lrp(f, composites.uniform(rule))(X, target=1)
+    other = jaxplain.lrp(f, composites.uniform(lambda *args: rule(*args)))(X, target=1)
+    np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
 
 
 def test_one_product_less():
