@@ -24,7 +24,7 @@ from jax.extend.core import primitives as P
 from ..explainer import Array
 from ..graph import Graph, Op, run, scan_split, trace, without_closure
 from .axes import weight_axes_of_input
-from .rectified import rectified
+from .rectified import answer_of, rectified
 from .rows import all_rows, run_short
 from .search import find_units
 from .units import UNIFORM, Branching, Plan, Unit
@@ -43,10 +43,18 @@ class BoundUnit:
     """A unit together with the values of its constants: what a rule works with.
 
     Everything that a `Unit` knows is here as well (``kind``, ``path``, ``nonnegative``, ...).
+
+    Attributes:
+      unit: the unit.
+      constants: their values.
+      rectified: whether relevance provably arrives only where the output is positive, as in front of a ReLU; known to
+        rules that say what they answer with, as these take the relevance as it arrives.
+      notes: what the rule noted for the ledger.
     """
 
     unit: Unit
     constants: dict[int, Any]
+    rectified: bool = False
     notes: list[Array] = field(default_factory=list)
 
     def __getattr__(self, name: str) -> Any:
@@ -128,7 +136,7 @@ class BoundUnit:
 
     def negated(self) -> BoundUnit:
         """The same unit with the opposite weight and bias."""
-        other = BoundUnit(self.unit, self.constants, self.notes)
+        other = BoundUnit(self.unit, self.constants, notes=self.notes)
         vars(other).update(weight=-self.weight, bias=-self.bias)
         return other
 
@@ -405,11 +413,10 @@ class _Run:
                 for out, lanes in zip(step.op.outputs, results, strict=True):
                     env[out] = lanes if out in plan.dependent else lanes[0]
             else:
-                known = dataclasses.replace(step, rectified=quiet.issuperset(step.outputs))
-                self.unit(known, rules[step], env)
+                self.unit(step, rules[step], quiet.issuperset(step.outputs), env)
         return [lanes_of(a) for a in plan.graph.outputs]
 
-    def unit(self, unit: Unit, rule: Rule | None, env: dict[int, Any]) -> None:
+    def unit(self, unit: Unit, rule: Rule | None, quiet: bool, env: dict[int, Any]) -> None:
         constants = {a: env[a] for a in unit.constants}
         inputs = tuple(env[a] for a in unit.inputs)
         if rule is None or not unit.is_float:  # beside indices, as of top_k, only the gradient is defined
@@ -418,7 +425,8 @@ class _Run:
             env.update(zip(unit.outputs, zip(*each, strict=True), strict=True))
         else:
             account = self.accounts.get(unit.position, jnp.zeros(5))
-            lanes = ruled(unit, rule, inputs, constants, account, self.in_loop)
+            told = quiet and answer_of(rule) is not None
+            lanes = ruled(unit, rule, inputs, constants, account, told, self.in_loop)
             several = len(unit.outputs) > 1
             env.update({out: tuple(y[i] if several else y for y in lanes) for i, out in enumerate(unit.outputs)})
         if self.record:
@@ -470,7 +478,13 @@ class _Run:
 
 
 def ruled(
-    unit: Unit, rule: Rule, inputs: tuple[Lanes, ...], constants: dict[int, Any], account: Array, in_loop: bool
+    unit: Unit,
+    rule: Rule,
+    inputs: tuple[Lanes, ...],
+    constants: dict[int, Any],
+    account: Array,
+    rectified: bool,
+    in_loop: bool,
 ) -> Lanes:
     """Evaluate one unit, its rule as its backward."""
 
@@ -481,7 +495,7 @@ def ruled(
         return tuple(bound.forward(*lane) for lane in zip(*inputs, strict=True))
 
     def backward(inputs: tuple[Lanes, ...], constants: dict[int, Any], outputs: Lanes, relevance: Lanes) -> Any:
-        bound = BoundUnit(unit, constants)
+        bound = BoundUnit(unit, constants, rectified)
         bare = lambda lanes: lanes[0] if len(outputs) == 1 else lanes
         given = tuple(map(bare, inputs))
         result = rule(bound, given[0] if len(given) == 1 else given, bare(outputs), bare(relevance))

@@ -13,6 +13,7 @@ import numpy as np
 from ..explainer import Apply, Array, Target, outputs_of, split
 from .engine import BoundUnit, Composite, Rule, refuse_training_mode, replay, total
 from .lrp import complete_composite, start
+from .rectified import answers
 from .units import Unit
 
 
@@ -158,6 +159,7 @@ def prepared(f: Any, x: Array, composite: Composite | None) -> Any:
 def noting(rule_of: Composite) -> Composite:
     """The same rules; operations that only move numbers note what falls on constants."""
 
+    @answers("gradient")
     def moved(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
         result = unit.pull(x, r)
         unit.note(bias=total(r) - total(result))

@@ -7,13 +7,44 @@ nothing comes back to those outputs, whatever the numbers are: terms about them 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar, get_args
 
 from ..fast.rectifiers import bounds
 from .units import Branching, Plan, Unit
 
+R = TypeVar("R")
+Answer = Literal["multiple", "gradient", "relevance"]
 NOWHERE_BELOW, NOT_AT_ZERO, ANYWHERE = range(3)  # relevance: only where the value is positive, where it is not 0, ...
+
+
+def answers(what: Answer) -> Callable[[R], R]:
+    """Let a rule say what it answers with, so that terms nobody has relevance for are not computed.
+
+    It is a promise: where it is not kept, explanations are wrong. A rule that says nothing may answer with anything.
+    What one rule says goes for itself only, not for a function that wraps it.
+
+    Args:
+      what: a ``"multiple"`` of the inputs, zero wherever they are; the true ``"gradient"``; or the ``"relevance"`` as
+        it came, in equal parts where there are several inputs.
+
+    Raises:
+      ValueError: if ``what`` is none of these.
+    """
+    if what not in get_args(Answer):
+        raise ValueError(f"a rule cannot answer with {what!r}: choose {', '.join(get_args(Answer))}")
+
+    def says(rule: R) -> R:
+        vars(rule)["answers"] = what, rule
+        return rule
+
+    return says
+
+
+def answer_of(rule: Any) -> Answer | None:
+    """What a rule says that it answers with."""
+    what, whose = getattr(rule, "answers", (None, None))
+    return what if whose is rule and not hasattr(rule, "forward") else None
 
 
 def rectified(plan: Plan, rules: Mapping[Unit, Any]) -> set[int]:
@@ -21,7 +52,7 @@ def rectified(plan: Plan, rules: Mapping[Unit, Any]) -> set[int]:
 
     Args:
       plan: the units in the order of evaluation.
-      rules: the rule of each; what they answer with is what they say of themselves (see `jaxplain.rules.answers`).
+      rules: the rule of each, None for the true gradient; what they answer with is what they say of themselves.
     """
     where: dict[int, int] = {}
     anywhere = lambda atoms: where.update({a: ANYWHERE for a in atoms if isinstance(a, int)})
@@ -38,19 +69,19 @@ def rectified(plan: Plan, rules: Mapping[Unit, Any]) -> set[int]:
 
 def handed_on(unit: Unit, rule: Any, arriving: int) -> int:
     """Where a unit hands on relevance, given where it arrives."""
-    answer = getattr(rule, "answers", None) if rule and unit.is_float else "gradient"
+    answer = answer_of(rule) if rule and unit.is_float else "gradient"
     if answer == "multiple":
         return NOT_AT_ZERO
     if answer == "gradient" and unit.kind in ("shape", "max_pool"):  # each result is one of the inputs
         return arriving
-    if answer in ("gradient", "relevance") and arriving < ANYWHERE and is_relu(unit):
+    if answer == "relevance" and arriving < ANYWHERE and is_relu(unit):
         return NOWHERE_BELOW
     return ANYWHERE
 
 
 def is_relu(unit: Unit) -> bool:
     """Whether a unit is a ReLU in some form: zero, and nothing else, wherever its input is negative or zero."""
-    low = -math.inf
+    low = -math.inf  # of what the operations, each applied to the result of the one before, have kept so far
     for op in unit.ops if unit.kind == "activation" else ():
         operands = sorted(op.inputs, key=lambda a: not isinstance(a, int))  # max(0, x) is max(x, 0)
         kept = bounds(op.eqn.replace(invars=operands))

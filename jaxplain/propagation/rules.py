@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ..explainer import Array
 from .engine import BoundUnit, Rule
+from .rectified import answers as answers
 
 STABILIZER = 1e-6
 Terms: TypeAlias = "Sequence[tuple[Array | None, Array]]"
@@ -36,21 +37,6 @@ def named(make: Callable[..., Rule]) -> Callable[..., Rule]:
         return rule
 
     return makes
-
-
-def answers(what: Literal["multiple", "gradient", "relevance"]) -> Callable[[Rule], Rule]:
-    """Let a rule say what it answers with, so that terms nobody has relevance for are not computed.
-
-    Args:
-      what: a ``"multiple"`` of the inputs, zero wherever they are; the true ``"gradient"``; or the ``"relevance"`` as
-        it came. Rules that do not say may answer with anything.
-    """
-
-    def says(rule: Rule) -> Rule:
-        vars(rule)["answers"] = what
-        return rule
-
-    return says
 
 
 def short(value: Any) -> str:
@@ -124,7 +110,8 @@ def gamma(gamma: ArrayLike = 0.25, *, bias: bool = True, stabilizer: float = STA
 
     Where ``z > 0``: ``x+ (w + γ w+) + x- (w + γ w-)``; where ``z < 0``: ``x+ (w + γ w-) + x- (w + γ w+)``; the bias is
     modified like the weight of ``x+``. With p the sum of the positive contributions, the denominators are ``z + γ p``
-    and ``z + γ (z - p)``.
+    and ``z + γ (z - p)``. In front of a ReLU the second case is left out wherever the rules behind it promise, as all
+    here but those of first layers do, that no relevance reaches it (see `answers`).
 
     Args:
       gamma: may be traced; 0 is LRP-0.

@@ -40,8 +40,6 @@ class Unit:
       input_dtypes: and their dtypes.
       output_shape: the shape of the result.
       is_float: whether the result is of floating point, and not a predicate or an index.
-      rectified: whether, under the rules at hand, relevance provably arrives only where the output is positive, as in
-        front of a ReLU.
       alike: those of the constants whose rows are all equal, such as a token that is repeated for every example.
     """
 
@@ -64,7 +62,6 @@ class Unit:
     layer: int = -1
     first: bool = False
     last: bool = False
-    rectified: bool = False
 
 
 @dataclass(frozen=True, eq=False)

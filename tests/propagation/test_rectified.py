@@ -1,5 +1,7 @@
 """In front of a ReLU the γ rule computes one side only, where no relevance can reach the other."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ import jaxplain
 from jaxplain import composites, rules
 from jaxplain.propagation.engine import replay
 from jaxplain.propagation.lrp import complete_composite
-from jaxplain.propagation.rectified import rectified
+from jaxplain.propagation.rectified import answer_of, rectified
 
 draw = np.random.default_rng(0).normal
 X, V, W, HEAD = (jnp.asarray(draw(size=shape)) for shape in ((3, 6), (6, 6), (6, 6), (6, 4)))
@@ -85,6 +87,42 @@ def test_biases(bias):
     one = jaxplain.lrp(f, composites.uniform(rule))(X, target=1)
     other = jaxplain.lrp(f, composites.uniform(lambda *args: rule(*args)))(X, target=1)
     np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+WRAPPED = {  # user rules around γ in front of a ReLU: it is called with other relevance than what arrives
+    "even relevance": lambda rule: lambda unit, x, y, r: rule(unit, x, y, jnp.full_like(r, r.mean())),
+    "noise": lambda rule: lambda unit, x, y, r: rule(unit, x + 0.5, unit.forward(x + 0.5), r),
+    "negated": lambda rule: lambda unit, x, y, r: rule(unit.negated(), x, -y, r),
+    "decorated": lambda rule: functools.wraps(rule)(lambda unit, x, y, r: rule(unit, -x, unit.forward(-x), r)),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_a_rule_that_calls_another_gets_both_sides(name):
+    silent = lambda rule: lambda *args: rule(*args)
+    first = lambda rule: composites.first_match((lambda unit: unit.layer == 0, WRAPPED[name](rule)), ("dense", rule))
+    f, rule = through(jax.nn.relu), rules.gamma()
+    one, other = (jaxplain.lrp(f, first(r))(X, target=1) for r in (rule, silent(rule)))
+    np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_a_negated_last_layer_in_front_of_a_relu():
+    f = lambda x: (
+        jax.nn.relu(x @ jnp.array([[1.0, 2.0, -1.0, 3.0], [2.0, -1.0, 1.0, 1.0]])).reshape(-1, 2, 2).mean(axis=2)
+    )
+    explain = lambda rule: jaxplain.contrastive_lrp(f, composites.uniform(rule), dual="weights")
+    x, rule = jnp.array([[1.0, 2.0]]), rules.gamma()
+    expected = explain(lambda *args: rule(*args))(x, target=0)
+    np.testing.assert_allclose(explain(rule)(x, target=0), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_what_rules_may_say():
+    with pytest.raises(ValueError, match="cannot answer with 'multipel': choose multiple, gradient, relevance"):
+        rules.answers("multipel")
+    soft = rules.pass_through()
+    soft.forward = lambda unit, lanes: tuple(map(jax.nn.softplus, lanes))
+    assert answer_of(rules.gamma()) == "multiple"
+    assert answer_of(soft) is None  # it is another function
 
 
 def test_one_product_less():
