@@ -276,10 +276,12 @@ def facts(networks, jaxplain):
 
 
 def in_order(rows):
+    """Rows in the order of the table."""
     return sorted(rows, key=lambda r: (list(ROWS).index(r["row"]), NETWORKS.index(r["network"])))
 
 
 def what_and_times(r):
+    """The columns that both tables have."""
     times = f"{1e3 * r['ours']:.0f} ms | {1e3 * r['theirs']:.0f} ms | **{r['ratio']:.2f}** | {r['least']:g}"
     return f"{r['row']} | {r['network']} | {r['peer']} | {times}"
 

@@ -24,7 +24,7 @@ from jax.extend.core import primitives as P
 from ..explainer import Array
 from ..graph import Graph, Op, run, scan_split, trace, without_closure
 from .axes import weight_axes_of_input
-from .rectified import answer_of, rectified
+from .rectified import rectified
 from .rows import all_rows, run_short
 from .search import find_units
 from .units import UNIFORM, Branching, Plan, Unit
@@ -404,7 +404,7 @@ class _Run:
             return env[atom] if atom in plan.dependent else (env[atom],) * self.lanes
 
         rules = {step: self.rule_of(step) for step in plan.steps if isinstance(step, Unit)}
-        quiet = rectified(plan, rules)
+        told = rectified(plan, rules)
         for step in plan.steps:
             if isinstance(step, Op):
                 run([step], env)
@@ -413,10 +413,10 @@ class _Run:
                 for out, lanes in zip(step.op.outputs, results, strict=True):
                     env[out] = lanes if out in plan.dependent else lanes[0]
             else:
-                self.unit(step, rules[step], quiet.issuperset(step.outputs), env)
+                self.unit(step, rules[step], step in told, env)
         return [lanes_of(a) for a in plan.graph.outputs]
 
-    def unit(self, unit: Unit, rule: Rule | None, quiet: bool, env: dict[int, Any]) -> None:
+    def unit(self, unit: Unit, rule: Rule | None, told: bool, env: dict[int, Any]) -> None:
         constants = {a: env[a] for a in unit.constants}
         inputs = tuple(env[a] for a in unit.inputs)
         if rule is None or not unit.is_float:  # beside indices, as of top_k, only the gradient is defined
@@ -425,7 +425,6 @@ class _Run:
             env.update(zip(unit.outputs, zip(*each, strict=True), strict=True))
         else:
             account = self.accounts.get(unit.position, jnp.zeros(5))
-            told = quiet and answer_of(rule) is not None
             lanes = ruled(unit, rule, inputs, constants, account, told, self.in_loop)
             several = len(unit.outputs) > 1
             env.update({out: tuple(y[i] if several else y for y in lanes) for i, out in enumerate(unit.outputs)})

@@ -47,12 +47,15 @@ def answer_of(rule: Any) -> Answer | None:
     return what if whose is rule and not hasattr(rule, "forward") else None
 
 
-def rectified(plan: Plan, rules: Mapping[Unit, Any]) -> set[int]:
-    """The values of a plan that provably have no relevance where they are negative or zero.
+def rectified(plan: Plan, rules: Mapping[Unit, Any]) -> set[Unit]:
+    """The units to whose outputs provably no relevance arrives where they are negative or zero.
+
+    Only those whose rules say what they answer with: other rules may call one of these with other relevance than
+    what arrives.
 
     Args:
       plan: the units in the order of evaluation.
-      rules: the rule of each, None for the true gradient; what they answer with is what they say of themselves.
+      rules: the rule of each; None for the true gradient.
     """
     where: dict[int, int] = {}
     anywhere = lambda atoms: where.update({a: ANYWHERE for a in atoms if isinstance(a, int)})
@@ -64,7 +67,8 @@ def rectified(plan: Plan, rules: Mapping[Unit, Any]) -> set[int]:
             arriving = max(where.get(out, NOWHERE_BELOW) for out in step.outputs)
             handed = handed_on(step, rules[step], arriving)
             where.update({a: max(handed, where.get(a, NOWHERE_BELOW)) for a in step.inputs})
-    return {out for unit in rules for out in unit.outputs if where.get(out, NOWHERE_BELOW) == NOWHERE_BELOW}
+    positive = lambda unit: all(where.get(out, NOWHERE_BELOW) == NOWHERE_BELOW for out in unit.outputs)
+    return {unit for unit, rule in rules.items() if answer_of(rule) and positive(unit)}
 
 
 def handed_on(unit: Unit, rule: Any, arriving: int) -> int:

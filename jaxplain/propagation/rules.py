@@ -110,8 +110,8 @@ def gamma(gamma: ArrayLike = 0.25, *, bias: bool = True, stabilizer: float = STA
 
     Where ``z > 0``: ``x+ (w + γ w+) + x- (w + γ w-)``; where ``z < 0``: ``x+ (w + γ w-) + x- (w + γ w+)``; the bias is
     modified like the weight of ``x+``. With p the sum of the positive contributions, the denominators are ``z + γ p``
-    and ``z + γ (z - p)``. In front of a ReLU the second case is left out wherever the rules behind it promise, as all
-    here but those of first layers do, that no relevance reaches it (see `answers`).
+    and ``z + γ (z - p)``. In front of a ReLU the second case is left out where no relevance can reach it, by what the
+    rules behind the ReLU say of themselves (see `answers`).
 
     Args:
       gamma: may be traced; 0 is LRP-0.
