@@ -25,7 +25,7 @@ def residual(x, rectifier=nn.relu):
 
 
 def found(f, *args):
-    return len(rectifiers(jax.make_jaxpr(f)(*args).jaxpr, frozenset(), lambda eqn: False))
+    return len(rectifiers(jax.make_jaxpr(f)(*args).jaxpr, lambda eqn: False))
 
 
 def test_which_are_found():

@@ -66,7 +66,7 @@ def accelerated_for(apply: Callable[..., Any], f: F) -> F:
 def forms_of(jaxpr: Any) -> list[tuple[Any, Callable[..., Any] | None]]:
     """The equations of a jaxpr that its results depend on, and the other form of each, if it has one."""
     kept = outliving(jaxpr)
-    once = rectifiers(jaxpr, set().union(*kept.values()), is_written_out)
+    once = rectifiers(jaxpr, is_written_out)
     form = lambda eqn: once[result(eqn)].form() if result(eqn) in once else form_of(eqn, kept)
     return [(eqn, form(eqn)) for eqn in comparing_results(jaxpr, once)]
 

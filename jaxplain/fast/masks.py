@@ -48,12 +48,8 @@ def places(values: Any, most: int = BITS) -> tuple[int, int]:
     return 0, 1
 
 
-def outliving(jaxpr: Any) -> dict[Any, set[Any]]:
-    """The masks of a jaxpr that are read after a later matrix product, or outside, while what they compare is not.
-
-    Returns:
-      Each of them, with the values that it compares.
-    """
+def outliving(jaxpr: Any) -> set[Any]:
+    """The masks of a jaxpr that are read after a later matrix product, or outside, while what they compare is not."""
     products = 0  # so far
     made: dict[Any, int] = {}  # how many came before a value; a mask counts as made when what it compares was
     compared: dict[Any, set[Any]] = {}  # by each mask, or by the masks that it was made of
@@ -71,7 +67,7 @@ def outliving(jaxpr: Any) -> dict[Any, set[Any]]:
         late |= earlier(products, operands)
         products += multiplies(eqn)
         made |= dict.fromkeys(out, products)
-    return {v: of for v, of in compared.items() if v in late and late.isdisjoint(of) and is_worth_it(v.aval)}
+    return {v for v, of in compared.items() if v in late and late.isdisjoint(of) and is_worth_it(v.aval)}
 
 
 def multiplies(eqn: Any) -> bool:

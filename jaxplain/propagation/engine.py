@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -22,6 +23,7 @@ import numpy as np
 from jax.extend.core import primitives as P
 
 from ..explainer import Array
+from ..fast.after import after
 from ..graph import Graph, Op, run, scan_split, trace, without_closure
 from .axes import weight_axes_of_input
 from .rectified import rectified
@@ -49,12 +51,14 @@ class BoundUnit:
       constants: their values.
       rectified: whether relevance provably arrives only where the output is positive, as in front of a ReLU; known to
         rules that say what they answer with, as these take the relevance as it arrives.
+      relevance: what arrives in the backward pass; sums that are computed for it wait for it.
       notes: what the rule noted for the ledger.
     """
 
     unit: Unit
     constants: dict[int, Any]
     rectified: bool = False
+    relevance: Array | None = None
     notes: list[Array] = field(default_factory=list)
 
     def __getattr__(self, name: str) -> Any:
@@ -136,7 +140,7 @@ class BoundUnit:
 
     def negated(self) -> BoundUnit:
         """The same unit with the opposite weight and bias."""
-        other = BoundUnit(self.unit, self.constants, notes=self.notes)
+        other = BoundUnit(self.unit, self.constants, relevance=self.relevance, notes=self.notes)
         vars(other).update(weight=-self.weight, bias=-self.bias)
         return other
 
@@ -174,11 +178,20 @@ class BoundUnit:
         One product instead of several: as many multiplications, one result, and no sum. Terms without x are left out.
         """
         known = [(x, w) for x, w in terms if x is not None]
-        if len(known) < 2 or not self._channels:
-            return known
+        if self.is_depthwise:
+            return [self.late(term) for term in known]
+        if not self._channels or len(known) < 2:
+            return [(x, self.late(w) if self.is_widening else w) for x, w in known]
         xs, ws = zip(*known, strict=True)
         axis, along = self._channels
-        return [(jnp.concatenate(xs, axis), jnp.concatenate(ws, along))]
+        return [self.late((jnp.concatenate(xs, axis), jnp.concatenate(ws, along)))]
+
+    def late(self, values: Any) -> Any:
+        """The same values, not to be computed before the relevance arrives, so that they are not kept for it.
+
+        For what is written anew in the backward pass anyway: to wait, a value that is there already would be copied.
+        """
+        return values if self.relevance is None else after(self.relevance, values)
 
     def parted(self, x: Array) -> list[Array]:
         """The parts of `joined` inputs."""
@@ -186,6 +199,19 @@ class BoundUnit:
             return [x]
         axis, _ = self._channels
         return jnp.split(x, x.shape[axis] // self.unit.input_shapes[0][axis], axis)
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether this is a convolution of every channel with kernels of its own: cheap, and with padded inputs."""
+        base = self._affine.base
+        if base is None or base.primitive is not P.conv_general_dilated_p or self._channels:
+            return False
+        return base.eqn.invars[1].aval.shape[base.params["dimension_numbers"].rhs_spec[1]] == 1
+
+    @property
+    def is_widening(self) -> bool:
+        """Whether the output is as large as the input, or larger, so that the input is what should be kept."""
+        return self.unit.ops[-1].eqn.outvars[0].aval.size >= math.prod(self.unit.input_shapes[0])
 
     @functools.cached_property
     def _channels(self) -> tuple[int, int] | None:
@@ -494,7 +520,9 @@ def ruled(
         return tuple(bound.forward(*lane) for lane in zip(*inputs, strict=True))
 
     def backward(inputs: tuple[Lanes, ...], constants: dict[int, Any], outputs: Lanes, relevance: Lanes) -> Any:
-        bound = BoundUnit(unit, constants, rectified)
+        bound = BoundUnit(unit, constants, rectified, relevance[0])
+        if bound.is_affine and bound.is_depthwise and not hasattr(rule, "forward"):  # computed again, not kept
+            outputs = forward(bound.late(inputs), constants)
         bare = lambda lanes: lanes[0] if len(outputs) == 1 else lanes
         given = tuple(map(bare, inputs))
         result = rule(bound, given[0] if len(given) == 1 else given, bare(outputs), bare(relevance))

@@ -1,0 +1,116 @@
+"""Sums that a rule needs wait for the relevance: less memory, no more work, and the same values and derivatives."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxplain
+from jaxplain import composites
+from jaxplain.fast.after import after
+from jaxplain.propagation import engine
+
+X = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+COMPOSITES = {
+    "flat": composites.epsilon_plus_flat(),
+    "box": composites.epsilon_gamma_box(-3.0, 3.0),
+    "alpha2-beta1": composites.epsilon_alpha2_beta1(),
+}
+
+
+class Separable(nn.Module):
+    """Blocks as in EfficientNet: wider, depthwise, narrower."""
+
+    blocks: int = 3
+    depthwise: bool = True
+
+    @nn.compact
+    def __call__(self, x):
+        norm = lambda: nn.BatchNorm(use_running_average=True)
+        x = nn.relu(norm()(nn.Conv(8, (3, 3))(x)))
+        for _ in range(self.blocks):
+            y = nn.relu6(norm()(nn.Conv(32, (1, 1))(x)))
+            y = nn.relu6(norm()(nn.Conv(32, (3, 3), feature_group_count=32 if self.depthwise else 1)(y)))
+            x = x + norm()(nn.Conv(8, (1, 1))(y))
+        return nn.Dense(5)(x.mean(axis=(1, 2)))
+
+
+def network(**options):
+    net = Separable(**options)
+    variables = net.init(jax.random.key(1), X)
+    return lambda x: net.apply(variables, x)
+
+
+def at_once(monkeypatch):
+    monkeypatch.setattr(engine, "after", lambda first, values: values)
+
+
+def compiled(f, *args):
+    return jax.jit(f).lower(*args).compile()
+
+
+def memory(f, *args):
+    return compiled(f, *args).memory_analysis().temp_size_in_bytes
+
+
+def flops(f, *args):
+    return compiled(f, *args).cost_analysis()["flops"]
+
+
+@pytest.mark.parametrize("composite", COMPOSITES)
+@pytest.mark.parametrize(("depthwise", "share"), [(True, 0.8), (False, 1.0)])
+def test_the_same_explanation_in_less_memory(monkeypatch, composite, depthwise, share):
+    f = network(depthwise=depthwise, blocks=6)
+    explain = lambda x: jaxplain.lrp(f, COMPOSITES[composite])(x, target=1)
+    waiting, fewer, work = jax.jit(explain)(X), memory(explain, X), flops(explain, X)
+    at_once(monkeypatch)
+    explain = lambda x: jaxplain.lrp(f, COMPOSITES[composite])(x, target=1)
+    np.testing.assert_allclose(waiting, jax.jit(explain)(X), rtol=1e-9, atol=1e-12)
+    assert fewer < share * memory(explain, X)
+    assert work < (1.15 if depthwise else 1.02) * flops(explain, X)  # depthwise convolutions may be computed again
+
+
+@pytest.mark.parametrize("composite", COMPOSITES)
+def test_what_all_classes_share_is_still_computed_once(monkeypatch, composite):
+    f = network(depthwise=False)
+    each = lambda: lambda x: jax.vmap(lambda t: jaxplain.lrp(f, COMPOSITES[composite])(x, target=t))(jnp.arange(4))
+    one = jaxplain.lrp(f, COMPOSITES[composite])
+    together, work = jax.jit(each())(X), flops(each(), X)
+    for t in range(4):
+        np.testing.assert_allclose(together[t], one(X, target=t), rtol=1e-9, atol=1e-12)
+    at_once(monkeypatch)
+    assert work < 1.05 * flops(each(), X)
+
+
+@pytest.mark.parametrize("composite", COMPOSITES)
+def test_derivatives(monkeypatch, composite):
+    f = network(blocks=1)
+    loss = lambda x: (jaxplain.lrp(f, COMPOSITES[composite])(x, target=1) ** 2).sum()
+    waiting = jax.jit(jax.grad(loss))(X), jax.jit(jax.jvp, static_argnums=0)(loss, (X,), (X,))
+    at_once(monkeypatch)
+    loss = lambda x: (jaxplain.lrp(f, COMPOSITES[composite])(x, target=1) ** 2).sum()
+    expected = jax.jit(jax.grad(loss))(X), jax.jit(jax.jvp, static_argnums=0)(loss, (X,), (X,))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9), waiting, expected)
+
+
+@pytest.mark.parametrize("first", [jnp.inf, -jnp.inf, jnp.nan, 0.0])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float64])
+def test_values_do_not_change(first, dtype):
+    first, values = jnp.full((2, 3), first, dtype), {"a": jnp.arange(3.0), "b": jnp.array([jnp.nan, -jnp.inf])}
+    jax.tree.map(np.testing.assert_array_equal, jax.jit(after)(first, values), values)
+    mapped = jax.jit(jax.vmap(jax.vmap(after, (0, None), None), (0, None), None))(first, values)  # not batched
+    jax.tree.map(np.testing.assert_array_equal, mapped, values)
+
+
+def test_values_depend_on_what_they_wait_for():
+    x = jnp.ones((64, 64))
+    waits = lambda first, x: after(first @ first, x * 2)
+    assert flops(waits, x, x) > 2 * 64**3
+    gradient = jax.grad(lambda first, x: after(first @ first, x * 2).sum(), argnums=(0, 1))(x, x)
+    np.testing.assert_array_equal(gradient[0], 0)
+    np.testing.assert_array_equal(gradient[1], 2)
+
+
+def test_nothing_waits_for_an_empty_array():
+    np.testing.assert_array_equal(after(jnp.ones((0, 3)), X), X)
