@@ -10,6 +10,7 @@ import pytest
 from jax import lax
 
 import jaxplain
+from jaxplain import rules
 from jaxplain.fast.rectifiers import COMPARISONS, bounds, rectifiers
 
 X = jax.random.normal(jax.random.key(0), (2, 8, 8, 16), jnp.float32)
@@ -107,6 +108,23 @@ def test_a_depthwise_convolution_is_computed_once(rectifier, wrapped):
     np.testing.assert_allclose(fast(x), plain(x), rtol=1e-9, atol=1e-9)
     convolution, products = 2 * 25 * x.size, 2 * 2 * 4 * x.size
     assert 1.5 < (fast.cost_analysis()["flops"] - products) / convolution < 2.5  # forward, backward, nothing again
+
+
+def test_lrp_does_not_compute_a_depthwise_convolution_again():
+    x = jnp.abs(jax.random.normal(jax.random.key(0), (2, 64, 64, 16)))
+    kernel, w = jax.random.normal(jax.random.key(1), (5, 5, 1, 16)), jax.random.normal(jax.random.key(2), (16, 4))
+    layout = ("NHWC", "HWIO", "NHWC")
+
+    def apply(x):
+        y = lax.conv_general_dilated(
+            nn.relu(x), kernel, (1, 1), "SAME", dimension_numbers=layout, feature_group_count=16
+        )
+        return (nn.relu6(y) @ w).mean((1, 2))
+
+    explain = jaxplain.lrp(apply, lambda unit: rules.z_plus() if unit.affine else rules.pass_through())
+    flops = jax.jit(lambda x: explain(x, target=1)).lower(x).compile().cost_analysis()["flops"]
+    convolution, products = 2 * 25 * x.size, 2 * 4 * x.size
+    assert 2.5 < (flops - 2 * products) / convolution < 3.7  # forward, z+, backward
 
 
 def test_numbers_that_are_not_compared():
