@@ -12,6 +12,7 @@ less time, that of EfficientNet-Lite0 a fifth less.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -98,8 +99,8 @@ def rectifiers(jaxpr: Any, is_costly: Callable[[Any], bool]) -> dict[Any, Rectif
       is_costly: whether an equation computes much, though from one large operand.
 
     Returns:
-      Those of sums of two arrays, neither of them broadcast, and those of costly results, or of what is computed from
-      one element by element.
+      Those of sums of two arrays, neither of them broadcast, and, where they or their operands are read by others as
+      well, those of costly results, or of what is computed from one element by element.
     """
     made_by = {out: eqn for eqn in jaxpr.eqns for out in eqn.outvars}
     is_broadcast = lambda v: v in made_by and made_by[v].primitive is P.broadcast_in_dim_p
@@ -116,11 +117,13 @@ def rectifiers(jaxpr: Any, is_costly: Callable[[Any], bool]) -> dict[Any, Rectif
             (v,) = large(made_by[v])
         return v in made_by and is_costly(made_by[v])
 
-    found = {}
-    for eqn in live(jaxpr):
+    eqns, found = live(jaxpr), {}
+    readers = Counter(v for eqn in eqns for v in set(variables(eqn.invars)))
+    for eqn in eqns:
         if (kept := bounds(eqn)) and is_usual(eqn.outvars[0].aval):
             x, as_matrix = eqn.invars[0], not is_sum(eqn.invars[0])
-            if not as_matrix or is_behind_costly(x):
+            is_shared = readers[x] > 1 or readers[result(eqn)] > 1
+            if not as_matrix or (is_shared and is_behind_costly(x)):
                 found[result(eqn)] = Rectifier(eqn, *kept, as_matrix)
     return found
 

@@ -51,7 +51,7 @@ class BoundUnit:
       constants: their values.
       rectified: whether relevance provably arrives only where the output is positive, as in front of a ReLU; known to
         rules that say what they answer with, as these take the relevance as it arrives.
-      relevance: what arrives in the backward pass; sums that are computed for it wait for it.
+      relevance: what arrives in the backward pass, for which `late` waits.
       notes: what the rule noted for the ledger.
     """
 
@@ -189,7 +189,8 @@ class BoundUnit:
     def late(self, values: Any) -> Any:
         """The same values, not to be computed before the relevance arrives, so that they are not kept for it.
 
-        For what is written anew in the backward pass anyway: to wait, a value that is there already would be copied.
+        For weights that a rule has changed, joined inputs, and inputs that will be padded. A value that is there, and
+        that a matrix product reads as it is, would be copied.
         """
         return values if self.relevance is None else after(self.relevance, values)
 
@@ -210,7 +211,7 @@ class BoundUnit:
 
     @property
     def is_widening(self) -> bool:
-        """Whether the output is as large as the input, or larger, so that the input is what should be kept."""
+        """Whether the output is as large as the input, or larger: sums then wait, and their inputs are kept."""
         return self.unit.ops[-1].eqn.outvars[0].aval.size >= math.prod(self.unit.input_shapes[0])
 
     @functools.cached_property

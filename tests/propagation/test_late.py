@@ -114,3 +114,23 @@ def test_values_depend_on_what_they_wait_for():
 
 def test_nothing_waits_for_an_empty_array():
     np.testing.assert_array_equal(after(jnp.ones((0, 3)), X), X)
+    mapped = jax.jit(jax.vmap(after, (0, None), None))(jnp.ones((0, 2, 3)), X)
+    np.testing.assert_array_equal(mapped, X)
+
+
+def test_sharded_examples_wait_without_being_moved():
+    devices = np.array(jax.devices()[:4])
+    if len(devices) < 4:
+        pytest.skip("four devices are needed")
+    x = jnp.arange(4 * 8.0).reshape(4, 8)
+    types = jax.sharding.AxisType
+    each = jax.jit(jax.vmap(lambda x: after(x, (x * 2, jnp.ones(3)))))
+    for kind in (types.Auto, types.Explicit):
+        mesh = jax.sharding.Mesh(devices, ("b",), axis_types=(kind,))
+        with jax.set_mesh(mesh):
+            sharded = jax.device_put(x, jax.NamedSharding(mesh, jax.P("b")))
+            doubled, ones = each(sharded)
+            np.testing.assert_array_equal(doubled, 2 * x)
+            np.testing.assert_array_equal(ones, np.ones((4, 3)))
+            assert doubled.sharding.is_equivalent_to(sharded.sharding, 2)
+            assert "all-gather" not in each.lower(sharded).compile().as_text()
