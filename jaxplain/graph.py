@@ -11,7 +11,7 @@ import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,21 @@ from jax.extend import source_info_util
 from jax.extend.core import primitives as P
 
 Atom: TypeAlias = "int | jexc.Literal"
-Instead: TypeAlias = "Callable[[Any], Sequence[tuple[Any, Callable[..., Any] | None]]]"
+Instead: TypeAlias = "Callable[[Any, Sequence[Any]], Sequence[Form]]"
+
+
+class Form(NamedTuple):
+    """How an equation of a jaxpr is evaluated.
+
+    Attributes:
+      eqn: the equation.
+      prepare: what is done to its operands before, a function from a list of them to another one; None for nothing.
+      other: a function of its operands to call instead; None evaluates it as it is.
+    """
+
+    eqn: Any
+    prepare: Callable[[list[Any]], list[Any]] | None = None
+    other: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,9 +194,9 @@ def evaluated_with(f: Callable[..., Any], instead: Instead) -> Callable[..., Any
 
     Args:
       f: any JAX function. What is no array in its arguments and results, numbers included, stays as it is.
-      instead: ``jaxpr -> its equations``, in order, each with a function of its operands to call instead, or None. It
-        may leave out what is not live, and change equations. Loops, branches and functions with a derivative of their
-        own are entered and stay what they are.
+      instead: ``(jaxpr, values of its constants) -> forms of its equations``, in order. It may leave out what is not
+        live, and change equations. Loops, branches and functions with a derivative of their own are entered and stay
+        what they are.
 
     Returns:
       A function of the same arguments.
@@ -211,10 +225,11 @@ def interpret(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], instead: I
     """Evaluate a jaxpr, some of its equations in another way."""
     env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
     read = lambda atom: atom.val if isinstance(atom, jexc.Literal) else env[atom]
-    for eqn, other in instead(jaxpr):
+    for eqn, prepare, other in instead(jaxpr, consts):
         stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
         with source_info_util.user_context(eqn.source_info.traceback, name_stack=stack), eqn.ctx.manager:
-            values = map(read, eqn.invars)
+            values = list(map(read, eqn.invars))
+            values = prepare(values) if prepare else values
             if other is None:
                 out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(with_bodies(eqn, instead)))
             else:
@@ -237,22 +252,23 @@ def with_bodies(eqn: Any, instead: Instead) -> dict[str, Any]:
 def rewritten(jaxpr: Any, instead: Instead) -> Any:
     """A jaxpr that computes the same, some of its equations in another way."""
     inner, consts = opened(jaxpr)
-    if not any_other(inner, instead):
+    if not any_other(inner, consts, instead):
         return jaxpr
     types = [v.aval for v in inner.invars]  # with their sharding
     closed = jax.make_jaxpr(lambda *args: interpret(inner, consts, args, instead))(*types)
     return closed if isinstance(jaxpr, jexc.ClosedJaxpr) else opened(closed)[0]
 
 
-def any_other(jaxpr: Any, instead: Instead) -> bool:
+def any_other(jaxpr: Any, consts: Sequence[Any], instead: Instead) -> bool:
     """Whether a jaxpr has an equation that is evaluated in another way, and only values that have a shape."""
-    return all(hasattr(v.aval, "weak_type") for v in jaxpr.invars) and any(
-        other is not None
-        or (
-            eqn.primitive in ENTERED
-            and any(any_other(opened(b)[0], instead) for b in jexc.jaxprs_in_params(eqn.params))
+
+    def entered(eqn: Any) -> bool:
+        return eqn.primitive in ENTERED and any(
+            any_other(*opened(body), instead) for body in jexc.jaxprs_in_params(eqn.params)
         )
-        for eqn, other in instead(jaxpr)
+
+    return all(hasattr(v.aval, "weak_type") for v in jaxpr.invars) and any(
+        prepare is not None or other is not None or entered(eqn) for eqn, prepare, other in instead(jaxpr, consts)
     )
 
 
@@ -269,6 +285,12 @@ def live(jaxpr: Any) -> tuple[Any, ...]:
 def variables(atoms: Sequence[Any]) -> list[Any]:
     """Without the literals."""
     return [atom for atom in atoms if not isinstance(atom, jexc.Literal)]
+
+
+def multiplies(eqn: Any) -> bool:
+    """Whether an equation, or what it calls, multiplies matrices."""
+    inner = (opened(jaxpr)[0] for jaxpr in jexc.jaxprs_in_params(eqn.params))
+    return eqn.primitive in PRODUCTS or any(multiplies(eqn) for jaxpr in inner for eqn in jaxpr.eqns)
 
 
 def result(eqn: Any) -> Any:
@@ -359,6 +381,7 @@ def primitive_of(f: Callable[..., Any], *args: Any) -> jexc.Primitive:
     return jax.make_jaxpr(f)(*args).eqns[0].primitive
 
 
+PRODUCTS = frozenset([P.conv_general_dilated_p, P.dot_general_p])
 ENTERED = frozenset(
     [P.jit_p, P.remat_p, P.closed_call_p, P.scan_p, P.cond_p, P.while_p, P.custom_jvp_call_p, P.custom_vjp_call_p]
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from jax import lax
 from jax.extend.core import primitives as P
 
-from ..graph import evaluated_with, result, variables
+from ..graph import Form, evaluated_with, result, variables
+from ..safeguards import comparing_operands, safeguards, spread_operands, winner_masks
 from .convolution import Convolution
 from .masks import in_bits, outliving
 from .pooling import max_pool, winners
@@ -59,16 +60,26 @@ def accelerate(f: F, enable: bool = True) -> F:
 
 
 def accelerated_for(apply: Callable[..., Any], f: F) -> F:
-    """``f``, which calls the network ``apply``, accelerated unless that was made by ``accelerate(apply, False)``."""
-    return accelerate(f) if getattr(apply, "accelerated", True) else f
+    """``f``, which calls the network ``apply``, accelerated unless that was made by ``accelerate(apply, False)``.
+
+    In any case it gets the forms that XLA does not misread (see `jaxplain.safeguards`).
+    """
+    return accelerate(f) if getattr(apply, "accelerated", True) else evaluated_with(f, safeguards)
 
 
-def forms_of(jaxpr: Any) -> list[tuple[Any, Callable[..., Any] | None]]:
-    """The equations of a jaxpr that its results depend on, and the other form of each, if it has one."""
+def forms_of(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
+    """The equations of a jaxpr that its results depend on, with the other form of each, if it has one."""
+    jaxpr = comparing_operands(jaxpr)
+    prepare, winners = spread_operands(jaxpr, consts), winner_masks(jaxpr)
     kept = outliving(jaxpr)
     once = rectifiers(jaxpr, is_written_out)
-    form = lambda eqn: once[result(eqn)].form() if result(eqn) in once else form_of(eqn, kept)
-    return [(eqn, form(eqn)) for eqn in comparing_results(jaxpr, once)]
+
+    def other(eqn: Any) -> Callable[..., Any] | None:
+        if result(eqn) in winners:
+            return winners[result(eqn)]
+        return once[result(eqn)].form() if result(eqn) in once else form_of(eqn, kept)
+
+    return [Form(eqn, prepare.get(result(eqn)), other(eqn)) for eqn in comparing_results(jaxpr, once)]
 
 
 def form_of(eqn: Any, kept: Collection[Any] = ()) -> Callable[..., Any] | None:

@@ -14,13 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.export import is_symbolic_dim
-from jax.extend import core as jexc
-from jax.extend.core import primitives as P
 
-from ..graph import ELEMENTWISE, live, opened, variables
+from ..graph import ELEMENTWISE, live, multiplies, variables
 from .placed import Array
 
-PRODUCTS = frozenset([P.conv_general_dilated_p, P.dot_general_p])
 LARGE = 2**18  # from here on it is worth the time to compile
 BITS = 8  # of the integer that they are kept in
 
@@ -68,12 +65,6 @@ def outliving(jaxpr: Any) -> set[Any]:
         products += multiplies(eqn)
         made |= dict.fromkeys(out, products)
     return {v for v, of in compared.items() if v in late and late.isdisjoint(of) and is_worth_it(v.aval)}
-
-
-def multiplies(eqn: Any) -> bool:
-    """Whether an equation, or what it calls, multiplies matrices."""
-    inner = (opened(jaxpr)[0] for jaxpr in jexc.jaxprs_in_params(eqn.params))
-    return eqn.primitive in PRODUCTS or any(multiplies(eqn) for jaxpr in inner for eqn in jaxpr.eqns)
 
 
 def is_worth_it(mask: Any) -> bool:
