@@ -131,7 +131,12 @@ def run(ops: Sequence[Op], env: dict[int, Any]) -> dict[int, Any]:
     return env
 
 
-def trace(f: Callable[..., Any], *args: Any, whole: Callable[[Any], bool] | None = None) -> tuple[Graph, Any]:
+def trace(
+    f: Callable[..., Any],
+    *args: Any,
+    whole: Callable[[Any], bool] | None = None,
+    instead: Instead | None = None,
+) -> tuple[Graph, Any]:
     """Trace a function of arrays to a graph, and the structure of what it returns.
 
     Args:
@@ -139,11 +144,13 @@ def trace(f: Callable[..., Any], *args: Any, whole: Callable[[Any], bool] | None
       args: its arguments, or their shapes and dtypes.
       whole: ``equation -> bool``, which functions with a derivative of their own stay one operation; by default the
         elementwise ones.
+      instead: other forms of equations, as for `evaluated_with`.
 
     Returns:
       The graph and the structure.
     """
     closed, shape = jax.make_jaxpr(lambda *args: f(*args), return_shape=True)(*args)  # a fresh function: it is cached
+    closed = rewrite(closed, instead) if instead else closed
     return flatten(closed, whole=whole or is_elementwise_call), jax.tree.structure(shape)
 
 
@@ -250,6 +257,11 @@ def with_bodies(eqn: Any, instead: Instead) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=512)  # the same jaxpr for the same one, so that what JAX compiled for it is found again
 def rewritten(jaxpr: Any, instead: Instead) -> Any:
+    """A jaxpr inside another one that computes the same, some of its equations in another way."""
+    return rewrite(jaxpr, instead)
+
+
+def rewrite(jaxpr: Any, instead: Instead) -> Any:
     """A jaxpr that computes the same, some of its equations in another way."""
     inner, consts = opened(jaxpr)
     if not any_other(inner, consts, instead):

@@ -7,8 +7,10 @@ numbers are those in use in the field (Kohlbrenner et al. 2020; Montavon et al. 
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ from jax.typing import ArrayLike
 from ..explainer import Array
 from . import rules
 from .engine import BoundUnit, Composite, Rule
-from .units import WEIGHTED, Unit
+from .units import KINDS, WEIGHTED, Unit
 
 Matcher: TypeAlias = "str | Callable[[Unit], bool]"
 
@@ -40,11 +42,13 @@ def path_matches(pattern: str, path: str) -> bool:
     return any(fnmatch.fnmatchcase(p, pattern) for p in (path, path.partition("/")[2]) if p)
 
 
-def first_match(*pairs: tuple[Matcher, Rule]) -> Composite:
+def first_match(*pairs: tuple[Matcher, Rule], strict: bool = True) -> Composite:
     """The composite that answers with the rule of the first matcher that fits.
 
     Args:
       pairs: ``(matcher, rule)``, in the order in which they are asked; see `matches`.
+      strict: whether a path that no unit of the network has is an error, which names the nearest paths. A kind, such as
+        ``"conv"``, may be missing.
 
     Returns:
       A composite.
@@ -58,7 +62,23 @@ def first_match(*pairs: tuple[Matcher, Rule]) -> Composite:
     def composite(unit: Unit) -> Rule | None:
         return next((rule for matcher, rule in pairs if matches(matcher, unit)), None)
 
+    composite.paths = [m for m, _ in pairs if strict and isinstance(m, str) and m not in KINDS]  # type: ignore[attr-defined]
     return composite
+
+
+def require_paths(composite: Composite | None, units: Iterable[Unit]) -> None:
+    """Raise where a composite asks for a path that no unit has."""
+    units = list(units)
+    for pattern in getattr(composite, "paths", ()):
+        if any(matches(pattern, unit) for unit in units):
+            continue
+        paths = list(dict.fromkeys(unit.path.partition("/")[2] or unit.path for unit in units if unit.path))
+        near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.3) or paths[:3]
+        hint = f"the nearest paths are {', '.join(near)}" if near else "the network's operations carry no names"
+        raise ValueError(
+            f"the composite's {pattern!r} is no kind and fits the path of no unit; {hint}; jaxplain.summary lists all, "
+            "and first_match(..., strict=False) allows it"
+        )
 
 
 def first_layer(unit: Unit) -> bool:
@@ -142,23 +162,47 @@ def guided_backprop() -> Composite:
     """The positive part of what arrives at an activation times its true derivative; the gradient elsewhere."""
 
     def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
-        return unit.pull(x, jnp.maximum(r, 0))
+        return unit.pull(x, positive_part(unit, r))
 
     return by_gradient(("activation", rule))
 
 
 def deconvnet() -> Composite:
-    """The positive part of what arrives at an activation, whatever its input; the gradient elsewhere."""
+    """The positive part of what arrives at an activation, whatever its input; the gradient elsewhere.
+
+    A ReLU that is spelled with a factor, such as ``x + |x|``, hands on the part times the factor.
+    """
 
     def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
-        return jnp.maximum(r, 0)
+        part = positive_part(unit, r)
+        if not unit.is_piecewise_linear:
+            return part
+        slopes = [unit.pull(jnp.full_like(x, at), jnp.ones_like(y)) for at in (1e-3, -1e-3, 1e3, -1e3)]
+        return part * functools.reduce(lambda a, b: jnp.where(jnp.abs(b) > jnp.abs(a), b, a), slopes)
 
     return by_gradient(("activation", rule))
 
 
+def positive_part(unit: BoundUnit, r: Array) -> Array:
+    """``max(R, 0)`` of an activation's output; where that is the negative of a ReLU, R is turned round as well."""
+    return jnp.minimum(r, 0) if unit.nonpositive else jnp.maximum(r, 0)
+
+
 def excitation_backprop(*, bias: bool = False) -> Composite:
-    """Convolutions and dense layers by z+: without biases as in the paper, with them as in some other libraries."""
-    return uniform(rules.z_plus(bias=bias))
+    """Every weighted sum by z+: without biases as in the paper, with them as in some other libraries.
+
+    Sums and averages as well, so that operands of both signs, as a linear bottleneck adds them, give no negative share.
+    Without biases a BatchNorm that no layer absorbs has one input for each output, and hands on what arrives.
+    """
+    return positive_sums(conv=rules.z_plus(bias=bias), dense=rules.z_plus(bias=bias), bias=bias)
+
+
+def positive_sums(*, conv: Rule, dense: Rule, first: Rule | None = None, bias: bool = False) -> Composite:
+    """`layered`, with averages and sums divided over their positive terms, and single scales without a bias."""
+    weighted, z_plus = layered(conv=conv, dense=dense, first=first), rules.z_plus(bias=bias)
+    scale = rules.epsilon() if bias else rules.pass_through()
+    others = first_match(("pool", z_plus), ("sum", rules.proportional(positive=True)), ("scale", scale))
+    return lambda unit: weighted(unit) or others(unit)
 
 
 def beta_smooth(beta: float = 10.0) -> Composite:

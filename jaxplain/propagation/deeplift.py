@@ -22,6 +22,8 @@ from .engine import BoundUnit, Composite, Rule, no_rule, refuse_training_mode, r
 from .units import Unit
 
 NEARLY_ZERO = 1e-10
+TIE = 1e-4  # of the change of a maximum: how near to it a value counts as equal
+LOPSIDED = 100.0  # how much larger at one end a factor may be whose mean is taken
 
 
 def deeplift(
@@ -36,7 +38,8 @@ def deeplift(
     * Activations, reveal-cancel: ``m± = Δy± / Δz±`` for the positive and negative parts of Δz, each ``Δy±`` the mean
       effect of adding that part before and after the other.
     * Maxima: what the output gains goes to the input's winner, what it loses to the reference's, summed over windows.
-    * Products of two explained values: each factor's difference times the other's mean.
+    * Products of two explained values: each factor's difference times the other's mean; or times the smaller of its
+      values, where one is over a hundred times the other, as the inverse of a norm that vanishes in the reference.
 
     Complete: the attribution of an example sums to ``z_c(x) - z_c(x0)`` to float precision, on every network. The
     differences lose digits where input and reference nearly agree: prefer float32 to bfloat16 here. A reference that
@@ -164,33 +167,46 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 def winners(unit: BoundUnit, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> Any:
     """What a maximum gains goes to the input's winner, what it loses to the reference's; a minimum the reverse.
 
-    Where the input's winner was one of several in the reference, as in a constant one, it takes the loss as well.
+    Where the input's winner was one of several in the reference, as in a constant one, it takes the loss as well: that
+    it has moved by what the maximum lost is asked up to rounding, as XLA may compute one value in two ways.
     """
     minimum = unit.ops[0].primitive in (P.min_p, P.reduce_min_p, P.reduce_window_min_p, P.cummin_p)
     _, reference_there = jax.jvp(unit.forward, as_tuple(x), as_tuple(x0))
-    to_input = (y < y0 if minimum else y > y0) | (reference_there == y0)
+    among_several = jnp.abs(y0 - reference_there) <= TIE * jnp.abs(y - y0)
+    to_input = (y < y0 if minimum else y > y0) | among_several
     change = m * (y - y0)
     contributions = jax.tree.map(
         jnp.add, unit.pull(x, jnp.where(to_input, change, 0)), unit.pull(x0, jnp.where(to_input, 0, change))
     )
-    exact = lambda c, x, x0: jnp.where(
-        c == 0, 0, c / jnp.where(c == 0, 1, x - x0)
-    )  # the winner has moved at least as far
-    return jax.tree.map(exact, contributions, x, x0)
+    return jax.tree.map(lambda c, x, x0: ratio(c, x - x0), contributions, x, x0)  # it moved at least as far
 
 
 def midpoint(unit: BoundUnit, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> Any:
     """The derivative half-way, which is exact for products: each factor's difference times the other's mean."""
+    if unit.ops[-1].primitive is P.mul_p and isinstance(x, tuple):
+        return tuple(m * factor for factor in factors(*x, *x0))
     return unit.pull(jax.tree.map(lambda a, a0: (a + a0) / 2, x, x0), m)
+
+
+def factors(a: Array, v: Array, a0: Array, v0: Array) -> tuple[Array, Array]:
+    """The multipliers of both factors of ``a v``: ``λ v + (1 - λ) v0`` and ``(1 - λ) a + λ a0``, λ = 1/2.
+
+    They are complete for any λ. Where a factor is far larger at one end, as the inverse of a norm that vanishes there,
+    halves would cancel to their last digit: there λ is 1 or 0, so that its smaller value is taken.
+    """
+    leaps = lambda large, small: (jnp.abs(large) > LOPSIDED * jnp.abs(small)) & (small != 0)
+    ahead, behind = leaps(v0, v) | leaps(a, a0), leaps(v, v0) | leaps(a0, a)
+    of_end = jnp.where(ahead == behind, 0.5, jnp.where(ahead, 1.0, 0.0)).astype(v.dtype)
+    return of_end * v + (1 - of_end) * v0, (1 - of_end) * a + of_end * a0
 
 
 def quotient(unit: BoundUnit, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> Any:
     """A division as the product of the dividend with the reciprocal."""
     (a, b), (a0, b0) = x, x0
     v, v0 = 1 / b, 1 / b0
-    m_a, m_v = jax.vjp(jnp.multiply, (a + a0) / 2, (v + v0) / 2)[1](m)
+    m_a, m_v = factors(a, v, a0, v0)
     small = vanishes(b - b0)
-    return m_a, m_v * jnp.where(small, -v * v, ratio(v - v0, b - b0))
+    return m * m_a, m * m_v * jnp.where(small, -v * v, ratio(v - v0, b - b0))
 
 
 def unchanged(unit: BoundUnit, x: Array, x0: Array, y: Array, y0: Array, m: Array) -> Array:
@@ -316,7 +332,9 @@ def activation_parts(
     """Each part's effect, the mean of adding it before and after the other."""
     f = unit.forward
     y_p, y_n = f(x0 + p), f(x0 + n)
-    return (y_p - y0 + y - y_n) / 2, (y_n - y0 + y - y_p) / 2
+    gain, loss = (y_p - y0 + y - y_n) / 2, (y_n - y0 + y - y_p) / 2
+    slope, defined = ratio(y - y0, x - x0), jnp.isfinite(y_p) & jnp.isfinite(y_n)  # a root of one part may not exist
+    return jnp.where(defined, gain, p * slope), jnp.where(defined, loss, n * slope)
 
 
 def activation_multipliers(

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import primitives as P
 
+from ..canonical import canonical
 from ..explainer import Array
 from ..fast.after import after
 from ..graph import Graph, Op, run, scan_split, trace, without_closure
@@ -359,7 +360,7 @@ def replay(f: Callable[[Array], Any], x: Any, *, regions: bool = True) -> Replay
     Returns:
       A `Replay`; ``replay(f, x)(lambda unit: None, x)`` is ``f(x)``, with the same gradients.
     """
-    graph, tree = trace(f, x)
+    graph, tree = trace(f, x, instead=canonical)
     return Replay(find_units(graph, [True], regions=regions), tree)
 
 

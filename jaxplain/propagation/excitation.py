@@ -31,7 +31,8 @@ def excitation_backprop(
 
     Returns:
       An explainer; ``(N, H, W)`` at a layer, else the input's shape. Without ``contrastive`` and ``upsample`` it sums
-      to 1.
+      to 1, less what reaches neurons to which nothing contributes positively; how much that is, and where, is in the
+      column "dead" of ``jaxplain.summary(apply, jaxplain.composites.excitation_backprop())(*args)``.
 
     Raises:
       ValueError: if ``layer`` names no layer.

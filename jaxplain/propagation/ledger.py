@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..explainer import Apply, Array, Target, outputs_of, split
-from .engine import BoundUnit, Composite, Rule, refuse_training_mode, replay, total
-from .lrp import complete_composite, start
+from .engine import BoundUnit, Composite, Rule, total
+from .lrp import prepared, start
 from .rectified import answers
 from .units import Unit
 
@@ -147,13 +147,6 @@ def summary(apply: Apply, composite: Composite | None = None) -> Callable[..., S
         return Summary(rows, float(first), float(last))
 
     return summarize
-
-
-def prepared(f: Any, x: Array, composite: Composite | None) -> Any:
-    """The traced network and the rules of its units."""
-    network = replay(f, x)
-    refuse_training_mode(network, x)
-    return network, complete_composite(composite)
 
 
 def noting(rule_of: Composite) -> Composite:

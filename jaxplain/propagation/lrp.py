@@ -74,9 +74,7 @@ def lrp(apply: Apply, composite: Composite | None = None, *, at: str | None = No
 
 def walk(f: Function, x: Array, composite: Composite | None, at: str | None = None) -> tuple[Array, Function]:
     """The outputs of a network, and the walk from their relevance back to the input's, or to that at a layer."""
-    network = replay(f, x)
-    refuse_training_mode(network, x)
-    rule_of = complete_composite(composite)
+    network, rule_of = prepared(f, x, composite)
     if at is None:
         outputs, pullback = jax.vjp(lambda x: network(rule_of, x), x)
     else:
@@ -84,6 +82,14 @@ def walk(f: Function, x: Array, composite: Composite | None, at: str | None = No
         probe = jnp.zeros(unit.output_shape, unit.ops[-1].eqn.outvars[0].aval.dtype)
         outputs, pullback = jax.vjp(lambda probe: network(rule_of, x, probes={unit.position: probe}), probe)
     return outputs, lambda relevance: pullback(relevance)[0]
+
+
+def prepared(f: Function, x: Array, composite: Composite | None) -> tuple[Replay, Composite]:
+    """The traced network and the rules of its units."""
+    network = replay(f, x)
+    refuse_training_mode(network, x)
+    composites.require_paths(composite, network.plan.units())
+    return network, complete_composite(composite)
 
 
 def layer_output(network: Replay, path: str) -> Unit:
@@ -150,6 +156,7 @@ def modified_gradient(apply: Apply, composite: Composite) -> Explain:
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         network = replay(f, x)
+        composites.require_paths(composite, network.plan.units())
         outputs, pullback = jax.vjp(lambda x: network(composite, x), x)
         return pullback(score_gradient(target, outputs))[0]
 
@@ -159,8 +166,8 @@ def modified_gradient(apply: Apply, composite: Composite) -> Explain:
 def deep_taylor(apply: Apply, low: ArrayLike | None = None, high: ArrayLike | None = None) -> Explain:
     """Deep Taylor decomposition of a ReLU network.
 
-    z+ in every layer; in the first, zᴮ where pixels are bounded and w² where they are not. Biases take no share, and
-    the relevance starts as ``max(z_c, 0)``.
+    z+ in every layer, sum and average; in the first layer, zᴮ where pixels are bounded and w² where they are not.
+    Biases take no share, and the relevance starts as ``max(z_c, 0)``.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
@@ -186,7 +193,8 @@ def deep_taylor(apply: Apply, low: ArrayLike | None = None, high: ArrayLike | No
     if (low is None) != (high is None):
         raise ValueError("deep_taylor needs both bounds of the pixels, low= and high=, or neither")
     first = rules.w_square(bias=False) if low is None or high is None else rules.z_box(low, high)
-    composite = composites.layered(conv=rules.z_plus(bias=False), dense=rules.z_plus(bias=False), first=first)
+    layer = rules.z_plus(bias=False)
+    composite = composites.positive_sums(conv=layer, dense=layer, first=first)
 
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:

@@ -15,6 +15,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
@@ -267,14 +268,21 @@ def gradient() -> Rule:
 
 
 @named
-def proportional(stabilizer: float = STABILIZER) -> Rule:
+def proportional(stabilizer: float = STABILIZER, *, positive: bool = False) -> Rule:
     """Each operand of a linear operation gets its share: ``R_i = x_i Jᵀ R / z``; for sums, pooling and products.
 
     A product is linear in each operand by itself, so that each gets all of R; `half` divides it.
+
+    Args:
+      stabilizer: of the denominator.
+      positive: whether the positive contributions alone take part, as in `z_plus`.
     """
 
     @answers("multiple")
     def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
+        if positive:
+            x = jax.tree.map(lambda a, c: jnp.where(a * c > 0, a, 0), x, unit.pull(x, jnp.ones_like(y)))
+            y = unit.forward(*(x if isinstance(x, tuple) else (x,)))
         b = unit.bias if unit.is_affine else 0.0
         pulled = unit.pull(x, unit.share(r, y, stabilizer, b))
         return tuple(a * c for a, c in zip(x, pulled, strict=True)) if isinstance(x, tuple) else x * pulled

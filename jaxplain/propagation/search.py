@@ -19,11 +19,12 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend.core import primitives as P
 
+from ..fast.rectifiers import bounds
 from ..graph import BARRIER, ELEMENTWISE, SPLIT, STACK, Atom, Graph, Op, is_elementwise_call
 from .axes import relabel, varying, weight_axes_of_input, weight_axes_of_output
 from .dependence import carried_flags, dependents
 from .rows import equal_rows
-from .signs import nonnegative_values
+from .signs import nonnegative_values, nonpositive_values
 from .units import UNIFORM, WEIGHTED, Affine, Branching, Plan, Step, Unit, located
 
 RELABEL = frozenset([P.reshape_p, P.transpose_p, P.squeeze_p, P.convert_element_type_p, P.copy_p, P.name_p])
@@ -38,6 +39,7 @@ MAXIMA = frozenset(
     [P.reduce_window_max_p, P.reduce_window_min_p, P.reduce_max_p, P.reduce_min_p, P.cummax_p, P.cummin_p]
 )
 REDUCTIONS = frozenset([P.reduce_sum_p, P.reduce_max_p, P.reduce_min_p])
+ROOTS = frozenset([P.sqrt_p, P.rsqrt_p, P.cbrt_p, P.pow_p])
 LOCAL = ELEMENTWISE | REDUCTIONS | frozenset([P.broadcast_in_dim_p, P.reshape_p, P.squeeze_p])
 
 
@@ -65,6 +67,7 @@ class _Search:
         self.uses = Counter(a for op in graph.ops for a in op.inputs if isinstance(a, int))
         self.uses.update(a for a in graph.outputs if isinstance(a, int))
         self.nonnegative = nonnegative_values(graph)
+        self.nonpositive = nonpositive_values(graph, self.nonnegative)
         self.alike = equal_rows(graph, lambda op: not self.explained(op))
         self.dominator = self.dominators()
 
@@ -120,6 +123,7 @@ class _Search:
             tuple(sorted(outer)),
             tuple(outputs),
             all(a in self.nonnegative for a in inputs),
+            all(a in self.nonpositive for a in outputs),
             shapes,
             tuple(self.graph.avals[a].dtype for a in inputs),
             self.graph.avals[outputs[0]].shape,
@@ -262,14 +266,22 @@ class _Search:
             ops.insert(0, op)
             (value,) = self.explained(op)
             op = self.producer.get(value) if self.uses[value] == 1 else None
-        curved = [i for i, op in enumerate(ops) if not self.is_shift_or_scale(op)]
+        curved = [i for i, op in enumerate(ops) if not self.is_linear(op)]
         if len(ops) < 2 or not curved:
             return None
         start = curved[0]
-        while start and ops[start - 1].primitive in (P.neg_p, P.mul_p, P.div_p):
-            start -= 1
+        if all(clips(ops[i]) for i in curved):  # a ReLU and its like: the factors around it are factors
+            ops = ops[: curved[-1] + 1] if last in ops[: curved[-1] + 1] else []
+        else:
+            while start and ops[start - 1].primitive in (P.neg_p, P.mul_p, P.div_p):
+                start -= 1
         ops = ops[start:]
         return self.make("activation", ops, self.explained(ops[0]), last.outputs) if len(ops) > 1 else None
+
+    def is_linear(self, op: Op) -> bool:
+        """Whether an operation is linear in what depends on the input, up to a shift."""
+        chooses = op.primitive is P.select_n_p and not self.depends(op.inputs[0])
+        return self.is_shift_or_scale(op) or chooses or (op.primitive in MOVES and self.is_float(op.outputs[0]))
 
     def takes_one_value(self, op: Op) -> bool:
         """Whether an operation takes one explained value and numbers, and keeps its shape and sort."""
@@ -317,10 +329,55 @@ class _Search:
                 if value != root and self.producer[value] not in inside:
                     stack.append(self.producer[value])
         ops = [o for o in self.graph.ops if o in inside]
-        kind = region_kind(ops)
-        if kind != "activation" and not self.regions:
+        kind = self.region_kind(ops, root)
+        if kind is None or (kind != "activation" and not self.regions):
             return None
         return self.make(kind, ops, (root,), op.outputs)
+
+    def region_kind(self, ops: Sequence[Op], root: int) -> str | None:
+        """What operations from one value to one value are; None where they are no function with a name.
+
+        A softmax divides by a sum of exp (its logarithm subtracts one). A normalisation divides, or takes a root, and
+        what it divides has gone through linear operations alone.
+        """
+        primitives = {op.primitive for op in ops}
+        if not primitives & REDUCTIONS:
+            return None if all(map(self.is_linear_in_all, ops)) else "activation"
+        if {P.exp_p, P.reduce_sum_p} <= primitives and ops[-1].primitive in (P.div_p, P.sub_p):
+            return "softmax"
+        divides = any(op.primitive in ROOTS or (op.primitive is P.div_p and self.depends(op.inputs[1])) for op in ops)
+        linear = all(self.scales_linearly(op, root) for op in self.signal(ops, root))
+        return "norm" if divides and linear else None
+
+    def is_linear_in_all(self, op: Op) -> bool:
+        """Whether an operation is linear in its explained operands together."""
+        sums = op.primitive in (P.add_p, P.sub_p, P.add_jaxvals_p) and all(map(self.is_float, op.outputs))
+        return sums or self.is_linear(op) or not self.explained(op)
+
+    def signal(self, ops: Sequence[Op], root: int) -> list[Op]:
+        """The operations of a region through which a value passes element by element, and not by way of a statistic."""
+        found, reached = [], set(ops[-1].outputs)
+        for op in reversed(ops):
+            if reached.intersection(op.outputs):
+                found.append(op)
+                reached.update(a for a in self.explained(op) if self.is_as_rich(a, root))
+        return found
+
+    def is_as_rich(self, value: int, root: int) -> bool:
+        """Whether a value has as many numbers as the root of a region, and is no statistic that was broadcast."""
+        op = self.producer.get(value)
+        while value != root and op and op.primitive in RELABEL and self.explained(op):
+            (value,) = self.explained(op)
+            op = self.producer.get(value)
+        spread = value != root and op is not None and op.primitive is P.broadcast_in_dim_p
+        return not spread and math.prod(self.graph.avals[value].shape) == math.prod(self.graph.avals[root].shape)
+
+    def scales_linearly(self, op: Op, root: int) -> bool:
+        """Whether an operation adds values, or multiplies or divides one by a statistic or a constant."""
+        if op.primitive in (P.mul_p, P.div_p):
+            rich = [isinstance(a, int) and self.depends(a) and self.is_as_rich(a, root) for a in op.inputs]
+            return sum(rich) == 1 and (rich[0] or op.primitive is P.mul_p)
+        return self.is_linear_in_all(op)
 
     def softmax_root(self, op: Op, root: int) -> int:
         """Where a softmax begins that ends in ``op``: before its exp, and before its maximum is subtracted."""
@@ -395,10 +452,7 @@ def is_local(op: Op) -> bool:
     return op.primitive in LOCAL or is_elementwise_call(op.eqn)
 
 
-def region_kind(ops: Sequence[Op]) -> str:
-    """What operations from one value to one value are: a softmax divides (its logarithm subtracts) by a sum of exp."""
-    primitives = {op.primitive for op in ops}
-    if not primitives & REDUCTIONS:
-        return "activation"
-    softmax = {P.exp_p, P.reduce_sum_p} <= primitives and ops[-1].primitive in (P.div_p, P.sub_p)
-    return "softmax" if softmax else "norm"
+def clips(op: Op) -> bool:
+    """Whether an operation keeps its operand above or below numbers, as a ReLU does."""
+    operands = sorted(op.inputs, key=lambda a: not isinstance(a, int))  # max(0, x) is max(x, 0)
+    return op.primitive is P.clamp_p or bounds(op.eqn.replace(invars=operands)) is not None

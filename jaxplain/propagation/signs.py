@@ -29,6 +29,34 @@ def nonnegative_values(graph: Graph) -> set[int]:
     return followed(((op.eqn, op.inputs, op.outputs) for op in graph.ops), ())
 
 
+def nonpositive_values(graph: Graph, nonnegative: set[int]) -> set[int]:
+    """The values that provably have no positive element, such as ``min(x, 0)``."""
+    found: set[int] = set()
+    above = lambda a: known(a, nonnegative)
+    below = lambda a: bool(np.all(np.asarray(a.val) <= 0)) if isinstance(a, jexc.Literal) else a in found
+    for op in graph.ops:
+        operands = op.inputs[1:] if op.primitive is P.select_n_p else op.inputs
+        if op.primitive is P.neg_p:
+            holds = above(operands[0])
+        elif op.primitive is P.min_p:
+            holds = any(map(below, operands))
+        elif op.primitive is P.clamp_p:
+            holds = below(operands[2])
+        elif op.primitive in (P.mul_p, P.div_p):
+            holds = any(above(a) and below(b) for a, b in (operands, operands[::-1])) or any(map(is_zero, operands))
+        else:
+            keeps = op.primitive in SIGN_KEEPING or op.primitive in (P.max_p, P.select_n_p)
+            holds = keeps and op.primitive is not P.log1p_p and all(map(below, operands))
+        if holds and len(op.outputs) == 1:
+            found.add(op.outputs[0])
+    return found
+
+
+def is_zero(atom: Any) -> bool:
+    """Whether an operand is the number 0."""
+    return isinstance(atom, jexc.Literal) and not np.any(np.asarray(atom.val))
+
+
 def followed(equations: Iterable[tuple[Any, Sequence[Any], Sequence[Any]]], start: Iterable[Any]) -> set[Any]:
     """The values without a negative element: these, and the results of ``(equation, inputs, outputs)``."""
     found = set(start)

@@ -12,11 +12,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 from ..graph import Graph, Op
 
 WEIGHTED = ("conv", "dense")
+KINDS = (
+    *WEIGHTED,
+    *("scale", "pool", "max_pool", "sum", "product", "division", "activation", "norm", "softmax", "select", "shape"),
+)
+PIECEWISE = frozenset(
+    [
+        *(P.abs_p, P.max_p, P.min_p, P.clamp_p, P.select_n_p, P.add_p, P.sub_p, P.neg_p, P.mul_p, P.div_p),
+        *(P.gt_p, P.ge_p, P.lt_p, P.le_p, P.broadcast_in_dim_p),
+    ]
+)
 UNIFORM = ("uniform",)  # in place of axes: a scale by one number
 
 
@@ -36,6 +47,7 @@ class Unit:
       first: whether no conv or dense unit lies between the input and it; the first layer has this.
       last: whether no conv or dense unit lies behind it.
       nonnegative: whether its input provably has no negative value, as behind a ReLU.
+      nonpositive: whether its result provably has no positive value, as the negative of a ReLU.
       input_shapes: the shapes of the operands that depend on the explained input.
       input_dtypes: and their dtypes.
       output_shape: the shape of the result.
@@ -49,6 +61,7 @@ class Unit:
     constants: tuple[int, ...]
     outputs: tuple[int, ...]
     nonnegative: bool
+    nonpositive: bool
     input_shapes: tuple[tuple[int, ...], ...]
     input_dtypes: tuple[Any, ...]
     output_shape: tuple[int, ...]
@@ -62,6 +75,13 @@ class Unit:
     layer: int = -1
     first: bool = False
     last: bool = False
+
+    @property
+    def is_piecewise_linear(self) -> bool:
+        """Whether this is an activation made of sums, factors, comparisons and choices, such as a ReLU."""
+        factors = (op.inputs[op.primitive is P.div_p :] for op in self.ops if op.primitive in (P.mul_p, P.div_p))
+        by_numbers = all(any(isinstance(a, jexc.Literal) for a in operands) for operands in factors)
+        return self.kind == "activation" and by_numbers and all(op.primitive in PIECEWISE for op in self.ops)
 
 
 @dataclass(frozen=True, eq=False)
