@@ -1,7 +1,8 @@
 """Every test runs with 64-bit types allowed, silent rank promotion forbidden, and four simulated devices.
 
 The examples of the docstrings run with JAX's defaults, as a user would run them. The compiler is told to hurry: tests
-compile thousands of small functions and run each of them once.
+compile thousands of small functions and run each of them once. What it does with its own settings, as users have it,
+`tests/compiled` asks: ``JAXPLAIN_XLA=default pytest tests/compiled``, which `tests/test_compiled.py` runs.
 """
 
 import os
@@ -12,22 +13,25 @@ import hypothesis
 import jax
 import pytest
 
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=4",
-        "--xla_backend_optimization_level=0",
-        "--xla_llvm_disable_expensive_passes=true",
-        "--xla_cpu_parallel_codegen_split_count=1",
-        *["--xla_cpu_use_fusion_emitters=false"] * (jax.__version_info__ < (0, 11)),  # from then on unknown to XLA
-    ]
-)
+HURRIED = [
+    "--xla_force_host_platform_device_count=4",
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",
+    *["--xla_cpu_use_fusion_emitters=false"] * (jax.__version_info__ < (0, 11)),  # from then on unknown to XLA
+]
+AS_USERS_DO = os.environ.get("JAXPLAIN_XLA") == "default"
 
-jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_numpy_rank_promotion", "raise")
+if not AS_USERS_DO:
+    os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *HURRIED])
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_numpy_rank_promotion", "raise")
 
 hypothesis.settings.register_profile("quick", max_examples=6, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("thorough", max_examples=30, deadline=None, derandomize=True)
+
+
+collect_ignore = [] if AS_USERS_DO else ["tests/compiled"]
 
 
 def pytest_configure(config):

@@ -189,7 +189,7 @@ def test_lrp_0_is_input_times_gradient_without_biases(specification):
 @homogeneous_networks
 def test_excitation_backprop_is_z_plus_for_a_score_of_one(specification):
     apply = network(specification)
-    z_plus = jaxplain.lrp(apply, composites.uniform(rules.z_plus(bias=False)))(X, target=TARGETS)
+    z_plus = jaxplain.lrp(apply, composites.excitation_backprop())(X, target=TARGETS)
     excitation = jaxplain.excitation_backprop(apply)(X, target=TARGETS)
     close(excitation * scores(apply, X).reshape(-1, 1, 1, 1), z_plus, 1e-9, scale=1e-6)
 

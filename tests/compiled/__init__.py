@@ -1,0 +1,1 @@
+"""Tests with the compiler's own settings, at shapes that users have: ``JAXPLAIN_XLA=default pytest tests/compiled``."""
