@@ -6,7 +6,7 @@ Import this module by its name, ``from jaxplain.perturbation import generators``
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def changed(net: UNet, variables: Any, x: Array) -> Array:
     return jnp.asarray(net.apply(variables, x))
 
 
-def with_channels_last(make: Function, x: Array, axis: int) -> Any:
+def with_channels_last(make: Callable[[Array], Any], x: Array, axis: int) -> Any:
     """What is made of images, their channels at an axis, by a function of images with channels last."""
     return jax.tree.map(lambda made: jnp.moveaxis(made, -1, axis), make(jnp.moveaxis(x, axis, -1)))
 
