@@ -23,7 +23,7 @@ Met: TypeAlias = list[tuple[Op, Origins]]
 
 NONE: frozenset[int] = frozenset()
 CONVOLVED = -1  # among the origins of what lies behind a convolution
-PAIRED = -2  # of two axes of an attention's weights, queries x keys, until they are applied
+QUERIES, KEYS = -2, -3  # of the axes of an attention's weights, until they are applied
 MARKS = {"first": "input's channels first", "last": "input's channels last"}
 
 
@@ -144,8 +144,8 @@ def axis_of_channels(labels: Origins | None, channels: int) -> int | None:
 def is_picture(labels: Origins | None, axis: int, channels: int, rank: int) -> bool:
     """Whether the axes of a value, but for the batch and its channels, may be positions, as far as is known.
 
-    They are not where some are parts of the channels, as the heads of an attention, where they are queries x keys, or
-    where one of them is all tokens.
+    They are not where some are parts of the channels, as the heads of an attention, or its queries and keys,
+    or where one of them is all positions.
 
     Args:
       labels: what its axes are made of.
@@ -153,11 +153,14 @@ def is_picture(labels: Origins | None, axis: int, channels: int, rank: int) -> b
       channels: the axis of the input's channels.
       rank: how many axes the input has.
     """
-    own = [label for i, label in enumerate(labels or ()) if i not in (0, axis % len(labels or ()))]
+    if labels is None:
+        return True
+    own = [label for i, label in enumerate(labels) if i not in (0, axis % len(labels))]
     everywhere = set(range(1, rank)) - {channels}
-    parts, pairs = [channels in label for label in own if label], [label for label in own if PAIRED in label]
-    tokens = any(label >= everywhere for label in own) and not all(own)
-    return len(set(parts)) < 2 and len(pairs) < 2 and (rank < 4 or not tokens)
+    parts = {channels in label for label in own if label} == {True, False}
+    weights = NONE.union(*own) >= {QUERIES, KEYS}
+    tokens = rank > 3 and any(label >= everywhere for label in own) and not all(own)
+    return not (parts or weights or tokens)
 
 
 # --------------------------------------------------------------------------------------- following the input's axes
@@ -226,19 +229,22 @@ def axes_behind(op: Op, operands: Sequence[Origins | None], shape: Sequence[int]
 
 
 def behind_product(op: Op, operands: Sequence[Origins | None]) -> Origins:
-    """A product's own axes, and those of a weight, which are made of what it contracts."""
+    """A product's own axes, and those of a weight, which are made of what it contracts.
+
+    Two values that depend on the input make an attention's weights, or apply them.
+    """
     contracted, batch = op.params["dimension_numbers"]
     ranks = [len(v.aval.shape) for v in op.eqn.invars]
     sides = [labels or (NONE,) * rank for labels, rank in zip(operands, ranks, strict=True)]
     shared = tuple(sides[0][i] | sides[1][j] for i, j in zip(*batch, strict=True))
-
     mixed = [NONE.union(*(labels[i] for i in axes)) for labels, axes in zip(sides, contracted, strict=True)]
+    applied = not (mixed[0] | mixed[1]).isdisjoint({QUERIES, KEYS})
 
     def free(k: int) -> Origins:
         own = [sides[k][i] for i in range(ranks[k]) if i not in (*contracted[k], *batch[k])]
         if not all(operands):
             return tuple(axis | (NONE if operands[k] else mixed[1 - k]) for axis in own)
-        return tuple(axis - {PAIRED} if PAIRED in mixed[0] | mixed[1] else axis | {PAIRED} for axis in own)
+        return tuple(axis - {QUERIES, KEYS} if applied else axis | {(QUERIES, KEYS)[k]} for axis in own)
 
     return (*shared, *free(0), *free(1))
 
