@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
+from PIL import Image
 
 import jaxplain
 from jaxplain import metrics
 from jaxplain.channels import channel_axis
+from jaxplain.cli.network import Network
 from jaxplain.perturbation import generators
 from jaxplain.taxonomy import METHODS
 from tests.metrics.test_metric_contracts import OF_ATTRIBUTIONS
@@ -245,6 +247,12 @@ def test_maps_of_comparisons_are_measured_and_drawn_along_rows_and_columns():
     np.testing.assert_array_equal(*pictures)
 
 
+def test_the_command_line_shows_a_photograph_upright():
+    network = Network("own", FIRST, parameters(), lambda images: random(8, 1, 3, 8, 12), None)
+    x, view = network.prepare(Image.new("RGB", (60, 40)))
+    assert (x.shape, view.shape) == ((1, 3, 8, 12), (1, 8, 12, 3))
+
+
 @pytest.mark.slow
 def test_generators_see_their_own_layout():
     x, p = random(13, 2, 8, 12, 3), parameters()
@@ -405,7 +413,10 @@ def test_channels_of_a_layer_that_no_convolution_made():
         ),
         (lambda p, x: jaxplain.layout(FIRST, channels="NCHW"), "unknown channels='NCHW': choose first"),
         (lambda p, x: jaxplain.heatmap(x, channels="front"), "unknown channels='front': choose first"),
-        (lambda p, x: jaxplain.rise(disagreeing)(x, key=KEY), r"conv_first\)\) at axis 1: one of them is wrong"),
+        (
+            lambda p, x: jaxplain.rise(disagreeing)(x, key=KEY),
+            "at axis 3, the convolution at .* at axis 1: one of them is wrong",
+        ),
     ],
 )
 def test_what_nothing_tells_or_what_disagrees_is_an_error(call, message):
