@@ -57,10 +57,16 @@ class Network:
                 raise ValueError(f"it made an input of shape {x.shape} from one image instead of (1, H, W, C)")
             if view := getattr(self.preprocess, "view", None):
                 return x, np.asarray(view([image]))
-        with one_sentence(f"{self.name} does not take an input of shape {x.shape}"):
-            channels = channel_axis(lambda x: self.apply(self.variables, x), x)
+        channels = self.channels(x)
         height, width = (n for axis, n in enumerate(x.shape) if axis not in (0, channels))
         return x, np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))[None]
+
+    def channels(self, x: np.ndarray) -> int:
+        """The axis of the input's channels, which the network tells at the first image."""
+        if "axis" not in vars(self):
+            with one_sentence(f"{self.name} does not take an input of shape {x.shape}"):
+                vars(self)["axis"] = channel_axis(lambda x: self.apply(self.variables, x), x)
+        return vars(self)["axis"]
 
     def fingerprint(self) -> str:
         """A checksum of the weights, by which a retrained network is told from the one before."""
