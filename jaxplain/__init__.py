@@ -1,6 +1,7 @@
 """Explanations of image classifiers as JAX function transforms."""
 
 from . import metrics as metrics
+from .channels import layout as layout
 from .compose import chunked as chunked
 from .compose import contrast as contrast
 from .compose import ensemble as ensemble

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from .channels import Channels, require_channels, said_axis
 from .explainer import (
     Apply,
     Array,
     Explain,
     Target,
     as_array,
+    attributed_axis,
     blocks,
     chunked_sum,
     class_weights,
@@ -263,9 +265,10 @@ def ensemble(
 
 
 def combined(explainers: Sequence[Explain], combine: Callable[[list[Array]], Array]) -> Explain:
-    """Explain with each and combine the maps, those of ``(N, H, W)`` with a channel axis where others have one."""
+    """Explain with each and combine the maps, those of ``(N, H, W)`` with an axis of channels where others have one."""
     if not explainers:
         raise ValueError("no explainer to combine: pass at least one")
+    network_of_all = next((explain for explain in explainers if hasattr(explain, "apply")), explainers[0])
 
     @transformed(*explainers)
     def explain(*args: Any, target: Target = None, key: Array | None = None) -> Array:
@@ -274,7 +277,10 @@ def combined(explainers: Sequence[Explain], combine: Callable[[list[Array]], Arr
         draw = lambda i: None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, i))(keys)
         maps = [explain(*args, target=target, key=draw(i)) for i, explain in enumerate(explainers)]
         rank = max(a.ndim for a in maps)
-        maps = [a[..., None] if a.ndim == rank - 1 else a for a in maps]
+        if any(a.ndim == rank - 1 for a in maps):
+            attribution = next(a for a in maps if a.ndim == rank)
+            axis = attributed_axis(network_of_all, args, attribution)
+            maps = [jnp.expand_dims(a, axis) if a.ndim == rank - 1 else a for a in maps]
         try:
             jnp.broadcast_shapes(*(a.shape for a in maps))
         except ValueError:
@@ -379,23 +385,29 @@ Reduction = Literal["sum", "norm", "max_abs"]
 
 
 @overload
-def heatmap(attribution: Array, reduce: Reduction = "sum") -> Array: ...
+def heatmap(attribution: Array, reduce: Reduction = "sum", *, channels: Channels | None = None) -> Array: ...
 @overload
-def heatmap(attribution: Explain, reduce: Reduction = "sum") -> Explain: ...
-def heatmap(attribution: Array | Explain, reduce: Reduction = "sum") -> Array | Explain:
+def heatmap(attribution: Explain, reduce: Reduction = "sum", *, channels: Channels | None = None) -> Explain: ...
+def heatmap(
+    attribution: Array | Explain, reduce: Reduction = "sum", *, channels: Channels | None = None
+) -> Array | Explain:
     """Reduce the channels of an attribution to one value per pixel.
 
     ``sum: Σ_c A_c (signed; keeps completeness),  norm: (Σ_c A_c²)^½,  max_abs: max_c |A_c|``
 
     Args:
-      attribution: ``(N, H, W, C)``, or an explainer that returns such maps. ``(N, H, W)`` counts as one channel.
+      attribution: ``(N, H, W, C)`` or ``(N, C, H, W)``, or an explainer that returns such maps. ``(N, H, W)`` counts as
+        one channel.
       reduce: ``"sum"``, ``"norm"`` or ``"max_abs"``.
+      channels: ``"first"`` or ``"last"``; without it, those of an explainer's maps are where its network has them, and
+        those of an array are last.
 
     Returns:
       ``(N, H, W)``; or an explainer that returns that.
 
     Raises:
-      ValueError: if ``reduce`` is unknown or the attribution has another rank.
+      ValueError: if ``reduce`` is unknown, the attribution has another rank, the network has its channels elsewhere, or
+        an array looks as if its channels were first and nothing says where they are.
 
     Example:
       >>> import jax.numpy as jnp, jaxplain
@@ -403,25 +415,28 @@ def heatmap(attribution: Array | Explain, reduce: Reduction = "sum") -> Array | 
       >>> [jaxplain.heatmap(a, how).item() for how in ("sum", "norm", "max_abs")]
       [-1.0, 5.0, 4.0]
     """
-    reductions: dict[str, Callable[[Array], Array]] = {
-        "sum": lambda a: a.sum(axis=-1),
-        "norm": lambda a: jnp.sqrt((a**2).sum(axis=-1)),
-        "max_abs": lambda a: jnp.abs(a).max(axis=-1),
+    reductions: dict[str, Callable[[Array, int], Array]] = {
+        "sum": lambda a, axis: a.sum(axis=axis),
+        "norm": lambda a, axis: jnp.sqrt((a**2).sum(axis=axis)),
+        "max_abs": lambda a, axis: jnp.abs(a).max(axis=axis),
     }
     if reduce not in reductions:
         raise ValueError(f"unknown reduce={reduce!r}: choose {', '.join(reductions)}")
 
-    def reduced(a: Array) -> Array:
+    require_channels(channels)
+
+    def reduced(a: Array, axis_of: Callable[[Array], int]) -> Array:
         a = jnp.asarray(a)
         if a.ndim not in (3, 4):
             raise ValueError(f"a heat map is made of an attribution (N, H, W, C) or (N, H, W), got shape {a.shape}")
-        return reductions[reduce](a if a.ndim == 4 else a[..., None])
+        return reductions[reduce](a, axis_of(a)) if a.ndim == 4 else reductions[reduce](a[..., None], -1)
 
     if not callable(attribution):
-        return reduced(attribution)
+        return reduced(attribution, lambda a: said_axis(a.shape, channels))
 
     @transformed(attribution)
     def explain(*args: Any, target: Target = None, key: Array | None = None) -> Array:
-        return reduced(attribution(*args, target=target, key=key))
+        a = attribution(*args, target=target, key=key)
+        return reduced(a, lambda a: attributed_axis(attribution, args, a, channels))
 
     return explain

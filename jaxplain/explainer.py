@@ -16,6 +16,8 @@ An explainer is a function ``explain(*args, target=None, key=None) -> attributio
 
 * ``key`` is needed by explainers that draw random numbers: one PRNG key, or ``(N,)`` keys, one per example. A single
   key is folded with each example's index, so that no example depends on its batch mates.
+* The first convolutions of the network tell whether images are ``(N, H, W, C)`` or ``(N, C, H, W)``; where there are
+  none, channels are last, unless `jaxplain.layout` says otherwise. Maps are ``(N, H, W)`` for both.
 * Explainers choose forms of the network's convolutions that are fast on a CPU; ``accelerate(apply, False)`` declines.
 * Explainers never jit: wrap them in ``jax.jit`` yourself. A class out of range is an error; where ``target`` is traced
   and cannot be inspected, the attribution is NaN.
@@ -25,6 +27,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import jax
@@ -33,6 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from .channels import Channels, channel_axis, said_axis
 from .fast import accelerated_for
 
 Array: TypeAlias = jax.Array
@@ -176,6 +180,56 @@ def reference(baseline: ArrayLike, x: Array) -> Array:
             f"{what} does not broadcast against the input's {x.shape}: "
             "pass a number, one value per channel, one image, or one image per example"
         ) from None
+
+
+# ---------------------------------------------------------------------------------------------- layout of the images
+
+
+@dataclass(frozen=True)
+class OfImages:
+    """A network as a function of images with their channels last, wherever it has them itself.
+
+    Attributes:
+      f: the network.
+      axis: where it has the channels of its input.
+    """
+
+    f: Function
+    axis: int
+
+    def __call__(self, x: Array) -> Array:
+        """What the network returns for images with their channels last."""
+        return self.f(jnp.moveaxis(x, -1, self.axis))
+
+    def reference(self, baseline: ArrayLike, x: Array) -> Array:
+        """As `reference`, for a baseline that broadcasts against the input as the network has it."""
+        return jnp.moveaxis(reference(baseline, jnp.moveaxis(x, -1, self.axis)), self.axis, -1)
+
+
+def channels_last(attribute: Callable[..., Array]) -> Callable[..., Array]:
+    """Decorate ``attribute(f, x, target, key)``, written for channels last, so that it serves networks of any layout.
+
+    What it returns, maps without channels, stays as it is. ``f`` is `OfImages`.
+    """
+
+    @functools.wraps(attribute)
+    def attribute_images(f: Function, x: Array, target: Target, key: Array | None) -> Array:
+        if x.ndim < 3:
+            return attribute(OfImages(f, x.ndim - 1), x, target, key)
+        axis = channel_axis(f, x)
+        return attribute(OfImages(f, axis), jnp.moveaxis(x, axis, -1), target, key)
+
+    return attribute_images
+
+
+def attributed_axis(explain: Explain, args: tuple[Any, ...], a: Array, channels: Channels | None = None) -> int:
+    """The axis of the channels of an attribution: the network's, if it has the input's shape; of features, the last."""
+    *context, x = args
+    if a.shape != x.shape:
+        return said_axis(a.shape, channels or "last")
+    if not hasattr(explain, "apply"):
+        return said_axis(a.shape, channels)
+    return channel_axis(lambda x: outputs_of(network(explain), (*context, x)), x, channels)
 
 
 # ---------------------------------------------------------------------------------------------------------- target

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from .channels import channel_axis
 from .explainer import (
     Apply,
     Array,
@@ -183,7 +184,9 @@ def blur_integrated_gradients(
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         if x.ndim != 4:
             raise ValueError(f"blur integrated gradients explains images (N, H, W, C), got shape {x.shape}")
-        path = lambda t: gaussian_blur(x, max_sigma * (1 - t) ** 2)
+        axis = channel_axis(f, x)
+        image = jnp.moveaxis(x, axis, -1)
+        path = lambda t: jnp.moveaxis(gaussian_blur(image, max_sigma * (1 - t) ** 2), -1, axis)
         return path_integral(scores(f, x, target), path, nodes, chunk, x.dtype)
 
     return explain

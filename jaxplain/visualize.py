@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from .channels import said_axis
+
 Maps: TypeAlias = NDArray[np.float64]
 Pictures: TypeAlias = NDArray[np.uint8]
 
@@ -104,6 +106,7 @@ def as_maps(maps: ArrayLike) -> Maps:
     maps = np.asarray(maps).astype(np.float64)
     if maps.ndim not in (3, 4) or 0 in maps.shape[1:]:
         raise ValueError(f"maps have shape {maps.shape}, not (N, H, W) or (N, H, W, C): a single one is map[None]")
+    said_axis(maps.shape, None, 'reduce them by jaxplain.heatmap(maps, channels="first")')
     if not (finite := np.isfinite(maps)).all():
         raise ValueError(f"map {np.argwhere(~finite)[0, 0]} holds NaN or infinite values, which have no colour")
     return maps if maps.ndim == 3 else maps.sum(axis=3)

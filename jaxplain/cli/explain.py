@@ -14,6 +14,7 @@ import numpy as np
 import tyro
 
 from .. import visualize
+from ..compose import heatmap
 from ..explainer import Array
 from ..taxonomy import METHODS, Method
 from . import network as networks
@@ -150,7 +151,7 @@ def compiled(
     """
 
     def run(variables: Any, x: Array, index: Array) -> tuple[Array, Array]:
-        explain = method.make(network.apply, **options)
+        explain = heatmap(method.make(network.apply, **options))
         keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(index)
         attributions = explain(variables, x, target=label, key=keys if "key" in method.needs else None)
         return attributions, jax.nn.softmax(network.apply(variables, x).astype(jnp.float32))

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from .. import models
+from ..channels import channel_axis
 from ..propagation import composites
 from ..propagation.engine import Composite
 from .terminal import ImageError, UsageError, did_you_mean
@@ -38,7 +39,7 @@ class Network:
       name: what the user calls it.
       apply: ``apply(variables, images) -> logits``.
       variables: any pytree of arrays.
-      preprocess: a list of RGB images -> ``(N, H, W, C)`` floats.
+      preprocess: a list of RGB images -> ``(N, H, W, C)`` or ``(N, C, H, W)`` floats, as the network takes them.
       classes: the names of the classes, or None.
     """
 
@@ -49,14 +50,23 @@ class Network:
     classes: Sequence[str] | None
 
     def prepare(self, image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-        """The input made of one image, ``(1, H, W, C)``, and the part of the image it shows, ``(1, H, W, 3)`` uint8."""
+        """The input made of one image, a batch of one, and the part of the image it shows, ``(1, H, W, 3)`` uint8."""
         with one_sentence("preprocess fails", ImageError):
             x = np.asarray(self.preprocess([image]))
             if x.ndim != 4 or len(x) != 1:
                 raise ValueError(f"it made an input of shape {x.shape} from one image instead of (1, H, W, C)")
             if view := getattr(self.preprocess, "view", None):
                 return x, np.asarray(view([image]))
-            return x, np.asarray(image.resize((x.shape[2], x.shape[1]), Image.Resampling.BICUBIC))[None]
+        channels = self.channels(x)
+        height, width = (n for axis, n in enumerate(x.shape) if axis not in (0, channels))
+        return x, np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))[None]
+
+    def channels(self, x: np.ndarray) -> int:
+        """The axis of the input's channels, which the network tells at the first image."""
+        if "axis" not in vars(self):
+            with one_sentence(f"{self.name} does not take an input of shape {x.shape}"):
+                vars(self)["axis"] = channel_axis(lambda x: self.apply(self.variables, x), x)
+        return vars(self)["axis"]
 
     def fingerprint(self) -> str:
         """A checksum of the weights, by which a retrained network is told from the one before."""

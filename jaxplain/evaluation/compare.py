@@ -36,6 +36,7 @@ class Comparison:
       seconds: method -> seconds per example, of the compiled explainer on this batch.
       compile_seconds: method -> how much longer the first call took, which compiled it.
       better: metric -> ``"higher"`` or ``"lower"``, empty where nobody knows.
+      axes: method -> the axis of its attribution's channels, where it has any.
     """
 
     maps: dict[str, Array]
@@ -43,6 +44,7 @@ class Comparison:
     seconds: dict[str, float]
     compile_seconds: dict[str, float]
     better: dict[str, Better]
+    axes: dict[str, int]
 
     def markdown(self) -> str:
         """The table: means over the examples, seconds per example, seconds of compilation."""
@@ -88,8 +90,10 @@ class Comparison:
 
         from .. import visualize
 
-        names = list(self.maps)
-        shown = [{n: np.asarray(self.maps[n]) for n in names[i : i + columns]} for i in range(0, len(names), columns)]
+        maps = {n: np.moveaxis(np.asarray(a), self.axes[n], -1) for n, a in self.maps.items()}
+        heat = {n: a.sum(axis=-1) if a.ndim == 4 else a for n, a in maps.items()}
+        names = list(heat)
+        shown = [{n: heat[n] for n in names[i : i + columns]} for i in range(0, len(names), columns)]
         parts = [visualize.panel(images, maps, captions=captions, size=size) for maps in shown]
         picture = Image.new("RGB", (max(p.width for p in parts), sum(p.height for p in parts)), "white")
         for index, part in enumerate(parts):
@@ -164,7 +168,8 @@ def compare(apply: Apply, methods: Methods, *, metrics: Metrics = METRICS) -> Ca
             values[label] = {
                 m.name: np.asarray(ready.values(label, m, x, maps[label], fixed, key, {})) for m in measures
             }
-        return Comparison(maps, values, seconds, compile_seconds, {m.name: m.better for m in measures})
+        axes = {label: ready.axis_of(attribution, x) for label, attribution in maps.items()}
+        return Comparison(maps, values, seconds, compile_seconds, {m.name: m.better for m in measures}, axes)
 
     return comparison
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import metrics as library
+from ..channels import channel_axis
 from ..explainer import Apply, Array, Explain, Function, Target
 from ..taxonomy import METHODS, known
 
@@ -151,12 +152,14 @@ class Bench:
       explainers: by label, ``(*arrays, x, target=..., key=...) -> attribution``.
       measures: the metrics.
       values: ``(label, measure, x, attribution, target, key, truth) -> (N,)``; ``truth`` has what the measure needs.
+      axis_of: ``(attribution, x) ->`` the axis of the attribution's channels, the last one of a map that has none.
     """
 
     arrays: tuple[Any, ...]
     explainers: dict[str, Explain]
     measures: list[Measure]
     values: Callable[..., Array]
+    axis_of: Callable[[Array, Array], int]
 
 
 def bench(
@@ -198,6 +201,13 @@ def bench(
     made |= {m.name: jax.jit(m.function) for m in measures if m.of == "attribution"}
     arrays = jax.tree.map(lambda leaf: leaf if is_array(leaf) else None, context)
 
+    @functools.cache
+    def network_axis(shape: tuple[int, ...], dtype: Any) -> int:
+        return channel_axis(lambda x: apply(*context, x), jax.ShapeDtypeStruct(shape, dtype))
+
+    def axis_of(attribution: Array, x: Array) -> int:
+        return network_axis(x.shape, x.dtype) if attribution.shape == x.shape else attribution.ndim - 1
+
     def values(
         label: str,
         measure: Measure,
@@ -208,6 +218,7 @@ def bench(
         truth: Mapping[str, Any],
     ) -> Array:
         if measure.of == "attribution":
+            attribution = jnp.moveaxis(attribution, axis_of(attribution, x), -1)
             if missing := [name for name in measure.needs if name not in truth]:
                 raise ValueError(f"the metric {measure.name} needs {' and '.join(missing)}: see Example.truth")
             numbers = made[measure.name](attribution, **{name: jnp.asarray(truth[name]) for name in measure.needs})
@@ -219,4 +230,4 @@ def bench(
             raise ValueError(f"the metric {measure.name} returned shape {numbers.shape}: it must return (N,)")
         return numbers
 
-    return Bench(arrays, compiled, measures, values)
+    return Bench(arrays, compiled, measures, values, axis_of)

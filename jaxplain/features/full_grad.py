@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from ..explainer import Apply, Array, Explain, Function, Target, explainer, score_gradient
+from ..channels import axis_of_channels, follow, of_input
+from ..explainer import Apply, Array, Explain, Function, OfImages, Target, channels_last, explainer, score_gradient
 from ..propagation.engine import refuse_training_mode, replay
 from ..propagation.units import Unit
-from .layout import layouts
 from .maps import enlarge, unit_range
 
 
@@ -56,7 +56,8 @@ def full_grad(apply: Apply, *, rescale: bool = True) -> Explain:
     """
 
     @explainer(apply)
-    def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
+    @channels_last
+    def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         terms = full_gradient(f, x, target)
         total = jnp.zeros(x.shape[:-1], x.dtype)
         for term in (terms.input, *terms.biases):
@@ -79,10 +80,10 @@ def full_gradient(f: Function, x: Array, target: Target) -> Terms:
     probes = {unit.position: jnp.zeros_like(bound[unit.position][2]) for unit in outer}
     outputs, pullback = jax.vjp(lambda x, probes: network(lambda unit: None, x, probes=probes), x, probes)
     to_input, to_layers = pullback(score_gradient(target, outputs))
-    known = layouts(network.plan.graph)
+    known = follow(network.plan.graph, of_input(network.plan.graph))
     biases = []
     for unit in outer:
         term = bound[unit.position][0].bias * to_layers[unit.position]
-        layout = known.get(unit.outputs[0])
-        biases.append(jnp.moveaxis(term, layout.channels, -1) if layout else term)
+        axis = axis_of_channels(known.get(unit.outputs[0]), x.ndim - 1)
+        biases.append(term if axis is None else jnp.moveaxis(term, axis, -1))
     return Terms(x * to_input, biases)

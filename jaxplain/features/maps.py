@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias, TypedDict
 import jax
 import jax.numpy as jnp
 
-from ..explainer import Apply, Array, Explain, Function, Target, explainer, score_gradient
-from .tap import features_of
+from ..explainer import Apply, Array, Explain, Function, OfImages, Target, channels_last, explainer, score_gradient
+from .tap import layer_of
 
 Layers: TypeAlias = str | Sequence[str | None] | None
 Combine: TypeAlias = Literal["mean", "sum", "max", "product"] | Callable[[Array], Array]
@@ -87,10 +87,11 @@ def map_of_layer(
         raise ValueError("layer=[] names no layer: pass at least one")
 
     @explainer(apply)
-    def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
+    @channels_last
+    def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         maps = []
         for name in names:
-            features, head = as_grid(*features_of(f, x, name), x, grid)
+            features, head = on_grid(f, x, name, grid)
             raw = attribute(AtLayer(f, x, target, features, head))
             maps.append(enlarge(raw, x) if upsample else raw.astype(x.dtype))
         if len({a.shape for a in maps}) > 1:
@@ -100,10 +101,11 @@ def map_of_layer(
     return explain
 
 
-def as_grid(features: Array, head: Function, x: Array, grid: tuple[int, int] | None) -> tuple[Array, Function]:
-    """Features with as many axes as the input, tokens laid out as a grid; the head takes them back."""
+def on_grid(f: Function, x: Array, layer: str | None, grid: tuple[int, int] | None) -> tuple[Array, Function]:
+    """A layer's features, with as many axes as the input, tokens laid out as a grid; the head takes them back."""
+    features, head, picture = layer_of(f, x, layer)
     if grid is None:
-        require_positions(features, x)
+        require_positions(features, x, picture)
         return features, head
     count = grid[0] * grid[1]
     if features.ndim != 3 or features.shape[1] < count:
@@ -116,8 +118,13 @@ def as_grid(features: Array, head: Function, x: Array, grid: tuple[int, int] | N
     return laid_out, lambda a: head(jnp.concatenate([others, a.reshape(n, count, channels)], axis=1))
 
 
-def require_positions(features: Array, x: Array) -> None:
+def require_positions(features: Array, x: Array, picture: bool) -> None:
     """Raise where features are not laid out like the input."""
+    if features.ndim == x.ndim and not picture:
+        raise ValueError(
+            f"the layer's features have shape {features.shape}, but no picture's positions (tokens x heads?): name the "
+            "layer behind the attention, its tokens laid out with grid=(rows, columns)"
+        )
     if features.ndim != x.ndim:
         raise ValueError(
             f"the layer's features have shape {features.shape} for an input of shape {x.shape}: tokens need "

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import primitives as P
 
+from ..channels import MARKS, Origins, entering, follow, of, of_input
 from ..explainer import Array, Function
 from ..graph import Graph, Op, names_inside, scan_split, trace
 from .layout import Layout, inside_loop, layouts, pools, positions, same_positions
@@ -59,6 +60,14 @@ class Site:
         op, known = graph.ops[self.op], layouts(graph, given)
         if self.inner:
             return self.inner.layout(op.bodies[0], inside_loop(op, known))
+        return known.get(op.outputs[self.output])
+
+    def origins(self, graph: Graph, given: dict[int, Origins] | None = None) -> Origins | None:
+        """What its axes are made of, if that is known."""
+        op, known = graph.ops[self.op], follow(graph, of_input(graph) if given is None else given)
+        if self.inner:
+            body = op.bodies[0]
+            return self.inner.origins(body, entering(op, [of(a, known) for a in op.inputs], body))
         return known.get(op.outputs[self.output])
 
 
@@ -108,7 +117,7 @@ def sites_by_name(graph: Graph) -> dict[str, list[Site]]:
     marked: dict[str, list[Site]] = {}
     scoped: dict[str, list[Site]] = {}
     for op, leaves, site in values_of(graph, dependent(graph, set(graph.inputs)), ""):
-        if op.primitive is P.name_p:
+        if op.primitive is P.name_p and op.params["name"] not in MARKS.values():
             marked.setdefault(op.params["name"], []).append(site)
         for scope in leaves:
             scoped.setdefault(scope, []).append(site)

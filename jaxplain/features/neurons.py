@@ -13,18 +13,18 @@ from ..explainer import (
     Apply,
     Array,
     Explain,
-    Function,
+    OfImages,
     Target,
+    channels_last,
     chunked_sum,
     explainer,
     inherit,
     outputs_of,
-    reference,
     scorer,
     split,
 )
 from ..gradients import Quadrature, gradient, input_x_gradient, quadrature
-from .maps import as_grid, enlarge, gradient_at, require_positions
+from .maps import enlarge, gradient_at, on_grid
 from .tap import features_of
 
 Method = Callable[[Apply], Explain]
@@ -71,11 +71,11 @@ def layer_attribution(
     """
 
     @explainer(apply)
-    def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        features, head = features_of(f, x, layer)
+    @channels_last
+    def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
+        features, head = on_grid(f, x, layer, grid) if upsample else features_of(f, x, layer)
         if not upsample:
             return method(head)(features, target=target, key=key)
-        features, head = as_grid(features, head, x, grid)
         return enlarge(method(head)(features, target=target, key=key).sum(axis=-1), x)
 
     return explain
@@ -181,24 +181,21 @@ def along_the_line(
     nodes = quadrature(rule, steps)
 
     @explainer(apply)
-    def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        x0, score = reference(baseline, x), scorer(target, f(x))
+    @channels_last
+    def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
+        x0, score = f.reference(baseline, x), scorer(target, f(x))
         precise = jnp.promote_types(x.dtype, jnp.float32)
+        at = lambda x: on_grid(f, x, layer, None) if upsample else features_of(f, x, layer)
 
         def term(node: tuple[Array, Array]) -> Array:
             alpha, weight = node
             point = lambda alpha: (x0 + alpha * (x - x0)).astype(x.dtype)
-            features, speed = jax.jvp(
-                lambda alpha: features_of(f, point(alpha), layer)[0], (alpha,), (jnp.ones_like(alpha),)
-            )
-            slope = gradient_at(features, features_of(f, point(alpha), layer)[1], score)
+            features, speed = jax.jvp(lambda alpha: at(point(alpha))[0], (alpha,), (jnp.ones_like(alpha),))
+            slope = gradient_at(features, at(point(alpha))[1], score)
             return weight * integrand(slope, speed)
 
         total = chunked_sum(term, tuple(jnp.asarray(a, precise) for a in nodes), chunk).astype(x.dtype)
-        if not upsample:
-            return total
-        require_positions(total, x)
-        return enlarge(total.sum(axis=-1), x)
+        return enlarge(total.sum(axis=-1), x) if upsample else total
 
     return explain
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..channels import axis_of_channels, channels_read, is_picture
 from ..explainer import Apply, Array, Function, outputs_of, split
 from ..graph import Graph, Op, evaluate, read, run, scan_split
 from .names import Site, find, last_feature_map, marked_trace, sites_by_name
@@ -96,6 +97,12 @@ def layers(apply: Apply) -> Callable[..., dict[str, tuple[int, ...]]]:
 
 def features_of(f: Function, x: Array, layer: str | None) -> tuple[Array, Function]:
     """The features of a layer, channels last, and the rest of the network: ``head(features) == f(x)``."""
+    features, head, _ = layer_of(f, x, layer)
+    return features, head
+
+
+def layer_of(f: Function, x: Array, layer: str | None) -> tuple[Array, Function, bool]:
+    """`features_of`, and whether the features may be a picture."""
     graph = marked_trace(f, x)
     site = last_feature_map(graph) if layer is None else find(graph, layer)
     layout = site.layout(graph)
@@ -104,11 +111,15 @@ def features_of(f: Function, x: Array, layer: str | None) -> tuple[Array, Functi
         raise ValueError(
             f"layer {layer!r} has shape {values.shape} for an input of shape {x.shape}: it needs the batch in front"
         )
-    axis = layout.channels if layout else values.ndim - 1
+    labels, read = site.origins(graph), channels_read(graph)
+    channels = x.ndim - 1 if read is None else read
+    known = layout.channels if layout else axis_of_channels(labels, channels)
+    axis = values.ndim - 1 if known is None else known
+    picture = is_picture(labels, axis, channels, x.ndim)
     features = jnp.moveaxis(values, axis, -1)
     if features.ndim > x.ndim and features.shape[1] == 1:  # examples in batches of one, vmap(lambda x: f(x[None])[0])
-        return features[:, 0], lambda features: rest(jnp.moveaxis(features[:, None], -1, axis))[0]
-    return features, lambda features: rest(jnp.moveaxis(features, -1, axis))[0]
+        return features[:, 0], lambda features: rest(jnp.moveaxis(features[:, None], -1, axis))[0], picture
+    return features, lambda features: rest(jnp.moveaxis(features, -1, axis))[0], picture
 
 
 def cut(graph: Graph, args: Sequence[Any], site: Site) -> tuple[Array, Callable[[Array], list[Any]]]:

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ..explainer import Apply, Array, Explain, Function, Target, reference, split
+from ..explainer import Apply, Array, Explain, OfImages, Target, reference, split
 from ..propagation import summary
 from ..propagation.engine import Composite
 from .common import Baseline, Metric, by_largest, heat, metric, precise, replacement, scored
@@ -48,9 +48,9 @@ def completeness(apply: Apply, *, baseline: Baseline | None = 0.0, softmax: bool
     """
 
     @metric(apply)
-    def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         score = scored(f, x, target, softmax)
-        change = score(x) if baseline is None else score(x) - score(replacement(baseline, x))
+        change = score(x) if baseline is None else score(x) - score(replacement(baseline, x, f))
         return heat(attribution).sum(axis=(1, 2)) - change
 
     return measure
@@ -95,10 +95,10 @@ def non_sensitivity(
     """
 
     @metric(apply)
-    def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         maps, score = jnp.abs(by_largest(heat(attribution))), scored(f, x, target, softmax)
         pixels, number = ranked(maps, 1)
-        claimed, dropped = effects(score, x, replacement(baseline, x), maps, pixels, number, chunk)
+        claimed, dropped = effects(score, x, replacement(baseline, x, f), maps, pixels, number, chunk)
         return ((claimed < eps) != (jnp.abs(dropped) < eps)).sum(axis=1).astype(maps.dtype)
 
     return measure

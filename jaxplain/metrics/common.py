@@ -10,18 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from ..channels import channel_axis
 from ..compose import heatmap
 from ..explainer import (
     Apply,
     Array,
     Function,
+    OfImages,
     Target,
     as_array,
     class_weights,
     concrete,
     explainer,
     outputs_of,
-    reference,
     scores,
     split,
 )
@@ -35,8 +36,9 @@ Order: TypeAlias = Literal["morf", "lerf"]
 CALL = """Measure an attribution of the last positional argument.
 
 Args:
-  *args: the arguments of ``apply``; the last one is the images ``(N, H, W, C)`` that were explained.
-  attribution: what is measured, ``(N, H, W)``, or ``(N, H, W, C)``, whose channels are summed where the metric does not
+  *args: the arguments of ``apply``; the last one is the images that were explained, ``(N, H, W, C)``, or
+    ``(N, C, H, W)`` where the network has its channels first.
+  attribution: what is measured, ``(N, H, W)``, or of the images' shape, its channels summed where the metric does not
     say otherwise.
   target: the target that was explained, in one of the forms of the convention (see `jaxplain.explainer`).
   key: one PRNG key, or ``(N,)``; needed by metrics that draw random numbers.
@@ -47,7 +49,10 @@ Returns:
 
 
 def metric(apply: Apply) -> Callable[[Metric], Metric]:
-    """Decorate ``measure(f, x, attribution, target, key)`` so that it becomes a metric of the network ``apply``."""
+    """Decorate ``measure(f, x, attribution, target, key)`` so that it becomes a metric of the network ``apply``.
+
+    It sees images and attributions with their channels last, wherever the network has them.
+    """
     explainer(apply)  # refuses what is no function
 
     def decorate(measure: Metric) -> Metric:
@@ -55,11 +60,13 @@ def metric(apply: Apply) -> Callable[[Metric], Metric]:
             context, x = split(args)
             if x.ndim != 4:
                 raise ValueError(f"metrics of networks measure images (N, H, W, C), got shape {x.shape}")
-            a = jnp.asarray(attribution)
-            if a.shape not in (x.shape, x.shape[:3]):
-                raise ValueError(f"an attribution of shape {a.shape} does not belong to images of shape {x.shape}")
             f = lambda x: outputs_of(apply, (*context, x))
-            return where_finite(a, measure(accelerated_for(apply, f), x, a, target, key))
+            axis, a = channel_axis(f, x), jnp.asarray(attribution)
+            if a.shape not in (x.shape, x.shape[:axis] + x.shape[axis + 1 :]):
+                raise ValueError(f"an attribution of shape {a.shape} does not belong to images of shape {x.shape}")
+            a = jnp.moveaxis(a, axis, -1) if a.ndim == 4 else a
+            f = OfImages(accelerated_for(apply, f), axis)
+            return where_finite(a, measure(f, jnp.moveaxis(x, axis, -1), a, target, key))
 
         measured.__doc__ = CALL
         return measured
@@ -204,13 +211,13 @@ def class_of(f: Function, x: Array, target: Target) -> Array:
     return class_weights(target, outputs).argmax(axis=1)
 
 
-def replacement(baseline: Baseline, x: Array) -> Array:
+def replacement(baseline: Baseline, x: Array, f: OfImages) -> Array:
     """What hidden pixels show: a baseline of `jaxplain`, or one made of the image.
 
     ``"mean"`` is the image's mean of each channel, ``"blur"`` the image under a Gaussian of 5 pixels.
     """
     if not isinstance(baseline, str):
-        return reference(baseline, x)
+        return f.reference(baseline, x)
     if baseline not in ("zero", "mean", "blur"):
         raise ValueError(f"unknown {baseline=}: choose zero, mean or blur, or pass an array")
     if baseline == "zero":

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from ..channels import Channels, said_axis
 from ..explainer import Array, concrete, require_positive
 from .common import flat, heat, heat_and_mask, mean_ranks, ranks, where_finite
 
@@ -231,7 +232,9 @@ class Grids(NamedTuple):
     labels: Array
 
 
-def grid_images(images: ArrayLike, labels: ArrayLike, key: Array, *, grids: int, side: int = 2) -> Grids:
+def grid_images(
+    images: ArrayLike, labels: ArrayLike, key: Array, *, grids: int, side: int = 2, channels: Channels | None = None
+) -> Grids:
     """Tile images of different classes, drawn at random, to square mosaics.
 
     Args:
@@ -240,12 +243,14 @@ def grid_images(images: ArrayLike, labels: ArrayLike, key: Array, *, grids: int,
       key: a PRNG key.
       grids: how many mosaics.
       side: how many images stand in a row; no class comes twice in a mosaic.
+      channels: ``"first"`` for images ``(N, C, H, W)``, ``"last"`` (as without it) for ``(N, H, W, C)``.
 
     Returns:
-      `Grids`. Explain ``grids.images`` with the target ``grids.labels[:, cell]``.
+      `Grids`, the images laid out as those given. Explain ``grids.images`` with the target ``grids.labels[:, cell]``.
 
     Raises:
-      ValueError: if there are fewer than ``side²`` classes.
+      ValueError: if there are fewer than ``side²`` classes, or the images look as if their channels were first and
+        nothing says so.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxplain
@@ -262,6 +267,7 @@ def grid_images(images: ArrayLike, labels: ArrayLike, key: Array, *, grids: int,
     images, labels = jnp.asarray(images), jnp.asarray(labels)
     if images.ndim != 4 or labels.shape != images.shape[:1]:
         raise ValueError(f"got images {images.shape} and labels {labels.shape}: pass (N, H, W, C) and (N,)")
+    axis = said_axis(images.shape, channels)
     if concrete(labels) and len(np.unique(labels)) < side**2:
         raise ValueError(f"{len(np.unique(labels))} classes do not fill a mosaic of {side**2} cells")
 
@@ -272,10 +278,11 @@ def grid_images(images: ArrayLike, labels: ArrayLike, key: Array, *, grids: int,
         return order[jnp.argsort(again, stable=True)[: side**2]]
 
     chosen = jax.vmap(cells)(jax.random.split(key, grids))
+    images = jnp.moveaxis(images, axis, -1)
     tiles = images[chosen].reshape(grids, side, side, *images.shape[1:])
-    height, width, channels = images.shape[1:]
-    mosaics = tiles.transpose(0, 1, 3, 2, 4, 5).reshape(grids, side * height, side * width, channels)
-    return Grids(mosaics, labels[chosen])
+    height, width, depth = images.shape[1:]
+    mosaics = tiles.transpose(0, 1, 3, 2, 4, 5).reshape(grids, side * height, side * width, depth)
+    return Grids(jnp.moveaxis(mosaics, -1, axis), labels[chosen])
 
 
 def grid_pointing_game(attribution: ArrayLike, cell: ArrayLike, *, side: int = 2) -> Array:

@@ -8,10 +8,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from ..channels import Channels, said_axis
 from ..explainer import Array, Explain
 
 
-def explain_func(explain: Explain, *context: Any, key: Array | None = None) -> Callable[..., np.ndarray]:
+def explain_func(
+    explain: Explain, *context: Any, key: Array | None = None, channels: Channels = "last"
+) -> Callable[..., np.ndarray]:
     """An explainer as the ``explain_func`` of Quantus, which counts channels first.
 
     Quantus calls it with its own model, which is ignored: ``explain`` explains its JAX network. Metrics that perturb
@@ -19,9 +22,10 @@ def explain_func(explain: Explain, *context: Any, key: Array | None = None) -> C
     do not see the change.
 
     Args:
-      explain: any explainer of images ``(N, H, W, C)``; jit it, for it is called many times.
+      explain: any explainer of images; jit it, for it is called many times.
       context: what it is called with before the images, such as the variables of a network.
       key: a PRNG key for explainers that draw random numbers.
+      channels: where the explained network has the channels of its images, ``"last"`` or ``"first"``.
 
     Returns:
       A function ``(model, inputs, targets, **ignored) -> attribution``, NumPy arrays ``(N, C, H, W)``, ``(N,)``, and
@@ -41,13 +45,14 @@ def explain_func(explain: Explain, *context: Any, key: Array | None = None) -> C
       Hedström, Weber, Krakowczyk, Bareeva, Motzkus, Samek, Lapuschkin, Höhne: Quantus: An Explainable AI Toolkit for
       Responsible Evaluation of Neural Network Explanations and Beyond. JMLR 2023, arXiv:2202.06861.
     """
+    axis = said_axis((0,) * 4, channels)
 
     def adapted(model: Any, inputs: Any, targets: Any, **ignored: Any) -> np.ndarray:
         images = np.asarray(inputs)
         if images.ndim != 4:
             raise ValueError(f"this adapter explains images (N, C, H, W), got shape {images.shape}")
-        x = jnp.asarray(images.transpose(0, 2, 3, 1))
+        x = jnp.asarray(np.moveaxis(images, 1, axis))
         attribution = np.asarray(explain(*context, x, target=jnp.asarray(np.asarray(targets)), key=key))
-        return attribution[:, None] if attribution.ndim == 3 else attribution.transpose(0, 3, 1, 2)
+        return attribution[:, None] if attribution.ndim == 3 else np.moveaxis(attribution, axis, 1)
 
     return adapted

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ..compose import transformed
+from ..compose import heatmap, transformed
 from ..explainer import Apply, Array, Explain, Target, example_keys, fix_target, network, outputs_of, split
 from ..graph import trace
 from .common import class_of, heat
@@ -103,7 +103,7 @@ def mprt(
             return jax.tree.unflatten(structure, changed)
 
         def shown(params: Any) -> Array:
-            maps = heat(explain(*context, params, x, target=target, key=key))
+            maps = heat(heatmap(explain)(*context, params, x, target=target, key=key))
             return jnp.abs(maps) if absolute else maps
 
         intact = shown(params)
@@ -160,7 +160,7 @@ def random_logit(
             against: Any = drawn + (drawn >= chosen)
         else:
             against = other
-        maps = [heat(explain(*args, target=classes, key=key)) for classes in (chosen, against)]
+        maps = [heat(heatmap(explain)(*args, target=classes, key=key)) for classes in (chosen, against)]
         return similarity(*maps)
 
     measured.__doc__ = CALL

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from ..channels import channel_axis
 from ..explainer import (
     Apply,
     Array,
@@ -197,14 +198,15 @@ def perceptual_ball(
         def attribute(f: Function, x: Array, target: Target, key: Array | None) -> Array:
             if x.ndim != 4:
                 raise ValueError(f"perceptual_ball explains images (N, H, W, C), got shape {x.shape}")
+            axis = channel_axis(f, x)
             look = looking_at(f, x, layers) if features is None else functools.partial(features, *args[:-1])
             phi = lambda v: jax.tree.map(wide, list(look(v.astype(x.dtype))))
             g, image = precisely(f, x)
             chosen = chosen_class("perceptual_ball", target, g(image) if target is None else jax.eval_shape(g, image))
             loss = unnoticed(g, phi, image, chosen, gamma, confidence)
             change = minimise(loss, image, solver, steps, clipper(bounds, image)) - image
-            rms = jnp.sqrt((change**2).mean(axis=-1, keepdims=True))
-            return gaussian_blur(rms, blur)[..., 0].astype(x.dtype)
+            rms = jnp.sqrt((change**2).mean(axis=axis))
+            return gaussian_blur(rms[..., None], blur)[..., 0].astype(x.dtype)
 
         return attribute(*args, target=target, key=key)
 

@@ -9,7 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..explainer import Apply, Array, Explain, Function, Target, as_array, class_weights, explainer, require_positive
+from ..explainer import (
+    Apply,
+    Array,
+    Explain,
+    Function,
+    OfImages,
+    Target,
+    as_array,
+    channels_last,
+    class_weights,
+    explainer,
+    require_positive,
+)
 from ..gradients import gaussian_blur
 from .learned import constant, each_in, optimise, require_optimizer, require_steps
 from .masked import Explained, require_explained, require_images, score_of
@@ -105,7 +117,8 @@ def extremal_perturbation(
         raise ValueError(f"{sigma=}, {max_blur=} and {growth=} must be positive and {penalty=} not negative")
 
     @explainer(apply)
-    def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
+    @channels_last
+    def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         import optax  # which takes long to import
 
         require_images(x, "extremal_perturbation")

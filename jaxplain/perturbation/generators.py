@@ -6,7 +6,7 @@ Import this module by its name, ``from jaxplain.perturbation import generators``
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ..channels import channel_axis
 from ..explainer import Apply, Array, Explain, Function, Target, explainer, outputs_of, require_positive, split
 from .adversarial import boundary_distance, pair_loss
 from .attacks import Bounds, chosen_class, clipper, precisely
@@ -74,6 +75,11 @@ def changed(net: UNet, variables: Any, x: Array) -> Array:
     return jnp.asarray(net.apply(variables, x))
 
 
+def with_channels_last(make: Callable[[Array], Any], x: Array, axis: int) -> Any:
+    """What is made of images, their channels at an axis, by a function of images with channels last."""
+    return jax.tree.map(lambda made: jnp.moveaxis(made, -1, axis), make(jnp.moveaxis(x, axis, -1)))
+
+
 def train_generators(
     apply: Apply,
     *context: Any,
@@ -94,7 +100,7 @@ def train_generators(
     Args:
       apply: ``apply(*context, x) -> logits (N, K)``, any JAX function.
       context: what comes before the input: variables, state.
-      batches: images ``(N, H, W, C)``, all of the same shape; repeat them for several epochs.
+      batches: images as the network takes them, all of the same shape; repeat them for several epochs.
       key: a PRNG key, for the first variables.
       confidence: by how much the class's logit is to exceed the others, and to fall behind one.
       closeness: the weight of the distances.
@@ -132,7 +138,8 @@ def train_generators(
         f, image = precisely(lambda x: outputs_of(apply, (*context, x)), x)
         chosen = chosen_class("train_generators", None, f(image))
         clip = clipper(bounds, image)
-        similar, adversarial = (clip(changed(net, w, image)) for w in weights)
+        make = lambda image: [changed(net, w, image) for w in weights]
+        similar, adversarial = map(clip, with_channels_last(make, image, channel_axis(f, image)))
         unit = boundary_distance(f, image, chosen, confidence)
         return pair_loss(f, image, similar, adversarial, chosen, unit, confidence, closeness).mean()
 
@@ -148,7 +155,8 @@ def train_generators(
         if x.ndim != 4:
             raise ValueError(f"train_generators takes batches of images (N, H, W, C), got shape {x.shape}")
         if state is None:
-            weights = tuple(net.init(key, x[:1]) for key in jax.random.split(key))
+            axis = channel_axis(lambda x: outputs_of(apply, (*context, x)), x)
+            weights = tuple(net.init(key, jnp.moveaxis(x[:1], axis, -1)) for key in jax.random.split(key))
             state = weights, solver.init(weights)
         state = step(state, context, x)
     if state is None:
@@ -190,7 +198,7 @@ def similar_adversarial_generators(apply: Apply, generators: Generators, *, boun
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         if target is not None:
             raise ValueError("generators are trained for the predicted class and explain no other: leave target=None")
-        similar, adversarial = map(clipper(bounds, x), generators(x))
+        similar, adversarial = map(clipper(bounds, x), with_channels_last(generators, x, channel_axis(f, x)))
         return jnp.abs(adversarial - similar).astype(x.dtype)
 
     return explain

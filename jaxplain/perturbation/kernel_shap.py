@@ -14,12 +14,12 @@ from ..explainer import (
     Apply,
     Array,
     Explain,
-    Function,
+    OfImages,
     Target,
+    channels_last,
     chunked_sum,
     example_keys,
     explainer,
-    reference,
     require_positive,
 )
 from .lime import moments
@@ -79,10 +79,11 @@ def kernel_shap(
     require_explained(of)
 
     @explainer(apply)
-    def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
+    @channels_last
+    def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         require_images(x, "kernel_shap")
         labels, size = segments_of(segments, count, x)
-        score, x0 = score_of(f, x, target, of), reference(baseline, x)
+        score, x0 = score_of(f, x, target, of), f.reference(baseline, x)
         nothing = score(x0)
         total = score(x) - nothing
         precise = jnp.promote_types(total.dtype, jnp.float32)

@@ -12,12 +12,12 @@ from ..explainer import (
     Apply,
     Array,
     Explain,
-    Function,
+    OfImages,
     Target,
+    channels_last,
     chunked_sum,
     example_keys,
     explainer,
-    reference,
     require_positive,
 )
 from .masked import Explained, require_explained, require_images, score_of
@@ -89,11 +89,12 @@ def lime(
         raise ValueError(f"{kernel_width=} must be positive and {ridge=} not negative")
 
     @explainer(apply)
-    def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
+    @channels_last
+    def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         require_images(x, "lime")
         keys = example_keys(key, x.shape[0], "lime")
         labels, size = segments_of(segments, count, x)
-        score, x0 = score_of(f, x, target, of), reference(baseline, x)
+        score, x0 = score_of(f, x, target, of), f.reference(baseline, x)
         whole = score(x)
         precise = jnp.promote_types(whole.dtype, jnp.float32)
 

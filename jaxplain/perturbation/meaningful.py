@@ -14,7 +14,9 @@ from ..explainer import (
     Array,
     Explain,
     Function,
+    OfImages,
     Target,
+    channels_last,
     class_weights,
     example_keys,
     explainer,
@@ -110,7 +112,8 @@ def meaningful_perturbation(
         )
 
     @explainer(apply)
-    def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
+    @channels_last
+    def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         import optax  # which takes long to import
 
         require_images(x, "meaningful_perturbation")

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ..explainer import Apply, Array, Explain, Function, Target, chunked_sum, explainer, reference
+from ..explainer import Apply, Array, Explain, OfImages, Target, channels_last, chunked_sum, explainer
 from .masked import Explained, blend, per_example, require_explained, require_images, require_pair, score_of
 
 
@@ -55,12 +55,13 @@ def occlusion(
     require_explained(of)
 
     @explainer(apply)
-    def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
+    @channels_last
+    def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         require_images(x, "occlusion")
         rows, columns = (windows(*sizes) for sizes in zip(x.shape[1:3], window, stride, strict=True))
         count = rows.sum(axis=0)[:, None] * columns.sum(axis=0)[None]
         score = score_of(f, x, target, of)
-        x0, whole = reference(baseline, x), score(x)
+        x0, whole = f.reference(baseline, x), score(x)
 
         def term(index: Array) -> Array:
             row, column = jnp.divmod(index, len(columns))

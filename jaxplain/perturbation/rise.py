@@ -10,12 +10,12 @@ from ..explainer import (
     Apply,
     Array,
     Explain,
-    Function,
+    OfImages,
     Target,
+    channels_last,
     chunked_sum,
     example_keys,
     explainer,
-    reference,
     require_positive,
 )
 from .masked import (
@@ -83,10 +83,11 @@ def rise(
         raise ValueError(f"{probability=} must be in (0, 1]")
 
     @explainer(apply)
-    def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
+    @channels_last
+    def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         require_images(x, "rise")
         keys = example_keys(key, x.shape[0], "rise")
-        score, x0 = score_of(f, x, target, of), reference(baseline, x)
+        score, x0 = score_of(f, x, target, of), f.reference(baseline, x)
         draw = lambda key: random_mask(key, (x.shape[1], x.shape[2]), grid, probability)
 
         def term(index: Array) -> Array:

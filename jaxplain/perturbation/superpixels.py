@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from ..channels import Channels, said_axis
 from ..explainer import Array, concrete, require_positive
 from .masked import blend, require_images, require_pair
 
@@ -38,7 +39,14 @@ def grid_segments(shape: tuple[int, int], grid: tuple[int, int] = (7, 7)) -> np.
     return (rows[:, None] * grid[1] + columns[None]).astype(np.int32)
 
 
-def slic(images: ArrayLike, *, segments: int = 50, compactness: float = 10.0, sigma: float = 0.0) -> np.ndarray:
+def slic(
+    images: ArrayLike,
+    *,
+    segments: int = 50,
+    compactness: float = 10.0,
+    sigma: float = 0.0,
+    channels: Channels | None = None,
+) -> np.ndarray:
     """Cut images into superpixels that follow their edges, by scikit-image's SLIC.
 
     Colours are scaled to the range of each image first, so that preprocessed images are cut as photographs are.
@@ -48,13 +56,14 @@ def slic(images: ArrayLike, *, segments: int = 50, compactness: float = 10.0, si
       segments: about how many superpixels are wanted.
       compactness: how much closeness counts against likeness of colour.
       sigma: the standard deviation of a blur before, in pixels.
+      channels: ``"first"`` for images ``(N, C, H, W)``, ``"last"`` (as without it) for ``(N, H, W, C)``.
 
     Returns:
       Labels ``(N, H, W)`` from 0; images differ in how many they have.
 
     Raises:
       ImportError: if scikit-image is missing.
-      ValueError: if the images are traced, or not ``(N, H, W, C)``.
+      ValueError: if the images are traced, not of that shape, or look as if their channels were first and nothing says.
 
     Example:
       >>> import numpy as np, jaxplain
@@ -72,6 +81,7 @@ def slic(images: ArrayLike, *, segments: int = 50, compactness: float = 10.0, si
         raise ValueError("slic needs the values of the images: call it outside of jax.jit and pass its labels in")
     pixels = np.asarray(images, np.float64)
     require_images(pixels, "slic")
+    pixels = np.moveaxis(pixels, said_axis(pixels.shape, channels), -1)
     try:
         from skimage.segmentation import slic as cut
     except ImportError:

@@ -7,10 +7,11 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from ..channels import axis_of_channels, channel_axis, follow, is_picture, of_input
 from ..explainer import Apply, Array, Explain, Function, Target, class_weights, explainer, score_gradient
 from . import composites, rules
-from .engine import BoundUnit, Composite, Rule
-from .lrp import complete_composite, start, walk
+from .engine import BoundUnit, Composite, Rule, replay
+from .lrp import complete_composite, layer_output, start, walk
 from .units import Unit
 
 
@@ -25,7 +26,7 @@ def excitation_backprop(
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
-      layer: the path of the layer where the walk ends, its channels (the last axis) summed; None goes on to the input.
+      layer: the path of the layer where the walk ends, its channels summed; None goes on to the input.
       contrastive: whether the dual walk is subtracted.
       upsample: whether a layer's map is enlarged to the input's height and width, bilinearly.
 
@@ -35,7 +36,7 @@ def excitation_backprop(
       column "dead" of ``jaxplain.summary(apply, jaxplain.composites.excitation_backprop())(*args)``.
 
     Raises:
-      ValueError: if ``layer`` names no layer.
+      ValueError: if ``layer`` names no layer, or a map is asked for and it has no positions.
 
     Example:
       >>> import jax.numpy as jnp, jaxplain
@@ -57,10 +58,27 @@ def excitation_backprop(
             visits = jnp.maximum(visits - walk(f, x, last_layer_negated(composite), layer)[1](one), 0)
         if layer is None:
             return visits
-        maps = visits.sum(axis=-1)
-        return jax.image.resize(maps, (len(x), *x.shape[1:-1]), "bilinear") if upsample else maps
+        return layer_map(visits, f, x, layer, upsample)
 
     return explain
+
+
+def layer_map(visits: Array, f: Function, x: Array, layer: str, upsample: bool) -> Array:
+    """What arrived at a layer, summed over its channels, at the resolution of the layer or of the input."""
+    channels, network = channel_axis(f, x), replay(f, x)
+    labels = follow(network.plan.graph, of_input(network.plan.graph)).get(layer_output(network, layer).outputs[0])
+    axis = axis_of_channels(labels, channels)
+    maps = visits.sum(axis=-1 if axis is None else axis)
+    maps = maps[:, 0] if maps.ndim == x.ndim and maps.shape[1] == 1 else maps  # vmap(lambda x: f(x[None])[0])
+    if not upsample:
+        return maps
+    if maps.ndim != x.ndim - 1 or not is_picture(labels, -1 if axis is None else axis, channels, x.ndim):
+        raise ValueError(
+            f"layer {layer!r} has relevance of shape {visits.shape}, which is no picture: pass upsample=False, or name "
+            "another layer"
+        )
+    size = (n for i, n in enumerate(x.shape) if i != channels)
+    return jax.image.resize(maps, tuple(size), "bilinear")
 
 
 def last_layer_negated(composite: Composite | None) -> Composite:

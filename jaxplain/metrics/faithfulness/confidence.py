@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from ...explainer import Apply, Array, Function, Target
+from ...explainer import Apply, Array, OfImages, Target
 from ..common import Baseline, Metric, by_largest, flat, heat, metric, replacement, scored
 
 
@@ -41,7 +41,7 @@ def average_drop(apply: Apply, *, baseline: Baseline = 0.0, softmax: bool = True
     """
 
     @metric(apply)
-    def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         whole, part = confidences(f, x, attribution, target, baseline, softmax)
         return jnp.maximum(whole - part, 0) / whole
 
@@ -77,7 +77,7 @@ def increase_in_confidence(apply: Apply, *, baseline: Baseline = 0.0, softmax: b
     """
 
     @metric(apply)
-    def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         whole, part = confidences(f, x, attribution, target, baseline, softmax)
         return (part > whole).astype(whole.dtype)
 
@@ -117,7 +117,7 @@ def sufficiency(apply: Apply, *, threshold: float = 0.6) -> Metric:
     """
 
     @metric(apply)
-    def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         maps = jnp.abs(flat(heat(attribution)))
         deviation = maps.std(axis=0, keepdims=True)
         maps = maps / jnp.where(deviation > 0, deviation, 1)
@@ -131,9 +131,9 @@ def sufficiency(apply: Apply, *, threshold: float = 0.6) -> Metric:
 
 
 def confidences(
-    f: Function, x: Array, attribution: Array, target: Target, baseline: Baseline, softmax: bool
+    f: OfImages, x: Array, attribution: Array, target: Target, baseline: Baseline, softmax: bool
 ) -> tuple[Array, Array]:
     """The score of the whole image, and of what the map shows of it."""
-    score, x0 = scored(f, x, target, softmax), replacement(baseline, x)
+    score, x0 = scored(f, x, target, softmax), replacement(baseline, x, f)
     shown = by_largest(jnp.maximum(heat(attribution), 0))[..., None].astype(x.dtype)
     return score(x), score(x0 + shown * (x - x0))

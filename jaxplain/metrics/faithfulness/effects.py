@@ -10,7 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ...explainer import Apply, Array, Function, Target, chunked_map, example_keys, reference, require_positive
+from ...explainer import (
+    Apply,
+    Array,
+    Function,
+    OfImages,
+    Target,
+    chunked_map,
+    example_keys,
+    reference,
+    require_positive,
+)
 from ..common import (
     Baseline,
     Metric,
@@ -73,14 +83,14 @@ def faithfulness_correlation(
     require_positive(samples=samples, subset_size=subset_size)
 
     @metric(apply)
-    def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         if masks is None:
             keys = example_keys(key, x.shape[0], "faithfulness_correlation")
             sets, number = drawn(keys, np.full(samples, subset_size), x), samples
         else:
             sets, number = given(masks, x)
         score = scored(f, x, target, softmax)
-        return pearson(*effects(score, x, replacement(baseline, x), heat(attribution), sets, number, chunk))
+        return pearson(*effects(score, x, replacement(baseline, x, f), heat(attribution), sets, number, chunk))
 
     return measure
 
@@ -132,11 +142,11 @@ def sensitivity_n(
     require_positive(samples=samples, **{"every size": min(sizes, default=0)})
 
     @metric(apply)
-    def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         keys = example_keys(key, x.shape[0], "sensitivity_n")
         sets, number = drawn(keys, np.repeat(sizes, samples), x), len(sizes) * samples
         score = scored(f, x, target, softmax)
-        pairs = effects(score, x, replacement(baseline, x), heat(attribution), sets, number, chunk)
+        pairs = effects(score, x, replacement(baseline, x, f), heat(attribution), sets, number, chunk)
         correlations = pearson(*(a.reshape(-1, samples) for a in pairs)).reshape(-1, len(sizes))
         return correlations if curve else correlations.mean(axis=1)
 
@@ -184,10 +194,10 @@ def faithfulness_estimate(
     require_positive(features_in_step=features_in_step)
 
     @metric(apply)
-    def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         sets, number = ranked(attribution, features_in_step)
         score = scored(f, x, target, softmax)
-        return pearson(*effects(score, x, replacement(baseline, x), heat(attribution), sets, number, chunk))
+        return pearson(*effects(score, x, replacement(baseline, x, f), heat(attribution), sets, number, chunk))
 
     return measure
 
@@ -241,7 +251,7 @@ def monotonicity_correlation(
     require_positive(features_in_step=features_in_step, samples=samples)
 
     @metric(apply)
-    def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         importance, score = jnp.abs(heat(attribution)), scored(f, x, target, softmax)
         sets, number = ranked(importance, features_in_step)
         full = score(x)
@@ -250,7 +260,7 @@ def monotonicity_correlation(
             draw = lambda key, i: jax.random.uniform(jax.random.fold_in(key, i), (1, 1, 1), jnp.float32, low, high)
             value = lambda i: reference(jax.vmap(draw, (0, None))(keys, i).astype(x.dtype), x)
         else:
-            x0, draws = replacement(baseline, x), 1
+            x0, draws = replacement(baseline, x, f), 1
             value = lambda i: x0
 
         def of_group(index: Array) -> tuple[Array, Array]:
@@ -318,8 +328,8 @@ def infidelity(
         raise ValueError("masks are removed and noise is added: pass one of them")
 
     @metric(apply)
-    def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score, x0 = scored(f, x, target, softmax), replacement(baseline, x)
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+        score, x0 = scored(f, x, target, softmax), replacement(baseline, x, f)
         a = precise(attribution if attribution.ndim == 4 else attribution[..., None])
         if noise is not None:
             keys, number = example_keys(key, x.shape[0], "infidelity"), samples

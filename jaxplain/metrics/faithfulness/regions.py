@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ...explainer import Apply, Array, Function, Target, concrete, require_positive
+from ...explainer import Apply, Array, OfImages, Target, concrete, require_positive
 from ..common import Baseline, Metric, Order, flat, grid_regions, heat, metric, ranks, replacement, scored
 from .removal import area, removal, sign_of
 
@@ -61,11 +61,11 @@ def region_perturbation(
     sign = sign_of(order)
 
     @metric(apply)
-    def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         score = scored(f, x, target, softmax)
         places, number = patch_places(attribution, patch_size, sign)
         counts = np.arange(1, min(number, regions_evaluation or number) + 1)
-        drops = score(x)[:, None] - removal(score, x, replacement(baseline, x), places, counts, chunk)
+        drops = score(x)[:, None] - removal(score, x, replacement(baseline, x, f), places, counts, chunk)
         return drops if curve else drops.sum(axis=1) / (len(counts) + 1)
 
     return measure
@@ -114,10 +114,10 @@ def selectivity(
     require_positive(patch_size=patch_size)
 
     @metric(apply)
-    def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         score = scored(f, x, target, softmax)
         places, number = patch_places(attribution, patch_size)
-        values = removal(score, x, replacement(baseline, x), places, np.arange(1, number + 1), chunk)
+        values = removal(score, x, replacement(baseline, x, f), places, np.arange(1, number + 1), chunk)
         return values if curve else area(values)
 
     return measure
@@ -172,7 +172,7 @@ def irof(
     number = int(np.max(segments)) + 1
 
     @metric(apply)
-    def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         score, maps = scored(f, x, target, softmax), heat(attribution)
         if np.shape(segments) not in (x.shape[:3], x.shape[1:3]):
             raise ValueError(f"segments of shape {np.shape(segments)} do not belong to images of shape {x.shape}")
@@ -180,7 +180,7 @@ def irof(
         sizes = region_sums(jnp.ones_like(maps), regions, number)
         means = jnp.where(sizes > 0, region_sums(maps, regions, number) / jnp.maximum(sizes, 1), -jnp.inf)
         places = place_of_regions(means, regions)
-        values = removal(score, x, replacement(baseline, x), places, np.arange(1, number + 1), chunk)
+        values = removal(score, x, replacement(baseline, x, f), places, np.arange(1, number + 1), chunk)
         ratios = values / score(x)[:, None]
         before = jnp.concatenate([jnp.ones_like(ratios[:, :1]), ratios[:, :-1]], axis=1)
         exists = jnp.arange(1, number + 1)[None] <= (sizes > 0).sum(axis=1, keepdims=True)

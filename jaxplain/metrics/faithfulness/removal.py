@@ -10,7 +10,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from ...explainer import Apply, Array, Function, Target, chunked_map, require_positive
+from ...explainer import Apply, Array, Function, OfImages, Target, chunked_map, require_positive
 from ..common import Baseline, Metric, Order, flat, heat, hide, metric, ranks, replacement, scored
 
 
@@ -57,9 +57,9 @@ def deletion(
     require_positive(steps=steps)
 
     @metric(apply)
-    def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         score = scored(f, x, target, softmax)
-        values = removal(score, x, replacement(baseline, x), pixel_places(attribution), shares(steps, x), chunk)
+        values = removal(score, x, replacement(baseline, x, f), pixel_places(attribution), shares(steps, x), chunk)
         return values if curve else area(values) / steps
 
     return measure
@@ -109,9 +109,9 @@ def insertion(
     require_positive(steps=steps)
 
     @metric(apply)
-    def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         score = scored(f, x, target, softmax)
-        values = removal(score, replacement(baseline, x), x, pixel_places(attribution), shares(steps, x), chunk)
+        values = removal(score, replacement(baseline, x, f), x, pixel_places(attribution), shares(steps, x), chunk)
         return values if curve else area(values) / steps
 
     return measure
@@ -164,9 +164,9 @@ def pixel_flipping(
     sign = sign_of(order)
 
     @metric(apply)
-    def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         score, counts = scored(f, x, target, softmax), by_steps(features_in_step, x)
-        values = removal(score, x, replacement(baseline, x), pixel_places(attribution, sign), counts, chunk)
+        values = removal(score, x, replacement(baseline, x, f), pixel_places(attribution, sign), counts, chunk)
         return values if curve else area(values)
 
     return measure
@@ -214,10 +214,10 @@ def monotonicity(
     require_positive(features_in_step=features_in_step)
 
     @metric(apply)
-    def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         score, counts = scored(f, x, target, softmax), by_steps(features_in_step, x)
         places = pixel_places(jnp.abs(heat(attribution)), sign=-1)
-        values = removal(score, replacement(baseline, x), x, places, counts, chunk)
+        values = removal(score, replacement(baseline, x, f), x, places, counts, chunk)
         return (jnp.diff(values, axis=1) >= 0).all(axis=1).astype(values.dtype)
 
     return measure

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.sparse.linalg import cg
 
-from ...explainer import Apply, Array, Function, Target, chunked_map, example_keys
+from ...explainer import Apply, Array, OfImages, Target, chunked_map, example_keys
 from ..common import Metric, Order, class_of, metric, precise
 from .removal import pixel_places, sign_of
 
@@ -64,7 +64,7 @@ def road(
     sign = sign_of(order)
 
     @metric(apply)
-    def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         keys = None if noise == 0 else example_keys(key, x.shape[0], "road")
         label = class_of(f, x, target)
         places = pixel_places(attribution, sign)
