@@ -152,8 +152,5 @@ def test_no_law_is_violated():
             with jax.enable_x64(True):
                 exact = violations(seed, kind, jnp.float64)
             (failed if exact else at_kinks)[seed] = (specification(seed, KINDS[kind])[1], exact or found)
-    print(
-        f"{NETWORKS} networks from seed {SEED}: {len(failed)} violations, {len(at_kinks)} in float32 alone: {at_kinks}"
-    )
     assert not failed, failed
     assert len(at_kinks) <= max(1, AT_KINKS * NETWORKS), at_kinks

@@ -32,7 +32,7 @@ def without_bias(name):
 @pytest.mark.parametrize("name", ["chain", "residual", "branches"])
 def test_excitation_is_a_probability_and_z_plus_over_the_score(name):
     apply, variables = without_bias(name)
-    z_plus = composites.uniform(rules.z_plus(bias=False))
+    z_plus = composites.excitation_backprop()  # in every weighted sum, those of a residual block as well
     outputs = apply(variables, X)
     visits = jax.jit(jaxplain.excitation_backprop(apply))(variables, X, target=TARGETS)
     relevance = jax.jit(jaxplain.lrp(apply, z_plus))(variables, X, target=TARGETS)
