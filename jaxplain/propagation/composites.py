@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
+from jax.extend.core import primitives as P
 from jax.typing import ArrayLike
 
 from ..explainer import Array
@@ -21,6 +22,7 @@ from . import rules
 from .engine import BoundUnit, Composite, Rule
 from .units import KINDS, WEIGHTED, Unit
 
+POWERS = frozenset([P.sqrt_p, P.rsqrt_p, P.cbrt_p, P.square_p, P.integer_pow_p, P.pow_p, P.mul_p, P.div_p])
 Matcher: TypeAlias = "str | Callable[[Unit], bool]"
 
 
@@ -164,7 +166,7 @@ def guided_backprop() -> Composite:
     def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
         return unit.pull(x, positive_part(unit, r))
 
-    return by_gradient(("activation", rule))
+    return by_gradient((is_activation, rule))
 
 
 def deconvnet() -> Composite:
@@ -180,7 +182,12 @@ def deconvnet() -> Composite:
         slopes = [unit.pull(jnp.full_like(x, at), jnp.ones_like(y)) for at in (1e-3, -1e-3, 1e3, -1e3)]
         return part * functools.reduce(lambda a, b: jnp.where(jnp.abs(b) > jnp.abs(a), b, a), slopes)
 
-    return by_gradient(("activation", rule))
+    return by_gradient((is_activation, rule))
+
+
+def is_activation(unit: Unit) -> bool:
+    """Matches activations; powers and roots by themselves, of which statistics are made, are none."""
+    return unit.kind == "activation" and not all(op.primitive in POWERS for op in unit.ops)
 
 
 def positive_part(unit: BoundUnit, r: Array) -> Array:

@@ -1,0 +1,225 @@
+"""However an operation is spelled, its unit is the same; what is no ReLU and no normalisation is not taken for one."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import jaxplain
+from jaxplain import composites, rules
+
+
+def draw(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+A, B, C, X = draw(0, 6, 8), draw(1, 8, 8), draw(2, 8, 3), draw(3, 4, 6)
+close = lambda a, b, tolerance=1e-12: np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * (1 + np.abs(b).max()))
+kinds = lambda f, x: [row.unit.kind for row in jaxplain.summary(f)(x, target=1).rows if row.unit.kind != "shape"]
+
+# ---------------------------------------------------------------------------------------------------------- rectifiers
+
+column = lambda a: a.reshape(1, -1)
+RELUS = {
+    "an outer minus": lambda x: -jnp.minimum(-x, 0),
+    "two outer minuses": lambda x: -1 * -jax.nn.relu(x),
+    "select": lambda x: jnp.select([x > 0, x <= 0], [x, 0 * x]),
+    "select with a default": lambda x: jnp.select([x < 0], [0.0], x),
+    "the maximum of a stack": lambda x: jnp.max(jnp.stack([x, jnp.zeros_like(x)]), axis=0),
+    "of a stack behind": lambda x: jnp.concatenate([x[..., None], 0 * x[..., None]], axis=-1).max(axis=-1),
+    "the minimum of a stack": lambda x: -jnp.min(jnp.stack([-x, 0 * x]), axis=0),
+    "a factor before and behind": lambda x: jax.nn.relu(2 * x) / 2,
+    "negative factors": lambda x: -(3 * jnp.minimum(-x / 3, 0)),
+    "a factor for each channel": lambda x: jax.nn.relu(x * column(jnp.arange(1.0, 9))) / column(jnp.arange(1.0, 9)),
+    "shifted": lambda x: jnp.maximum(x - 0.5, -0.5) + 0.5,
+    "what is not below": lambda x: x - jnp.minimum(x, 0),
+    "clamp": lambda x: lax.clamp(0.0, x, 1e9),
+    "a step": lambda x: x * jnp.heaviside(x, 0.0),
+    "half the absolute value": lambda x: (x + jnp.abs(x)) / 2,
+}
+
+
+@pytest.mark.parametrize("method", [jaxplain.guided_backprop, jaxplain.deconvnet])
+@pytest.mark.parametrize("name", RELUS)
+def test_a_relu_however_it_is_spelled(name, method):
+    network = lambda act: lambda x: act(act(x @ A) @ B) @ C
+    close(method(network(RELUS[name]))(X, target=1), method(network(jax.nn.relu))(X, target=1))
+
+
+def test_the_negative_of_a_relu_is_one_with_a_factor():
+    both = lambda x, of, sign: (
+        jnp.concatenate([jax.nn.relu(x @ A), of(x @ A)], axis=-1) @ jnp.concatenate([C, sign * C])
+    )
+    wanted = jaxplain.guided_backprop(lambda x: both(x, lambda z: jax.nn.relu(-z), -1))(X, target=1)
+    for negative in (lambda z: -jax.nn.relu(-z), lambda z: jnp.minimum(z, 0), lambda z: -jnp.maximum(-z, 0)):
+        close(jaxplain.guided_backprop(lambda x: both(x, negative, 1))(X, target=1), wanted)  # noqa: B023
+
+
+def test_a_constant_mask_is_no_relu():
+    mask = column(jnp.arange(8) % 2 == 0)
+    for f in (
+        lambda x: jnp.where(mask, x @ A, 0.1 * (x @ A)) @ C,
+        lambda x: (jnp.where(True, x @ A, 0.0) * 2) @ C,
+        lambda x: (jnp.where(mask, x @ A, 0.0) + x @ A) @ C,
+    ):
+        for method in (jaxplain.guided_backprop, jaxplain.deconvnet):
+            close(method(f)(X, target=1), jaxplain.gradient(f)(X, target=1))
+
+
+# ------------------------------------------------------------------------------------------------------- normalisation
+
+mean = lambda x: x.mean(axis=-1, keepdims=True)
+norm = lambda x: jnp.linalg.norm(x, axis=-1, keepdims=True)
+NORMS = {
+    "layer": lambda x: (x - mean(x)) * lax.rsqrt(x.var(axis=-1, keepdims=True) + 1e-5),
+    "by its length": lambda x: x / norm(x),
+    "by its length, at least": lambda x: x / jnp.maximum(norm(x), 1e-6),
+    "by its sum": lambda x: x / jnp.abs(x).sum(axis=-1, keepdims=True),
+    "root mean square": lambda x: x * lax.rsqrt(mean(x**2) + 1e-6),
+    "JAX's": jax.nn.standardize,
+}
+NO_NORMS = {
+    "a maximum added": lambda x: x + x.max(axis=-1, keepdims=True),
+    "centred": lambda x: x - mean(x),
+    "squares": lambda x: x * x / (x * x).sum(axis=-1, keepdims=True),
+    "a ReLU inside": lambda x: jax.nn.relu(x - mean(x)) / jnp.sqrt(x.var(axis=-1, keepdims=True)),
+    "a gate": lambda x: x * jax.nn.sigmoid((x - mean(x)) ** 2 / (x.var(axis=-1, keepdims=True) + 0.1)),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_what_divides_by_a_statistic_is_a_normalisation(name):
+    assert kinds(lambda x: NORMS[name](x @ A) @ C, X) == ["dense", "norm", "dense"]
+
+
+@pytest.mark.parametrize("name", NO_NORMS)
+def test_what_does_not_is_none(name):
+    assert "norm" not in kinds(lambda x: NO_NORMS[name](x @ A) @ C, X)
+
+
+@pytest.mark.parametrize("name", ["a maximum added", "centred"])
+def test_lrp_0_is_input_times_gradient_on_piecewise_linear_networks(name):
+    f = lambda x: jax.nn.relu(NO_NORMS[name](x @ A)) @ C
+    zero = lambda u: rules.zero() if u.affine else rules.proportional(1e-14) if u.kind == "sum" else None
+    close(jaxplain.lrp(f, zero)(X, target=1), jaxplain.input_x_gradient(f)(X, target=1), 1e-9)
+
+
+def test_guided_backprop_sees_a_relu_inside_what_divides():
+    f = lambda x: NO_NORMS["a ReLU inside"](x @ A) @ C
+    hidden = lambda x: (x - mean(x), jnp.sqrt(x.var(axis=-1, keepdims=True)))
+
+    def by_hand(x):
+        (z, s), pull = jax.vjp(lambda x: hidden(x @ A), x)
+        r = jnp.broadcast_to(C[:, 1], z.shape) / s
+        active = jnp.where((z > 0) & (r > 0), r, 0)
+        return pull((active, -(jax.nn.relu(z) * C[:, 1][None] / s**2).sum(axis=-1, keepdims=True)))[0]
+
+    close(jaxplain.guided_backprop(f)(X, target=1), by_hand(X))
+
+
+# ------------------------------------------------------------------------------------------------------ stretched axes
+
+STRETCHED = {
+    "grey less three means": (lambda x: x - jnp.array([0.5, 0.4, 0.3]), (2, 6, 7, 1), (2, 6, 7, 3)),
+    "grey times three": (lambda x: jnp.array([1.0, -2.0, 3.0]) * x, (2, 6, 7, 1), (2, 6, 7, 3)),
+    "a table of distances": (lambda x: jnp.maximum(x, draw(4, 5, 8)), (2, 1, 8), (2, 5, 8)),
+}
+
+
+@pytest.mark.parametrize("name", STRETCHED)
+def test_a_constant_that_stretches_an_axis(name):
+    f, shape, wide = STRETCHED[name]
+    x, v = draw(6, *shape), draw(7, *wide)
+    with jax.numpy_rank_promotion("allow"):
+        short = lambda x: jnp.tanh((f(x) * v).reshape(2, -1).sum(axis=1, keepdims=True))
+        explicit = lambda x: short(jnp.broadcast_to(x, wide))
+        for method in (jaxplain.lrp, jaxplain.deeplift, jaxplain.guided_backprop):
+            wanted = method(explicit)
+            over = tuple(i for i, n in enumerate(shape) if n != wide[i])
+            if method is jaxplain.guided_backprop:  # of a wide input each copy has a gradient of its own
+                close(method(short)(x), wanted(jnp.broadcast_to(x, wide)).sum(axis=over, keepdims=True))
+            total = method(short)(x).reshape(2, -1).sum(axis=1)
+            if method is jaxplain.deeplift:
+                close(total, (short(x) - short(jnp.zeros_like(x)))[:, 0], 1e-9)
+            assert method(short)(x).shape == shape
+
+
+# ----------------------------------------------------------------------------------- DeepLIFT where a divisor vanishes
+
+INVERSES = {
+    "divided": lambda s: s / (norm(s) + 1e-12),
+    "times the inverse": lambda s: s * (1 / (norm(s) + 1e-12)),
+    "the inverse times": lambda s: (1 / (norm(s) + 1e-12)) * s,
+    "an inverse root": lambda s: s * lax.rsqrt((s * s).sum(axis=-1, keepdims=True) + 1e-12),
+    "a power": lambda s: s * ((s * s).sum(axis=-1, keepdims=True) + 1e-12) ** -0.5,
+    "at least": lambda s: s / jnp.maximum(norm(s), 1e-12),
+    "by logarithms": lambda s: s * jnp.exp(-jnp.log(norm(s) + 1e-12)),
+    "of absolute values": lambda s: s / (jnp.abs(s).sum(axis=-1, keepdims=True) + 1e-12),
+    "of a ReLU": lambda s: jax.nn.relu(s @ B) / (norm(jax.nn.relu(s @ B)) + 1e-12),
+}
+
+
+@pytest.mark.parametrize("rule", ["rescale", "reveal_cancel"])
+@pytest.mark.parametrize("name", INVERSES)
+def test_deeplift_is_complete_where_a_norm_vanishes_in_the_reference(name, rule):
+    x = draw(8, 4, 8).astype(jnp.float32)
+    f = lambda x: INVERSES[name](x) @ C.astype(jnp.float32)
+    with jax.numpy_dtype_promotion("standard"):
+        for baseline in (0.0, 1e-9):
+            maps = jaxplain.deeplift(f, baseline=baseline, rule=rule)(x, target=1)
+            change = f(x)[:, 1] - f(jnp.full_like(x, baseline))[:, 1]
+            close(maps.sum(axis=1), change, 1e-5)
+
+
+# ---------------------------------------------------------------------------------- what no layer absorbs, and no bias
+
+
+def with_lone_norm(seed, positive):
+    random = np.random.default_rng(seed)
+    w0, w1, v, g, b = (jnp.asarray(random.normal(size=s)) for s in ((5, 6), (6, 6), (6, 3), (1, 6), (1, 6)))
+    w0, w1, v, g = (jnp.abs(a) for a in (w0, w1, v, g)) if positive else (w0, w1, v, g)
+
+    def f(x):
+        h = jax.nn.relu(x @ w0)
+        return (h + jax.nn.relu(h * g + b) @ w1) @ v
+
+    return f, jnp.abs(draw(seed + 1, 2, 5))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_excitation_through_a_lone_norm_sums_to_one(seed):
+    f, x = with_lone_norm(seed, positive=True)
+    close(jaxplain.excitation_backprop(f)(x, target=1).sum(axis=1), np.ones(2), 1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_deep_taylor_through_norms_and_sums_is_nowhere_negative(seed):
+    f, x = with_lone_norm(seed, positive=False)
+    assert jaxplain.deep_taylor(lambda x: jnp.abs(f(x)))(x, target=1).min() >= 0
+    assert jaxplain.excitation_backprop(f)(x, target=1).min() >= 0
+
+
+def test_positive_operands_share_a_sum_by_hand():
+    f = lambda x: (x[:, :1] - x[:, 1:2]) + x[:, 2:]
+    x = jnp.array([[3.0, -1.0, -2.0]])  # contributions 3, 1 and -2
+    np.testing.assert_allclose(jaxplain.excitation_backprop(f)(x, target=0), [[0.75, 0.25, 0.0]], atol=1e-5)
+
+
+# ----------------------------------------------------------------------------------------------- patterns of composites
+
+
+def test_a_path_that_no_unit_has_is_an_error_with_the_nearest():
+    net = nn.Sequential([nn.Conv(4, (3, 3)), nn.relu, lambda x: x.mean((1, 2)), nn.Dense(3)])
+    x = draw(9, 1, 8, 8, 3)
+    variables = net.init(jax.random.key(0), x)
+    for pattern in ("*layerz_0", "layers_7", "cnov"):
+        composite = composites.first_match((pattern, rules.gamma(0.1)))
+        for f in (jaxplain.lrp(net.apply, composite), jaxplain.summary(net.apply, composite)):
+            with pytest.raises(ValueError, match="fits the path of no unit; the nearest paths are layers_"):
+                f(variables, x, target=1)
+        allowed = composites.first_match((pattern, rules.gamma(0.1)), strict=False)
+        close(jaxplain.lrp(net.apply, allowed)(variables, x, target=1), jaxplain.lrp(net.apply)(variables, x, target=1))
+    for pattern in ("layers_0", "*layers_3", "max_pool"):
+        jaxplain.lrp(net.apply, composites.first_match((pattern, rules.gamma(0.1))))(variables, x, target=1)
