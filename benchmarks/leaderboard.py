@@ -13,8 +13,8 @@ which `jaxplain.recommend` reads. The network is EfficientNet-Lite0; what is exp
 * max-sensitivity: 4 neighbours of an image within 0.05 of its values, that is 6 grey levels.
 * seconds per image: the median of 5 calls of the compiled explainer on one image; taken last, by itself.
 
-Intervals are 95 % of the bootstrap over photographs or mosaics. Methods that evaluate the network dozens of times see
-fewer photographs. Two controls know nothing of the network: a random map and a Gaussian in the middle of the image.
+Intervals are those of Student's t over photographs or mosaics, 95 %. Methods that evaluate the network dozens of times
+see fewer photographs. Two controls know nothing of the network: a random map and a Gaussian in the middle of the image.
 
 It can be stopped and goes on where it was: what is measured is kept in `--records`. `--only-timing` takes the seconds
 again, on a machine that does nothing else, and writes the tables anew from what is there.
@@ -243,6 +243,7 @@ def write(chosen, records, times, machine):
     about = {
         "network": "EfficientNet-Lite0",
         "data": "ImageNet photographs, the true class explained",
+        "intervals": "of Student's t",
         "versions": f"jaxplain {jaxplain.__version__}, jax {jax.__version__}",
         "timing": machine,
         "better": better,
@@ -255,7 +256,7 @@ def write(chosen, records, times, machine):
     about_table = [
         f"{about['network']}, {about['data']}; {about['versions']}.",
         "",
-        "Means with 95 % intervals of the bootstrap; sorted by the mean place in insertion, deletion and",
+        f"Means with 95 % intervals {about['intervals']}; sorted by the mean place in insertion, deletion and",
         "the grid pointing game. How it was measured: `benchmarks/leaderboard.py`.",
         f"Seconds per image: {machine or 'not taken'}.",
         "",
@@ -264,7 +265,7 @@ def write(chosen, records, times, machine):
 
 
 def losers(entries, ranked):
-    """What is not better than a control, with 95 % confidence (a paired bootstrap)."""
+    """What is not better than a control, with 95 % confidence (a paired t interval)."""
     lines = ["Not better than a control, with 95 % confidence (paired, on the same images):", ""]
     for name in ranked:
         for control in CONTROLS:

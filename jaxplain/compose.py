@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from .channels import Channels, require_channels, said_axis
 from .explainer import (
+    TWO_LOGITS,
     Apply,
     Array,
     Explain,
@@ -25,11 +26,13 @@ from .explainer import (
     inherit,
     network,
     outputs_of,
+    require_logits,
     require_positive,
     scorer,
     split,
 )
 from .gradients import gradient
+from .reductions import largest, norm, over_largest
 
 Statistic = Literal["mean", "square", "variance"]
 
@@ -253,12 +256,8 @@ def ensemble(
     if statistic not in ("mean", "variance"):
         raise ValueError(f"unknown statistic {statistic!r}: choose mean or variance")
 
-    def unit(a: Array) -> Array:
-        largest = jnp.abs(a).max(axis=tuple(range(1, a.ndim)), keepdims=True)
-        return a / jnp.where(largest > 0, largest, 1)
-
     def aggregate(maps: list[Array]) -> Array:
-        stack = jnp.stack(jnp.broadcast_arrays(*(map(unit, maps) if normalize else maps)))
+        stack = jnp.stack(jnp.broadcast_arrays(*(map(over_largest, maps) if normalize else maps)))
         return stack.mean(axis=0) if statistic == "mean" else stack.var(axis=0)
 
     return combined(tuple(explainers), aggregate)
@@ -322,9 +321,14 @@ def contrast(explain: Explain, against: Literal["others", "runner_up", "softmax"
     def contrasted(*args: Any, target: Target = None, key: Array | None = None) -> Array:
         outputs = outputs_of(network(explain), args)
         if outputs.ndim != 2 or outputs.shape[1] < 2:
-            raise ValueError(f"contrast needs outputs (N, classes) with two or more classes, got shape {outputs.shape}")
+            raise ValueError(
+                f"contrast needs outputs (N, classes) with two or more classes, got shape {outputs.shape}: of a single "
+                f"output z, {TWO_LOGITS}"
+            )
         if callable(target) or (target is not None and jnp.issubdtype(as_array(target).dtype, jnp.floating)):
             raise ValueError("contrast needs a class as its target: an int, (N,) ints, or None for the predicted one")
+        if against == "softmax":
+            require_logits(outputs)
         chosen = class_weights(target, outputs)
         rest = jnp.where(chosen == 1, -jnp.inf, outputs)
         others = {
@@ -417,8 +421,8 @@ def heatmap(
     """
     reductions: dict[str, Callable[[Array, int], Array]] = {
         "sum": lambda a, axis: a.sum(axis=axis),
-        "norm": lambda a, axis: jnp.sqrt((a**2).sum(axis=axis)),
-        "max_abs": lambda a, axis: jnp.abs(a).max(axis=axis),
+        "norm": norm,
+        "max_abs": lambda a, axis: largest(jnp.abs(jnp.moveaxis(a, axis, -1)))[..., 0],
     }
     if reduce not in reductions:
         raise ValueError(f"unknown reduce={reduce!r}: choose {', '.join(reductions)}")

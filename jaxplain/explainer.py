@@ -26,6 +26,7 @@ An explainer is a function ``explain(*args, target=None, key=None) -> attributio
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -44,6 +45,7 @@ Apply: TypeAlias = Callable[..., Any]
 Explain: TypeAlias = Callable[..., Array]
 Target: TypeAlias = ArrayLike | Callable[[Array], Array] | None
 Function: TypeAlias = Callable[[Array], Array]
+Heed: TypeAlias = Callable[[Array, Target], None]
 
 
 CALL = """Attribute a score of the network to the last positional argument.
@@ -59,7 +61,7 @@ Returns:
 """
 
 
-def explainer(apply: Apply) -> Callable[[Callable[..., Array]], Explain]:
+def explainer(apply: Apply, *, heed: Heed | None = None) -> Callable[[Callable[..., Array]], Explain]:
     """Decorate ``attribute(f, x, target, key)`` so that it becomes an explainer of ``apply``.
 
     ``f`` is ``apply`` as a function of the explained argument ``x`` alone, its outputs checked. All of jaxplain's
@@ -67,6 +69,8 @@ def explainer(apply: Apply) -> Callable[[Callable[..., Array]], Explain]:
 
     Args:
       apply: ``apply(*args) -> outputs``, any function JAX can trace.
+      heed: ``heed(outputs, target)``, called where the values of the outputs are known, so that it can warn of them;
+        inside ``attribute`` they never are, as it is traced.
 
     Returns:
       A decorator; what it returns tells its arguments in `help`, and has the attribute ``apply``, by which `smooth`,
@@ -93,6 +97,8 @@ def explainer(apply: Apply) -> Callable[[Callable[..., Array]], Explain]:
             context, x = split(args)
             f = lambda x: outputs_of(apply, (*context, x))
             target = target if target is None or callable(target) else as_array(target)  # while it can be inspected
+            if heed and concrete(x) and concrete(outputs := f(x)):
+                heed(outputs, target)
             return accelerated_for(apply, lambda x: attribute(f, x, target, key))(x)
 
         return inherit(explain, attribute, apply)
@@ -258,8 +264,7 @@ def scores(f: Function, x: Array, target: Target = None) -> Function:
       >>> score(jnp.array([[7.0, 3.0]]))
       Array([6.], dtype=float32)
     """
-    outputs = f(x) if target is None else jax.eval_shape(f, x)
-    score = scorer(target, outputs)
+    score = scorer(target, outputs_at(f, x, target))
     return lambda x: score(f(x))
 
 
@@ -325,6 +330,54 @@ def class_weights(target: ArrayLike | None, outputs: Any) -> Array:
     classes = jnp.broadcast_to(chosen, (n,))
     valid = (classes >= 0) & (classes < size)
     return jnp.where(valid[:, None], jax.nn.one_hot(classes, size, dtype=outputs.dtype), jnp.nan)
+
+
+TWO_LOGITS = "return the two logits 0 and z, jnp.pad(outputs, ((0, 0), (1, 0))), whose softmax is the sigmoid of z"
+
+
+def outputs_at(f: Function, x: Array, target: Target, *, check: bool = False) -> Any:
+    """The outputs at the input where their values are needed for the class, or known for a check; else their shape."""
+    return f(x) if target is None or (check and concrete(x)) else jax.eval_shape(f, x)
+
+
+def require_several(outputs: Any, remedy: str = "") -> None:
+    """Check that a softmax of the outputs ``(N, K)`` tells something; whoever takes one asks here first.
+
+    Args:
+      outputs: the outputs, or their shape.
+      remedy: how to be given no softmax, where there is a way.
+
+    Raises:
+      ValueError: where there is one output.
+    """
+    if outputs.shape[1] == 1:
+        remedies = ", or ".join(filter(None, [remedy, TWO_LOGITS]))
+        raise ValueError(f"the softmax of one output is 1 whatever the image: {remedies}")
+
+
+def require_logits(outputs: Any, remedy: str = "") -> None:
+    """`require_several`, and a warning where the outputs are known to be probabilities already."""
+    require_several(outputs, remedy)
+    heed_logits(remedy)(outputs, None)
+
+
+def heed_logits(remedy: str = "") -> Heed:
+    """Warn of probabilities, for `explainer`, where a method is going to take the softmax of outputs ``(N, K)``."""
+    remedies = ", or ".join(filter(None, ["return the logits, or jnp.log of the outputs", remedy]))
+    return lambda outputs, target: warn_of_probabilities(outputs, "another one flattens them", remedies)
+
+
+def warn_of_probabilities(outputs: Any, consequence: str, remedy: str) -> None:
+    """Warn where the outputs ``(N, K)`` have been through a softmax already, as far as their values are known."""
+    if outputs.ndim != 2 or outputs.shape[1] == 1 or not isinstance(outputs, jax.Array) or not concrete(outputs):
+        return
+    values, exact = np.asarray(outputs, np.float64), jnp.promote_types(outputs.dtype, jnp.float32)
+    rounding = 4 * jnp.finfo(outputs.dtype).eps + values.shape[1] * jnp.finfo(exact).eps  # of each, and of their sum
+    if (values >= 0).all() and (np.abs(values.sum(axis=1) - 1) <= rounding).all():
+        warnings.warn(
+            f"the outputs are not negative and sum to 1, so the network ends in a softmax, and {consequence}: {remedy}",
+            stacklevel=2,
+        )
 
 
 def as_array(target: ArrayLike) -> Array | np.ndarray:

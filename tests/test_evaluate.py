@@ -16,7 +16,7 @@ from PIL import Image
 from jaxplain import metrics
 from jaxplain.cli import main
 from jaxplain.evaluation import Example, evaluate, open_records, summarize
-from jaxplain.evaluation.table import exceeds, statistic
+from jaxplain.evaluation.table import exceeds, statistic, student_t
 
 NETWORK = """
 import numpy as np
@@ -342,15 +342,34 @@ def test_the_interval_is_that_of_the_mean():
     s = statistic(list(numbers))
     assert s.mean == pytest.approx(numbers.mean())
     half = 1.96 * numbers.std() / np.sqrt(400)
-    assert s.high - s.mean == pytest.approx(half, rel=0.15)
-    assert s.mean - s.low == pytest.approx(half, rel=0.15)
-    assert statistic([2.0]).low == statistic([2.0]).high == 2
+    assert s.high - s.mean == pytest.approx(half, rel=0.01)
+    assert s.mean - s.low == pytest.approx(half, rel=0.01)
+    assert statistic([2.0, 2.0]).low == statistic([2.0, 2.0]).high == 2
+    assert statistic([0.0, 0.0]).high == 0
+    large = statistic([1e200, 3e200])
+    assert large.high - large.mean == pytest.approx(12.706204736 * 1e200)  # s = √2 · 1e200, over √2
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    covered = [(s := statistic(list(rng.exponential(size=100)))).low < 1 < s.high for _ in range(200)]
-    assert 0.88 < np.mean(covered) < 0.99
+def test_one_image_has_no_interval():
+    alone = statistic([2.0])
+    assert (alone.mean, alone.low, alone.high, alone.n) == (2, None, None, 1)
+    assert str(alone) == "2.000 (no interval)"
+
+
+def test_quantiles_of_students_distribution():
+    tables = {1: 12.706204736, 2: 4.302652730, 3: 3.182446305, 5: 2.570581836, 23: 2.068657610, 99: 1.984216952}
+    for freedom, quantile in tables.items():
+        assert student_t(0.975, freedom) == pytest.approx(quantile, abs=1e-6)
+    assert student_t(0.95, 10) == pytest.approx(1.812461123, abs=1e-6)
+    assert student_t(0.5, 7) == pytest.approx(0, abs=1e-9)
+    assert student_t(0.975, 10**4) == pytest.approx(1.959964, abs=1e-3)  # the normal distribution's
+
+
+@pytest.mark.parametrize("n", [4, 6, 24])
+def test_the_interval_covers_the_truth_as_often_as_it_says(n):
+    samples = np.random.default_rng(n).normal(loc=3, scale=2, size=(4000, n))
+    covered = [(s := statistic(sample)).low < 3 < s.high for sample in samples]
+    assert 0.93 < np.mean(covered) < 0.97
 
 
 def test_better_with_confidence():

@@ -15,7 +15,7 @@ import tyro
 
 from .. import visualize
 from ..compose import heatmap
-from ..explainer import Array
+from ..explainer import Array, require_logits
 from ..taxonomy import METHODS, Method
 from . import network as networks
 from .network import Network
@@ -90,7 +90,9 @@ def explain(
                 report.step(f"compiling {method} for {model}, once")
                 run = compiled(chosen, network, options, label, seed, x, index)
                 report.step(f"explaining with {method}")
-            maps, probabilities = map(np.asarray, run(network.variables, x, index))
+            maps, outputs = run(network.variables, x, index)
+            require_logits(outputs)
+            maps, probabilities = np.asarray(maps), np.asarray(jax.nn.softmax(outputs.astype(jnp.float32)))
             for example, attribution, probability in zip(batch, maps, probabilities, strict=False):
                 try:
                     draw(example, attribution, probability, label, method, network)
@@ -145,7 +147,7 @@ def compiled(
     x: np.ndarray,
     index: np.ndarray,
 ) -> Callable[..., Any]:
-    """Compile ``(variables, inputs, positions) -> (attributions, probabilities)``.
+    """Compile ``(variables, inputs, positions) -> (attributions, logits)``.
 
     The position of an image among all of them seeds its random numbers, so that batches do not matter.
     """
@@ -154,7 +156,9 @@ def compiled(
         explain = heatmap(method.make(network.apply, **options))
         keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(index)
         attributions = explain(variables, x, target=label, key=keys if "key" in method.needs else None)
-        return attributions, jax.nn.softmax(network.apply(variables, x).astype(jnp.float32))
+        logits = network.apply(variables, x)
+        require_logits(logits)  # of which the caption tells the softmax
+        return attributions, logits
 
     try:
         return jax.jit(run).lower(network.variables, x, index).compile()

@@ -16,7 +16,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ..explainer import Apply, Array, Function, Target, as_array, outputs_of, scorer, split
-from .measures import Better, Methods, Metrics, bench, find_explainers, find_measures
+from .measures import Better, Methods, Metrics, bench, find_explainers, find_measures, warn_of_softmax
 from .records import number_or_none, write_whole
 from .table import arrow, markdown_table
 
@@ -158,6 +158,7 @@ def compare(apply: Apply, methods: Methods, *, metrics: Metrics = METRICS) -> Ca
     def comparison(*args: Any, target: Target = None, key: Array | None = None) -> Comparison:
         context, x = split(args)
         fixed, score = decided(apply, (*context, x), target)
+        warn_of_softmax(apply, (*context, x), methods, measures)
         ready = bench(apply, context, explainers, measures, score)
         maps, values, seconds, compile_seconds = {}, {}, {}, {}
         for label, explain in ready.explainers.items():

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ..explainer import Apply
-from .measures import Methods, Metrics, bench, find_explainers, find_measures
+from .measures import Methods, Metrics, bench, find_explainers, find_measures, warn_of_softmax
 from .records import Records, number_or_none
 
 
@@ -82,6 +82,8 @@ def evaluate(
             raise ValueError(f"two examples are called {example.name}: give each a name of its own")
         names.add(example.name)
         x, target = jnp.asarray(example.x), jnp.asarray([example.target])
+        if len(names) == 1:
+            warn_of_softmax(apply, (*context, x), methods, measures)
         key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(example.name.encode(errors="surrogatepass")))[None]
         for label, explain in ready.explainers.items():
             if before := records.done.get((example.name, label)):

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import metrics as library
 from ..channels import channel_axis
-from ..explainer import Apply, Array, Explain, Function, Target
+from ..explainer import Apply, Array, Explain, Function, Target, outputs_of, warn_of_probabilities
 from ..taxonomy import METHODS, known
 
 Better: TypeAlias = Literal["higher", "lower", ""]
@@ -138,6 +138,25 @@ def find_measure(label: str, metric: str | Callable[..., Any]) -> Measure:
             "returns a metric, or one of an attribution"
         )
     return Measure(label, first.name, function, BETTER.get(name, ""), needs)  # type: ignore[arg-type]
+
+
+def warn_of_softmax(apply: Apply, args: tuple[Any, ...], methods: Methods, measures: list[Measure]) -> None:
+    """Warn where the network ends in a softmax and what was asked for takes another; compiled code cannot see that."""
+    given = methods.values() if isinstance(methods, Mapping) else methods
+    asked = {method: METHODS[method].make for method in given if isinstance(method, str)}
+    asked |= {measure.name: measure.function for measure in measures}
+    if taking := [name for name, function in asked.items() if softened(function)]:
+        compiled = all(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(args))
+        outputs = outputs_of(jax.jit(apply) if compiled else apply, args)
+        remedy = "return the logits, or bind softmax=False or of='output' with functools.partial"
+        warn_of_probabilities(outputs, f"{', '.join(taking)} flatten them by another", remedy)
+
+
+def softened(function: Callable[..., Any]) -> bool:
+    """Whether a method or a metric takes the softmax of the outputs, by the options it has or is bound to."""
+    options = inspect.signature(function).parameters
+    values = {"softmax": True, "of": "probability", "probabilities": True}
+    return any(name in options and options[name].default == value for name, value in values.items())
 
 
 # --------------------------------------------------------------------------------------------------- for one network

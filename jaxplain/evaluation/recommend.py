@@ -156,11 +156,12 @@ def recommend(
     ]
     known_of = {entry["method"] for entry in measured.values()}
     about = evidence["about"]
+    kind = f" {about['intervals']}" if "intervals" in about else ""
     versions = f"{about['versions']}.{'' if about['timing'] else ' Seconds per image were not taken.'}"
     return Advice(
         tuple(sorted(choices, key=lambda choice: choice.mean_place)),
         tuple(name for name in fitting if name not in known_of),
-        f"Measured with {about['network']} on {about['data']}; means with 95 % intervals; {versions}",
+        f"Measured with {about['network']} on {about['data']}; means with 95 % intervals{kind}; {versions}",
     )
 
 
@@ -197,7 +198,8 @@ def said(name: str, places: Mapping[str, int], label: str, evidence: Mapping[str
     if name == "seconds_per_image":
         return f"{entry['seconds_per_image']:.3g} s per image, {place} ({evidence['about']['timing']})"
     number = entry["metrics"][name]
-    text = f"{name} {number['mean']:.3f} ({number['low']:.3f} to {number['high']:.3f}, n = {number['n']}), {place}"
+    interval = "no interval" if number["low"] is None else f"{number['low']:.3f} to {number['high']:.3f}"
+    text = f"{name} {number['mean']:.3f} ({interval}, n = {number['n']}), {place}"
     if name in ("max_sensitivity", "sparseness"):  # at which a map of nothing may be best
         return text
     worse = [control for control in evidence["controls"] if control not in number["better_than"]]

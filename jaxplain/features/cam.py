@@ -22,12 +22,13 @@ from ..graph import Op
 from ..propagation import guided_backprop
 from ..propagation.engine import replay
 from ..propagation.units import Unit
-from .maps import AtLayer, Layers, MapOptions, map_of_layer, ratio, space
+from ..reductions import norm, scale_of
+from .maps import AtLayer, Layers, MapOptions, map_of_layer, ratio, space, wide
 
 
 def gradient_map(apply: Apply, layer: Layers, combine: Callable[[Array, Array], Array], options: MapOptions) -> Explain:
     """The explainer of a map ``combine(A, g) -> (N, h, w)``."""
-    return map_of_layer(apply, layer, lambda at: combine(at.features, at.gradient), **options)
+    return map_of_layer(apply, layer, lambda at: combine(wide(at.features), wide(at.gradient)), **options)
 
 
 def cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) -> Explain:
@@ -340,7 +341,7 @@ def eigen_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions])
     Reference:
       Muhammad, Yeasin: Eigen-CAM. IJCNN 2020, arXiv:2008.00299.
     """
-    return map_of_layer(apply, layer, lambda at: first_component(at.features), **options)
+    return map_of_layer(apply, layer, lambda at: first_component(wide(at.features)), **options)
 
 
 def eigen_grad_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) -> Explain:
@@ -376,16 +377,14 @@ def eigen_grad_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOpti
 
 def first_component(A: Array) -> Array:
     """Each example's projection on its first principal direction, ``(N, h, w, K) -> (N, h, w)``."""
-    flat = A.reshape(A.shape[0], -1, A.shape[-1]).astype(jnp.promote_types(A.dtype, jnp.float32))
+    scale = scale_of(A, tuple(range(1, A.ndim)))
+    flat = (A / scale).reshape(A.shape[0], -1, A.shape[-1])
     centred = flat - flat.mean(axis=1, keepdims=True)
     few = centred if centred.shape[1] <= centred.shape[2] else centred.mT  # the smaller of both Gram matrices
     leading = jax.vmap(leading_eigenvector)(few @ few.mT)[..., None]
-    if few is centred:
-        projection = leading * jnp.linalg.norm(centred.mT @ leading, axis=1, keepdims=True)
-    else:
-        projection = centred @ leading
-    agreement = (projection * flat.sum(axis=-1, keepdims=True)).sum(axis=(1, 2), keepdims=True)
-    return jnp.where(agreement < 0, -projection, projection).reshape(A.shape[:-1]).astype(A.dtype)
+    along = centred @ leading if few is not centred else leading * norm(centred.mT @ leading, axis=1, keepdims=True)
+    agreement = (along * flat.sum(axis=-1, keepdims=True)).sum(axis=(1, 2), keepdims=True)
+    return scale[..., 0] * jnp.where(agreement < 0, -along, along).reshape(A.shape[:-1])
 
 
 @jax.custom_jvp

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from ..explainer import Apply, Array, Explain
+from ..reductions import deviation, largest_of_each
 from .maps import AtLayer, Layers, MapOptions, map_of_layer, ratio, space
 
 
@@ -55,9 +56,9 @@ def fem(apply: Apply, layer: Layers = None, *, k: float = 2.0, **options: Unpack
                 f"a layer with {count} positions has none beyond {k} standard deviations: its FEM is zero everywhere",
                 stacklevel=2,
             )
-        mean, std = (statistic(axis=space(A), keepdims=True) for statistic in (A.mean, A.std))
+        mean, std = A.mean(axis=space(A), keepdims=True), deviation(A, space(A), keepdims=True)
         votes = (mean * (mean + k * std < A)).sum(axis=-1)
-        return ratio(votes, votes.max(axis=tuple(range(1, votes.ndim)), keepdims=True))
+        return ratio(votes, largest_of_each(votes))
 
     return map_of_layer(apply, layer, standing_out, **options)
 

@@ -11,7 +11,19 @@ from typing import Any, Literal, TypeAlias, TypedDict
 import jax
 import jax.numpy as jnp
 
-from ..explainer import Apply, Array, Explain, Function, OfImages, Target, channels_last, explainer, score_gradient
+from ..explainer import (
+    Apply,
+    Array,
+    Explain,
+    Function,
+    Heed,
+    OfImages,
+    Target,
+    channels_last,
+    explainer,
+    score_gradient,
+)
+from ..reductions import largest, largest_of_each
 from .tap import layer_of
 
 Layers: TypeAlias = str | Sequence[str | None] | None
@@ -20,7 +32,7 @@ Combine: TypeAlias = Literal["mean", "sum", "max", "product"] | Callable[[Array]
 COMBINATIONS: dict[str, Callable[[Array], Array]] = {
     "mean": lambda maps: maps.mean(axis=0),
     "sum": lambda maps: maps.sum(axis=0),
-    "max": lambda maps: maps.max(axis=0),
+    "max": lambda maps: largest(jnp.moveaxis(maps, 0, -1))[..., 0],
     "product": lambda maps: functools.reduce(operator.mul, list(maps)),
 }
 
@@ -73,6 +85,7 @@ def map_of_layer(
     upsample: bool = True,
     grid: tuple[int, int] | None = None,
     combine: Combine = "mean",
+    heed: Heed | None = None,
 ) -> Explain:
     """An explainer that returns ``attribute(at) -> (N, h, w)``, enlarged and combined."""
     names = list(layer) if isinstance(layer, Sequence) and not isinstance(layer, str) else [layer]
@@ -86,7 +99,7 @@ def map_of_layer(
     if not names:
         raise ValueError("layer=[] names no layer: pass at least one")
 
-    @explainer(apply)
+    @explainer(apply, heed=heed)
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         maps = []
@@ -149,6 +162,11 @@ def space(features: Array) -> tuple[int, ...]:
     return tuple(range(1, features.ndim - 1))
 
 
+def wide(a: Array) -> Array:
+    """In at least float32: products of small features and small gradients would be 0 in 16 bits."""
+    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
+
+
 def ratio(a: Any, b: Array) -> Array:
     """``a / b``, and 0 where b is 0."""
     return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
@@ -156,5 +174,5 @@ def ratio(a: Any, b: Array) -> Array:
 
 def unit_range(a: Array) -> Array:
     """Scale every example to [0, 1]."""
-    low, high = (extreme(axis=tuple(range(1, a.ndim)), keepdims=True) for extreme in (a.min, a.max))
+    low, high = -largest_of_each(-a), largest_of_each(a)
     return ratio(a - low, high - low)

@@ -7,7 +7,8 @@ from typing import Unpack
 import jax
 import jax.numpy as jnp
 
-from ..explainer import Apply, Array, Explain, chunked_map, require_positive, scorer
+from ..explainer import Apply, Array, Explain, chunked_map, heed_logits, require_positive, require_several, scorer
+from ..reductions import deviation, norm
 from .maps import AtLayer, Layers, MapOptions, enlarge, map_of_layer, ratio, space, unit_range
 
 
@@ -43,7 +44,7 @@ def score_cam(
     Example:
       >>> import jax.numpy as jnp, jaxplain
       >>> from jax.ad_checkpoint import checkpoint_name
-      >>> f = lambda x: checkpoint_name(x, "features").sum(axis=(1, 2))[:, :1]  # one class, so p = 1 for both channels
+      >>> f = lambda x: checkpoint_name(x, "features").sum(axis=(1, 2, 3))  # a score, the same through both channels
       >>> x = jnp.array([[1.0, 4.0], [3.0, 2.0]]).reshape(1, 1, 2, 2)
       >>> jaxplain.score_cam(f, "features")(x)
       Array([[[2.5, 2.5]]], dtype=float32)
@@ -53,11 +54,15 @@ def score_cam(
     """
     require_positive(**{name: n for name, n in (("chunk", chunk), ("top", top)) if n is not None})
 
+    decline = "pass probabilities=False"
+
     def seen_through(at: AtLayer) -> Array:
         outputs = at.head(at.features)
-        score = scorer(at.target, outputs)
-        said = jax.nn.softmax if probabilities and outputs.ndim == 2 else lambda outputs: outputs
-        A = channels(at.features, top_channels(at.features.std(axis=space(at.features)), top))
+        score, said = scorer(at.target, outputs), lambda outputs: outputs
+        if probabilities and outputs.ndim == 2:
+            require_several(outputs, decline)
+            said = jax.nn.softmax
+        A = channels(at.features, top_channels(deviation(at.features, space(at.features)), top))
 
         def seen(channel: Array) -> Array:
             mask = unit_range(enlarge(jnp.take(A, channel, axis=-1), at.x))
@@ -65,7 +70,8 @@ def score_cam(
 
         return weigh(A, jax.nn.softmax(chunked_map(seen, jnp.arange(A.shape[-1]), chunk), axis=0))
 
-    return map_of_layer(apply, layer, seen_through, **options)
+    heed = heed_logits(decline) if probabilities else None
+    return map_of_layer(apply, layer, seen_through, heed=heed, **options)
 
 
 def ablation_cam(
@@ -106,7 +112,7 @@ def ablation_cam(
     def missed(at: AtLayer) -> Array:
         A, outputs = at.features, at.head(at.features)
         score = scorer(at.target, outputs)
-        tried = top_channels((A**2).sum(axis=space(A)), top)
+        tried = top_channels(norm(A, space(A)), top)
 
         def without(channel: Array) -> Array:
             keep = 1 - jax.nn.one_hot(channel, A.shape[-1], dtype=A.dtype)

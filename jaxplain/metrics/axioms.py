@@ -11,7 +11,8 @@ from jax.typing import ArrayLike
 from ..explainer import Apply, Array, Explain, OfImages, Target, reference, split
 from ..propagation import summary
 from ..propagation.engine import Composite
-from .common import Baseline, Metric, by_largest, heat, metric, precise, replacement, scored
+from ..reductions import over_largest
+from .common import Baseline, Metric, heat, metric, precise, replacement, scored
 from .faithfulness.effects import effects, ranked
 from .robustness import norm
 
@@ -96,7 +97,7 @@ def non_sensitivity(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        maps, score = jnp.abs(by_largest(heat(attribution))), scored(f, x, target, softmax)
+        maps, score = jnp.abs(over_largest(heat(attribution))), scored(f, x, target, softmax)
         pixels, number = ranked(maps, 1)
         claimed, dropped = effects(score, x, replacement(baseline, x, f), maps, pixels, number, chunk)
         return ((claimed < eps) != (jnp.abs(dropped) < eps)).sum(axis=1).astype(maps.dtype)

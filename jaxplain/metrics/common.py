@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from ..channels import channel_axis
 from ..compose import heatmap
 from ..explainer import (
+    TWO_LOGITS,
     Apply,
     Array,
     Function,
@@ -22,12 +23,15 @@ from ..explainer import (
     class_weights,
     concrete,
     explainer,
+    outputs_at,
     outputs_of,
-    scores,
+    require_logits,
+    scorer,
     split,
 )
 from ..fast import accelerated_for
 from ..gradients import gaussian_blur
+from ..reductions import largest, norm
 
 Metric: TypeAlias = Callable[..., Array]
 Baseline: TypeAlias = ArrayLike | Literal["zero", "mean", "blur"]
@@ -115,12 +119,6 @@ def flat(a: Array) -> Array:
     return a.reshape(a.shape[0], -1)
 
 
-def by_largest(maps: Array) -> Array:
-    """Each map divided by its largest absolute value; a map of zeros stays as it is."""
-    largest = jnp.abs(maps).max(axis=(1, 2), keepdims=True)
-    return maps / jnp.where(largest > 0, largest, 1)
-
-
 # ------------------------------------------------------------------------------------------------------------ ranks
 
 
@@ -160,7 +158,7 @@ def below(values: Array, points: Array, side: Literal["left", "right"]) -> Array
 
 def pearson(a: Array, b: Array) -> Array:
     """The correlation of ``(N, P)`` with ``(N, P)``; NaN where one of them is constant."""
-    a, b = (v / jnp.sqrt((v**2).sum(axis=1, keepdims=True)) for v in (centred(a), centred(b)))
+    a, b = (v / norm(v, keepdims=True) for v in (centred(a), centred(b)))
     return (a * b).sum(axis=1)
 
 
@@ -168,7 +166,7 @@ def centred(a: Array) -> Array:
     """``(N, P)`` less its mean, as a share of the largest difference; NaN where it is constant."""
     constant = a.max(axis=1, keepdims=True) == a.min(axis=1, keepdims=True)
     a = jnp.where(constant, 0, a - a.mean(axis=1, keepdims=True))  # the mean of equal values is rounded
-    return a / jnp.abs(a).max(axis=1, keepdims=True)  # squares of small gradients would be 0 in float32
+    return a / largest(jnp.abs(a))
 
 
 def spearman(a: Array, b: Array) -> Array:
@@ -190,25 +188,33 @@ def grid_regions(shape: tuple[int, ...], size: int) -> tuple[np.ndarray, int]:
 
 def scored(f: Function, x: Array, target: Target, softmax: bool) -> Function:
     """The explained score ``x -> (N,)``, its class fixed at ``x``; with ``softmax``, of the probabilities."""
-
-    def probabilities(x: Array) -> Array:
-        outputs = f(x)
-        if outputs.ndim != 2:
-            raise ValueError(f"softmax=True needs logits (N, classes), got {outputs.shape}: pass softmax=False")
-        return jax.nn.softmax(precise(outputs), axis=1)
-
-    score = scores(probabilities if softmax else f, x, target)
-    return lambda x: precise(score(x))
+    outputs = outputs_at(f, x, target, check=softmax)
+    if not softmax:
+        score = scorer(target, outputs)
+        return lambda x: precise(score(f(x)))
+    if outputs.ndim != 2:
+        raise ValueError(f"softmax=True needs logits (N, classes), got {outputs.shape}: pass softmax=False")
+    require_logits(outputs, "pass softmax=False")
+    score = scorer(target, jax.eval_shape(precise, outputs) if target is not None else precise(outputs))
+    return lambda x: score(jax.nn.softmax(precise(f(x)), axis=1))
 
 
 def class_of(f: Function, x: Array, target: Target) -> Array:
     """The target's class for each example, ``(N,)``; the predicted one for `None`."""
     if callable(target) or (target is not None and jnp.issubdtype(as_array(target).dtype, jnp.floating)):
         raise ValueError("this metric asks for the predicted class: the target must be a class, (N,) classes or None")
-    outputs = f(x) if target is None else jax.eval_shape(f, x)
-    if outputs.ndim != 2:
-        raise ValueError(f"this metric asks for the predicted class and needs logits (N, K), got {outputs.shape}")
+    outputs = outputs_at(f, x, target)
+    require_classes(outputs)
     return class_weights(target, outputs).argmax(axis=1)
+
+
+def require_classes(outputs: Any) -> None:
+    """Check that there are classes of which one is predicted."""
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        raise ValueError(
+            "this metric asks for the predicted class and needs logits (N, K), two or more, got shape "
+            f"{outputs.shape}: of a single output z, {TWO_LOGITS}"
+        )
 
 
 def replacement(baseline: Baseline, x: Array, f: OfImages) -> Array:

@@ -7,7 +7,8 @@ from jax.scipy.special import xlogy
 from jax.typing import ArrayLike
 
 from ..explainer import Array
-from .common import by_largest, flat, heat, where_finite
+from ..reductions import over_largest
+from .common import flat, heat, where_finite
 
 
 def sparseness(attribution: ArrayLike) -> Array:
@@ -33,7 +34,7 @@ def sparseness(attribution: ArrayLike) -> Array:
       Chalasani, Chen, Roy Chowdhury, Jha, Wu: Concise Explanations of Neural Networks using Adversarial Training. ICML
       2020, arXiv:1810.06583.
     """
-    a = jnp.sort(jnp.abs(flat(by_largest(heat(attribution)))), axis=1)
+    a = jnp.sort(jnp.abs(flat(over_largest(heat(attribution)))), axis=1)
     size = a.shape[1]
     weights = ((2 * jnp.arange(1, size + 1) - size - 1) / size).astype(a.dtype)
     total = a.sum(axis=1)
@@ -62,7 +63,7 @@ def complexity(attribution: ArrayLike) -> Array:
     Reference:
       Bhatt, Weller, Moura: Evaluating and Aggregating Feature-based Model Explanations. IJCAI 2020, arXiv:2005.00631.
     """
-    a = jnp.abs(flat(by_largest(heat(attribution))))
+    a = jnp.abs(flat(over_largest(heat(attribution))))
     q = a / a.sum(axis=1, keepdims=True)
     return -xlogy(q, q).sum(axis=1)
 
@@ -90,5 +91,5 @@ def effective_complexity(attribution: ArrayLike, *, eps: float = 1e-5) -> Array:
     Reference:
       Nguyen, Rodríguez Martínez: On Quantitative Aspects of Model Interpretability. arXiv:2007.07584, 2020.
     """
-    a = jnp.abs(flat(by_largest(heat(attribution))))
+    a = jnp.abs(flat(over_largest(heat(attribution))))
     return where_finite(a, (a > eps).sum(axis=1).astype(a.dtype))

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from .. import reductions
 from ..compose import transformed
 from ..explainer import (
     Array,
@@ -217,7 +218,4 @@ def relative_change(a: Array, b: Array, x: Array, y: Array) -> Array:
 
 def norm(a: Array) -> Array:
     """The Euclidean norm of what belongs to each example, ``(N,)``."""
-    a = flat(a)
-    largest = jnp.abs(a).max(axis=1, keepdims=True)
-    scale = jnp.where(largest > 0, largest, 1)  # squares of small gradients would be 0 in float32
-    return jnp.linalg.norm(a / scale, axis=1) * scale[:, 0]
+    return reductions.norm(flat(a))

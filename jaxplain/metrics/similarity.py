@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ..explainer import Array
+from ..reductions import root_mean_square
 from .common import below, centred, flat, heat, heat_and_mask, pearson, spearman, where_finite
 
 
@@ -155,7 +156,7 @@ def nss(attribution: ArrayLike, fixations: ArrayLike) -> Array:
     """
     a, looks = both(attribution, fixations)
     a = centred(a)
-    standardised = a / jnp.sqrt((a**2).mean(axis=1, keepdims=True))
+    standardised = a / root_mean_square(a, keepdims=True)
     return (standardised * looks).sum(axis=1) / looks.sum(axis=1)
 
 

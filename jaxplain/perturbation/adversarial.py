@@ -22,6 +22,7 @@ from ..explainer import (
     concrete,
     example_keys,
     explainer,
+    heed_logits,
     inherit,
     require_positive,
 )
@@ -29,6 +30,7 @@ from ..features import tap
 from ..gradients import gaussian_blur, like_examples
 from ..propagation.engine import replay
 from ..propagation.units import WEIGHTED
+from ..reductions import root_mean_square
 from .attacks import Bounds, chosen_class, clipper, descend, margin, norm_of, precisely, repeat, wide
 from .learned import require_optimizer
 
@@ -83,7 +85,7 @@ def adversarial_gradient_integration(
     """
     require_positive(steps=steps, classes=classes if isinstance(classes, int) else 1)
 
-    @explainer(apply)
+    @explainer(apply, heed=heed_logits())
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         dtype, (f, x) = x.dtype, precisely(f, x)
         outputs = f(x)
@@ -205,7 +207,7 @@ def perceptual_ball(
             chosen = chosen_class("perceptual_ball", target, g(image) if target is None else jax.eval_shape(g, image))
             loss = unnoticed(g, phi, image, chosen, gamma, confidence)
             change = minimise(loss, image, solver, steps, clipper(bounds, image)) - image
-            rms = jnp.sqrt((change**2).mean(axis=axis))
+            rms = root_mean_square(change, axis)
             return gaussian_blur(rms[..., None], blur)[..., 0].astype(x.dtype)
 
         return attribute(*args, target=target, key=key)
@@ -238,8 +240,8 @@ def looking_at(f: Function, x: Array, layers: int | Sequence[str]) -> Callable[[
         look = lambda x: [y for place, (_, _, y) in network.values(x).items() if place in places]
     else:
         look = lambda x: [tap(f, name)(x).features for name in layers]
-    squares = [like_examples(mean_square(wide(y)), y) for y in look(x)]
-    sizes = [jnp.sqrt(jnp.where(square > 0, square, 1)) for square in squares]
+    sizes = [root_mean_square(wide(y), tuple(range(1, y.ndim)), keepdims=True) for y in look(x)]
+    sizes = [jnp.where(size > 0, size, 1) for size in sizes]
     return lambda x: [y / size for y, size in zip(look(x), sizes, strict=True)]
 
 

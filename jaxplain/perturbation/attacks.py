@@ -12,20 +12,26 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from .. import reductions
 from ..explainer import (
+    TWO_LOGITS,
     Apply,
     Array,
     Explain,
     Function,
+    Heed,
     Target,
     as_array,
     class_weights,
     example_keys,
     explainer,
+    heed_logits,
     require_positive,
+    require_several,
     scores,
 )
-from ..gradients import like_examples, slope_of
+from ..gradients import slope_of
+from ..reductions import largest
 
 if TYPE_CHECKING:
     import optax
@@ -57,14 +63,14 @@ def fgsm(apply: Apply, *, epsilon: ArrayLike, bounds: Bounds = None, toward: Arr
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxplain.perturbation import fgsm
-      >>> fgsm(lambda x: x @ jnp.eye(2), epsilon=0.5)(jnp.array([[1.0, 0.0]]))
-      Array([[0.5, 0.5]], dtype=float32)
+      >>> fgsm(lambda x: x @ jnp.eye(2), epsilon=0.5)(jnp.array([[2.0, 0.0]]))
+      Array([[1.5, 0.5]], dtype=float32)
 
     Reference:
       Goodfellow, Shlens, Szegedy: Explaining and Harnessing Adversarial Examples. ICLR 2015, arXiv:1412.6572.
     """
 
-    @explainer(apply)
+    @explainer(apply, heed=heed(toward))
     def attack(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         """Attack the last positional argument; the others, target and key are those of an explainer."""
         slope = slope_of(lowered(f, x, target, toward))
@@ -121,7 +127,7 @@ def pgd(
         raise ValueError(f"unknown norm {norm!r}: choose {' or '.join(BALLS)}")
     direction, project, draw = BALLS[norm]
 
-    @explainer(apply)
+    @explainer(apply, heed=heed(toward))
     def attack(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         """Attack the last positional argument; the others, target and key are those of an explainer."""
         clip, radius = clipper(bounds, x), jnp.asarray(epsilon, x.dtype)
@@ -196,11 +202,12 @@ def deepfool(apply: Apply, *, steps: int = 50, overshoot: float = 0.02, candidat
             z, pullback = jax.vjp(f, x + r)
             slopes = jax.vmap(lambda direction: pullback(direction)[0])(directions)
             gaps = jnp.abs(gaps_of(z) - beyond)
-            squares = (slopes**2).sum(axis=tuple(range(2, slopes.ndim)))
-            lengths = jnp.where(squares > 0, squares, 1)  # a rival without a slope is out of reach
-            distances = jnp.where(squares > 0, gaps / jnp.sqrt(lengths), jnp.inf)
+            lengths = reductions.norm(slopes, tuple(range(2, slopes.ndim)))
+            reachable = lengths > 0  # not a rival without a slope
+            lengths = jnp.where(reachable, lengths, 1)
+            distances = jnp.where(reachable, gaps / lengths, jnp.inf)
             nearest = jax.nn.one_hot(distances.argmin(axis=0), len(distances), axis=0, dtype=x.dtype)
-            weights = nearest * jnp.where(squares > 0, gaps / lengths, 0)
+            weights = nearest * jnp.where(reachable, distances / lengths, 0)
             return r + jnp.einsum("kn,kn...->n...", weights, slopes), holds(z, chosen)
 
         r, _ = repeat(step, jnp.zeros_like(x), jnp.ones_like(outputs[:, 0], bool), steps)
@@ -214,8 +221,8 @@ def deepfool(apply: Apply, *, steps: int = 50, overshoot: float = 0.02, candidat
 
 def norm_of(v: Array) -> Array:
     """The L2 norm of each example, 1 where it is zero."""
-    squares = (v**2).sum(axis=tuple(range(1, v.ndim)))
-    return like_examples(jnp.sqrt(jnp.where(squares > 0, squares, 1)), v)
+    length = reductions.norm(v, tuple(range(1, v.ndim)), keepdims=True)
+    return jnp.where(length > 0, length, 1)
 
 
 def in_unit_ball(key: Array, shape: tuple[int, ...]) -> Array:
@@ -242,14 +249,25 @@ BALLS: dict[str, tuple[Function, Callable[[Array, Array], Array], Callable[..., 
 # ----------------------------------------------------------------------------------- what the adversarial methods share
 
 
+DECLINE = "pass a callable target"
+
+
+def heed(toward: ArrayLike | None) -> Heed:
+    """What to look at in the outputs before `lowered` takes their softmax."""
+    taken = heed_logits(DECLINE)
+    return lambda outputs, target: taken(outputs, target) if toward is not None or not callable(target) else None
+
+
 def lowered(f: Function, x: Array, target: Target, toward: ArrayLike | None) -> Function:
     """The score ``x -> (N,)`` that an attack lowers: the log-probability, or minus that of the class to reach."""
-    if toward is not None:
-        reached = scores(lambda x: jax.nn.log_softmax(f(x)), x, toward)
-        return lambda x: -reached(x)
-    if callable(target) or jax.eval_shape(f, x).ndim != 2:
+    if toward is None and (callable(target) or jax.eval_shape(f, x).ndim != 2):
         return scores(f, x, target)
-    return scores(lambda x: jax.nn.log_softmax(f(x)), x, target)
+    require_several(jax.eval_shape(f, x), DECLINE)
+    log_p = lambda x: jax.nn.log_softmax(f(x))
+    if toward is None:
+        return scores(log_p, x, target)
+    reached = scores(log_p, x, toward)
+    return lambda x: -reached(x)
 
 
 def wide(v: Array) -> Array:
@@ -279,7 +297,10 @@ def clipper(bounds: Bounds, x: Array) -> Function:
 def chosen_class(method: str, target: Target, outputs: Any) -> Array:
     """The target's class as one-hot rows ``(N, K)``, for methods that ask whether the network still sees it."""
     if outputs.ndim != 2 or outputs.shape[1] < 2:
-        raise ValueError(f"{method} needs outputs (N, classes) with two or more classes, got shape {outputs.shape}")
+        raise ValueError(
+            f"{method} needs outputs (N, classes) with two or more classes, got shape {outputs.shape}: of a single "
+            f"output z, {TWO_LOGITS}"
+        )
     if callable(target) or (target is not None and jnp.issubdtype(as_array(target).dtype, jnp.floating)):
         raise ValueError(f"{method} needs a class as its target: an int, (N,) ints, or None for the predicted one")
     return class_weights(target, outputs)
@@ -288,7 +309,7 @@ def chosen_class(method: str, target: Target, outputs: Any) -> Array:
 def margin(outputs: Array, chosen: Array) -> Array:
     """``z_c - max_{j != c} z_j``, the class given as one-hot rows."""
     own = jnp.where(chosen == 0, 0, outputs * chosen).sum(axis=-1)
-    return own - jnp.where(chosen == 1, -jnp.inf, outputs).max(axis=-1)
+    return own - largest(jnp.where(chosen == 1, -jnp.inf, outputs))[..., 0]
 
 
 def holds(outputs: Array, chosen: Array) -> Array:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..explainer import (
+    TWO_LOGITS,
     Apply,
     Array,
     Explain,
@@ -20,11 +21,13 @@ from ..explainer import (
     channels_last,
     class_weights,
     explainer,
+    outputs_at,
     require_positive,
 )
 from ..gradients import gaussian_blur
+from .attacks import margin
 from .learned import constant, each_in, optimise, require_optimizer, require_steps
-from .masked import Explained, require_explained, require_images, score_of
+from .masked import Explained, heed, require_explained, require_images, score_of
 
 if TYPE_CHECKING:
     import optax
@@ -116,7 +119,7 @@ def extremal_perturbation(
     if not (sigma > 0 and max_blur > 0 and penalty >= 0 and growth > 0):
         raise ValueError(f"{sigma=}, {max_blur=} and {growth=} must be positive and {penalty=} not negative")
 
-    @explainer(apply)
+    @explainer(apply, heed=heed(of))
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         import optax  # which takes long to import
@@ -202,16 +205,14 @@ def blur_pyramid(x: Array, levels: int, max_blur: float) -> Callable[[Array], Ar
 
 def margin_of(f: Function, x: Array, target: Target, of: Explained) -> Function:
     """The score of a class less that of the strongest other one, ``x -> (N,)``."""
-    outputs = f(x) if target is None else jax.eval_shape(f, x)
+    outputs = outputs_at(f, x, target)
     if outputs.ndim != 2 or outputs.shape[1] < 2:
-        raise ValueError(f"the contrastive reward needs outputs (N, classes), two or more, got shape {outputs.shape}")
+        raise ValueError(
+            f"the contrastive reward needs outputs (N, classes), two or more, got shape {outputs.shape}: of a single "
+            f"output z, {TWO_LOGITS}"
+        )
     if callable(target) or (target is not None and jnp.issubdtype(as_array(target).dtype, jnp.floating)):
         raise ValueError("the contrastive reward needs a class as its target: an int, (N,) ints, or None")
     chosen = class_weights(target, outputs)
     values = (lambda x: jax.nn.softmax(f(x))) if of == "probability" else f
-
-    def margin(x: Array) -> Array:
-        y = values(x)
-        return jnp.where(chosen == 0, 0, y * chosen).sum(axis=1) - jnp.where(chosen == 1, -jnp.inf, y).max(axis=1)
-
-    return margin
+    return lambda x: margin(values(x), chosen)

@@ -9,9 +9,21 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ..explainer import Apply, Array, Explain, Function, Target, explainer, reference, require_positive
+from ..explainer import (
+    Apply,
+    Array,
+    Explain,
+    Function,
+    Target,
+    explainer,
+    heed_logits,
+    outputs_at,
+    reference,
+    require_positive,
+)
 from ..propagation.deeplift import in_lanes, lanes_first
 from ..propagation.engine import BoundUnit, Composite, refuse_training_mode, replay
+from ..reductions import over_largest
 from .attacks import chosen_class, descend, holds, precisely, repeat
 from .learned import require_optimizer
 
@@ -84,9 +96,9 @@ def fgvis(
     sign = 1 if game == "deletion" else -1
     solver = sgd() if optimizer is None else optimizer
 
-    @explainer(apply)
+    @explainer(apply, heed=heed_logits())
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        chosen = chosen_class("fgvis", target, f(x) if target is None else jax.eval_shape(f, x))
+        chosen = chosen_class("fgvis", target, outputs_at(f, x, target))
         dtype, r = x.dtype, reference(baseline, x)
         f, x = precisely(lane_of(f, x, gated(tolerance)), x)
         r = r.astype(x.dtype)
@@ -115,12 +127,6 @@ def sgd() -> optax.GradientTransformation:
     import optax  # which takes long to import
 
     return optax.sgd(0.1)
-
-
-def over_largest(slope: Array) -> Array:
-    """Each example's gradient over its largest absolute value."""
-    largest = jnp.abs(slope).max(axis=tuple(range(1, slope.ndim)), keepdims=True)
-    return slope / jnp.where(largest > 0, largest, 1)
 
 
 # ------------------------------------------------------------------- two lanes: the masked image, and the image itself

@@ -23,7 +23,7 @@ from ..explainer import (
     require_positive,
 )
 from .lime import moments
-from .masked import Explained, require_explained, require_images, score_of
+from .masked import Explained, heed, require_explained, require_images, score_of
 from .superpixels import paint, segments_of, show
 
 
@@ -78,7 +78,7 @@ def kernel_shap(
     require_positive(samples=samples)
     require_explained(of)
 
-    @explainer(apply)
+    @explainer(apply, heed=heed(of))
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         require_images(x, "kernel_shap")

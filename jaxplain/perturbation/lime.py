@@ -20,7 +20,7 @@ from ..explainer import (
     explainer,
     require_positive,
 )
-from .masked import Explained, require_explained, require_images, score_of
+from .masked import Explained, heed, require_explained, require_images, score_of
 from .superpixels import paint, segments_of, show
 
 
@@ -88,7 +88,7 @@ def lime(
     if not (kernel_width > 0 and ridge >= 0):
         raise ValueError(f"{kernel_width=} must be positive and {ridge=} not negative")
 
-    @explainer(apply)
+    @explainer(apply, heed=heed(of))
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         require_images(x, "lime")

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..explainer import Array, Function, Target, scorer
+from ..explainer import Array, Function, Heed, Target, heed_logits, outputs_at, require_several, scorer
 
 Explained: TypeAlias = Literal["probability", "output"]
+
+DECLINE = "pass of='output'"
 
 
 def require_images(x: Array | np.ndarray, method: str) -> None:
@@ -32,10 +34,13 @@ def require_explained(of: Explained) -> None:
         raise ValueError(f"unknown of={of!r}: choose probability or output")
 
 
+def heed(of: Explained) -> Heed | None:
+    """What to look at in the outputs before their softmax is taken."""
+    return heed_logits(DECLINE) if of == "probability" else None
+
+
 def of_classes(outputs: jax.ShapeDtypeStruct | Array, of: Explained) -> bool:
     """Whether a probability is explained: the softmax of logits ``(N, K)``."""
-    if of == "probability" and outputs.ndim == 2 and outputs.shape[1] == 1:
-        raise ValueError("the softmax of one output is 1 whatever the image: pass of='output', or return shape (N,)")
     return of == "probability" and outputs.ndim == 2
 
 
@@ -45,14 +50,17 @@ def score_of(f: Function, x: Array, target: Target, of: Explained) -> Function:
     ``"probability"`` applies the target to the softmax of logits ``(N, K)``; outputs of another shape have no classes
     and are the score themselves, as they are for ``"output"``.
     """
-    score = explained_of(f(x) if target is None else jax.eval_shape(f, x), target, of)
+    score = explained_of(outputs_at(f, x, target), target, of)
     return lambda x: score(f(x))
 
 
 def explained_of(outputs: jax.ShapeDtypeStruct | Array, target: Target, of: Explained) -> Function:
     """The explained score as a function of the outputs, ``outputs -> (N,)``."""
     score = scorer(target, outputs)
-    return (lambda outputs: score(jax.nn.softmax(outputs))) if of_classes(outputs, of) else score
+    if not of_classes(outputs, of):
+        return score
+    require_several(outputs, DECLINE)
+    return lambda outputs: score(jax.nn.softmax(outputs))
 
 
 def blend(mask: Array, x: Array, x0: Array) -> Array:

@@ -24,7 +24,7 @@ from ..explainer import (
 )
 from ..gradients import gaussian_blur
 from .learned import constant, each_in, optimise, require_optimizer, require_steps
-from .masked import Explained, blend, explained_of, of_classes, require_explained, require_images, score_of
+from .masked import Explained, blend, explained_of, heed, of_classes, require_explained, require_images, score_of
 
 if TYPE_CHECKING:
     import optax
@@ -111,7 +111,7 @@ def meaningful_perturbation(
             f"and {exponent=} at least 1"
         )
 
-    @explainer(apply)
+    @explainer(apply, heed=heed(of))
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         import optax  # which takes long to import

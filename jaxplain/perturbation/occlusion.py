@@ -7,7 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ..explainer import Apply, Array, Explain, OfImages, Target, channels_last, chunked_sum, explainer
-from .masked import Explained, blend, per_example, require_explained, require_images, require_pair, score_of
+from .masked import Explained, blend, heed, per_example, require_explained, require_images, require_pair, score_of
 
 
 def occlusion(
@@ -54,7 +54,7 @@ def occlusion(
     require_pair(window=window, stride=stride)
     require_explained(of)
 
-    @explainer(apply)
+    @explainer(apply, heed=heed(of))
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         require_images(x, "occlusion")

@@ -21,6 +21,7 @@ from ..explainer import (
 from .masked import (
     Explained,
     blend,
+    heed,
     interpolation,
     per_example,
     require_explained,
@@ -82,7 +83,7 @@ def rise(
     if not 0 < probability <= 1:
         raise ValueError(f"{probability=} must be in (0, 1]")
 
-    @explainer(apply)
+    @explainer(apply, heed=heed(of))
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         require_images(x, "rise")

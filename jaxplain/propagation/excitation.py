@@ -7,7 +7,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from ..channels import axis_of_channels, channel_axis, follow, is_picture, of_input
+from ..channels import Origins, axis_of_channels, channel_axis, follow, is_picture, of_input
 from ..explainer import Apply, Array, Explain, Function, Target, class_weights, explainer, score_gradient
 from . import composites, rules
 from .engine import BoundUnit, Composite, Rule, replay
@@ -22,7 +22,9 @@ def excitation_backprop(
 
     ``P(i) = Σ_j P(j) x_i w_ij+ / Σ_i x_i w_ij+``, the z+ rule without biases from one at the target, so that it
     equals the z+ map divided by z_c. Contrastive: the same walk with the last layer's weights negated is subtracted,
-    and the difference clamped at zero.
+    and the difference, summed over the channels of a position, clamped at zero. At the input, which keeps its shape,
+    the channels keep their differences where that sum is positive and are zero elsewhere, so that their sum is the map;
+    an input without positions, ``(N, D)``, is clamped value by value.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
@@ -55,7 +57,9 @@ def excitation_backprop(
         one = score_gradient(target, outputs)
         visits = pullback(one)
         if contrastive:
-            visits = jnp.maximum(visits - walk(f, x, last_layer_negated(composite), layer)[1](one), 0)
+            visits = visits - walk(f, x, last_layer_negated(composite), layer)[1](one)
+            axis = layer_channels(f, x, layer)[1] if layer else channel_axis(f, x) if x.ndim > 2 else ()
+            visits = jnp.where(visits.sum(axis=axis, keepdims=True) > 0, visits, 0)
         if layer is None:
             return visits
         return layer_map(visits, f, x, layer, upsample)
@@ -65,20 +69,27 @@ def excitation_backprop(
 
 def layer_map(visits: Array, f: Function, x: Array, layer: str, upsample: bool) -> Array:
     """What arrived at a layer, summed over its channels, at the resolution of the layer or of the input."""
-    channels, network = channel_axis(f, x), replay(f, x)
-    labels = follow(network.plan.graph, of_input(network.plan.graph)).get(layer_output(network, layer).outputs[0])
-    axis = axis_of_channels(labels, channels)
-    maps = visits.sum(axis=-1 if axis is None else axis)
+    channels = channel_axis(f, x)
+    labels, axis = layer_channels(f, x, layer)
+    maps = visits.sum(axis=axis)
     maps = maps[:, 0] if maps.ndim == x.ndim and maps.shape[1] == 1 else maps  # vmap(lambda x: f(x[None])[0])
     if not upsample:
         return maps
-    if maps.ndim != x.ndim - 1 or not is_picture(labels, -1 if axis is None else axis, channels, x.ndim):
+    if maps.ndim != x.ndim - 1 or not is_picture(labels, axis, channels, x.ndim):
         raise ValueError(
             f"layer {layer!r} has relevance of shape {visits.shape}, which is no picture: pass upsample=False, or name "
             "another layer"
         )
     size = (n for i, n in enumerate(x.shape) if i != channels)
     return jax.image.resize(maps, tuple(size), "bilinear")
+
+
+def layer_channels(f: Function, x: Array, layer: str) -> tuple[Origins | None, int]:
+    """Where the axes of a layer come from, and which of them are its channels."""
+    network = replay(f, x)
+    labels = follow(network.plan.graph, of_input(network.plan.graph)).get(layer_output(network, layer).outputs[0])
+    axis = axis_of_channels(labels, channel_axis(f, x))
+    return labels, -1 if axis is None else axis
 
 
 def last_layer_negated(composite: Composite | None) -> Composite:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ..explainer import Apply, Array, Explain, Function, Target, explainer, score_gradient, scorer
+from ..explainer import (
+    Apply,
+    Array,
+    Explain,
+    Function,
+    Target,
+    concrete,
+    explainer,
+    heed_logits,
+    require_several,
+    score_gradient,
+    scorer,
+)
 from . import composites, rules
 from .composites import path_matches
 from .engine import Composite, Replay, Rule, no_rule, refuse_training_mode, replay
@@ -38,6 +51,7 @@ def lrp(apply: Apply, composite: Composite | None = None, *, at: str | None = No
     """Layer-wise relevance propagation.
 
     ``R_in = rule(unit, x, y, R_out)`` from the outputs, where ``R = z_c`` at the target and 0 elsewhere, to the input.
+    The papers start from logits; a softmax at the end of the network is a unit like others, with its rule.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function: sequential, residual, branching, attention.
@@ -175,7 +189,8 @@ def deep_taylor(apply: Apply, low: ArrayLike | None = None, high: ArrayLike | No
       high: the highest one; pass both or neither.
 
     Returns:
-      An explainer; the relevance has the input's shape and is not negative on ReLU networks.
+      An explainer; the relevance has the input's shape and is not negative on ReLU networks. It is zero where the score
+      is not positive; that raises a warning, as far as the values are known.
 
     Raises:
       ValueError: if only one bound is given.
@@ -196,12 +211,23 @@ def deep_taylor(apply: Apply, low: ArrayLike | None = None, high: ArrayLike | No
     layer = rules.z_plus(bias=False)
     composite = composites.positive_sums(conv=layer, dense=layer, first=first)
 
-    @explainer(apply)
+    @explainer(apply, heed=heed_positive)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         outputs, pullback = walk(f, x, composite)
         return pullback(jnp.maximum(start(outputs, target), 0))
 
     return explain
+
+
+def heed_positive(outputs: Array, target: Target) -> None:
+    """Warn where relevance starts as zero, so that the map will be."""
+    relevance = start(outputs, target)
+    if concrete(relevance) and (nothing := (relevance <= 0).reshape(len(relevance), -1).all(axis=1)).any():
+        warnings.warn(
+            f"deep_taylor divides positive scores, and that of example {nothing.argmax()} is not: its map is zero; "
+            "explain a class with a positive score, or use jaxplain.lrp",
+            stacklevel=2,
+        )
 
 
 def softmax_gradient_lrp(apply: Apply, composite: Composite | None = None) -> Explain:
@@ -229,11 +255,12 @@ def softmax_gradient_lrp(apply: Apply, composite: Composite | None = None) -> Ex
       Propagation. ICCV workshop 2019, arXiv:1908.04351.
     """
 
-    @explainer(apply)
+    @explainer(apply, heed=heed_logits())
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         outputs, pullback = walk(f, x, composite)
         if outputs.ndim != 2:
             raise ValueError(f"softmax_gradient_lrp needs logits (N, K), got shape {outputs.shape}")
+        require_several(outputs, "use jaxplain.lrp")
         score = scorer(target, outputs)
         return pullback(jax.grad(lambda z: score(jax.nn.softmax(z)).sum())(outputs))
 

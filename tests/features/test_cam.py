@@ -12,6 +12,8 @@ from jax.ad_checkpoint import checkpoint_name
 
 import jaxplain
 from jaxplain.features.full_grad import full_gradient
+from jaxplain.features.maps import unit_range
+from jaxplain.reductions import over_largest
 from tests.features.networks import W3, X, close, twins
 
 NET = twins()["linen"]
@@ -264,6 +266,61 @@ def test_full_grad_is_complete():
     unscaled = jaxplain.full_grad(network, rescale=False)(X, target=TARGETS)
     close(unscaled, sum(jnp.abs(part).sum(axis=-1) for part in parts if part.ndim == 4))
     assert jaxplain.full_grad(network)(X, target=TARGETS).max() <= 3 + 4
+
+
+def behind_a_depthwise_convolution(weights, x, *, pool):
+    """Convolution, maximum, depthwise convolution, BatchNorm, and a rectifier without a kink in the way."""
+    convolve = lambda x, w, groups: jax.lax.conv_general_dilated(
+        x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
+    )
+    x = nn.relu(convolve(x, weights["first"], 1) + weights["bias"][None, None, None])
+    x = nn.max_pool(x, (2, 2), (2, 2)) if pool else x
+    x = convolve(x, weights["depthwise"], 4)
+    scale = weights["scale"] * jax.lax.rsqrt(weights["variance"] + 1e-3)
+    return nn.relu(x * scale[None, None, None] + weights["shift"][None, None, None]).mean(axis=(1, 2)) @ weights["head"]
+
+
+@pytest.mark.parametrize("rescale", [True, False])
+@pytest.mark.parametrize("pool", [True, False])
+def test_full_grad_has_a_derivative_in_the_parameters(pool, rescale):
+    shapes = {
+        "first": (3, 3, 3, 4),
+        "bias": (4,),
+        "depthwise": (3, 3, 1, 4),
+        "scale": (4,),
+        "shift": (4,),
+        "head": (4, 4),
+    }
+    weights = {name: jax.random.normal(jax.random.key(i), s, X.dtype) for i, (name, s) in enumerate(shapes.items())}
+    weights["variance"] = jnp.array([0.5, 1.0, 2.0, 0.1], X.dtype)
+    direction = jax.tree.map(lambda w: jax.random.normal(jax.random.key(w.size), w.shape, w.dtype), weights)
+    explain = jaxplain.full_grad(functools.partial(behind_a_depthwise_convolution, pool=pool), rescale=rescale)
+    loss = jax.jit(lambda w, x: (explain(w, x, target=TARGETS) ** 2).sum())
+    slope = jax.jit(jax.grad(loss))
+    along = lambda step: jax.tree.map(lambda w, d: w + step * d, weights, direction)
+    finite = (loss(along(1e-6), X) - loss(along(-1e-6), X)) / 2e-6
+    exact = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, slope(weights, X), direction)))
+    np.testing.assert_allclose(exact, finite, rtol=1e-4)
+    small = jax.tree.map(lambda w: w.astype(jnp.float32), weights)
+    assert all(jnp.isfinite(v).all() for v in jax.tree.leaves(slope(small, X.astype(jnp.float32))))
+
+
+@pytest.mark.parametrize("scale", [unit_range, over_largest, lambda a: jaxplain.heatmap(a, "max_abs")])
+def test_maxima_of_what_is_computed_twice_have_a_derivative(scale):
+    """Behind an accelerated depthwise convolution and BatchNorm the compiler rounds a value in two ways."""
+
+    @jaxplain.accelerate
+    def loss(w, x):
+        y = jax.lax.conv_general_dilated(
+            x, w[0], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=3
+        )
+        return (scale((y - 0.1) * w[1][None, None, None] * jax.lax.rsqrt(w[1] + 1e-3)[None, None, None]) ** 2).sum()
+
+    x = X.astype(jnp.float32)
+    w = jax.random.normal(jax.random.key(0), (3, 3, 1, 3), jnp.float32), jnp.array([1.0, 2.0, 3.0], jnp.float32)
+    slope = jax.jit(jax.grad(loss))(w, x)
+    exact = jax.grad(loss)(*jax.tree.map(lambda a: a.astype(jnp.float64), (w, x)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4 * jnp.abs(b).max()), slope, exact)
 
 
 def test_full_grad_refuses_loops():

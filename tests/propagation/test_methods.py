@@ -64,6 +64,41 @@ def test_contrastive_excitation_by_hand():
     np.testing.assert_allclose(explain(jnp.ones((1, 3)), target=1), [[0.0, 0.0, 1.0]], atol=1e-5)
 
 
+def test_contrastive_excitation_is_summed_over_channels_before_it_is_clamped():
+    """Both walks have the sum 1; at positions where their channels cancel nothing is left of the difference."""
+
+    def network(x, weights):
+        with jax.named_scope("feat"):
+            h = jnp.maximum(x @ jnp.eye(2), 0)
+        return h.reshape(len(x), -1) @ weights
+
+    x = jnp.ones((1, 1, 2, 2))
+    cases = {  # weights of (position, channel) -> the target's walk less the dual one, by position
+        (2.0, -1.0, 2.0, -1.0): (0.0, 0.0),  # (1/2, 0, 1/2, 0) less (0, 1/2, 0, 1/2)
+        (1.0, -3.0, 3.0, -1.0): (0.0, 0.5),  # (1/4, 0, 3/4, 0) less (0, 3/4, 0, 1/4)
+        (1.0, 1.0, -1.0, -1.0): (1.0, 0.0),  # (1/2, 1/2, 0, 0) less (0, 0, 1/2, 1/2)
+    }
+    for weights, wanted in cases.items():
+        f = lambda x, weights=weights: network(x, jnp.array([weights]).T)
+        at_layer = jaxplain.excitation_backprop(f, "feat", contrastive=True, upsample=False)
+        np.testing.assert_allclose(at_layer(x, target=0)[0, 0], wanted, atol=1e-5)
+        at_input = jaxplain.excitation_backprop(f, contrastive=True)
+        assert at_input(x, target=0).shape == x.shape
+        np.testing.assert_allclose(jaxplain.heatmap(at_input)(x, target=0)[0, 0], wanted, atol=1e-5)
+
+
+def test_deep_taylor_warns_of_scores_that_are_not_positive():
+    f = lambda x: x @ jnp.array([[1.0, -1.0], [1.0, 2.0]])
+    x = jnp.array([[1.0, 1.0], [2.0, 1.0], [1.0, 2.0]])  # the second class: 1, 0, 3
+    with pytest.warns(UserWarning, match=r"that of example 1 is not: its map is zero.*use jaxplain\.lrp"):
+        maps = jaxplain.deep_taylor(f)(x, target=1)
+    assert (total(maps) > 0).tolist() == [True, False, True]
+    with pytest.warns(UserWarning, match="example 0"):
+        jaxplain.deep_taylor(f)(-x, target=0)
+    jaxplain.deep_taylor(f)(x, target=0)  # all positive
+    assert (jax.jit(jaxplain.deep_taylor(f))(-x, target=0) == 0).all()  # traced: nothing is known
+
+
 def test_softmax_gradient_start():
     """One dense layer of identity passes the start on: p_c (1 - p_c) at the target, -p_c p_n elsewhere."""
     logits = jnp.array([[0.3, -1.0, 2.0]])

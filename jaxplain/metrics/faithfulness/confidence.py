@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from ...explainer import Apply, Array, OfImages, Target
-from ..common import Baseline, Metric, by_largest, flat, heat, metric, replacement, scored
+from ...reductions import deviation, norm, over_largest
+from ..common import Baseline, Metric, flat, heat, metric, replacement, require_classes, scored
 
 
 def average_drop(apply: Apply, *, baseline: Baseline = 0.0, softmax: bool = True) -> Metric:
@@ -119,11 +120,13 @@ def sufficiency(apply: Apply, *, threshold: float = 0.6) -> Metric:
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         maps = jnp.abs(flat(heat(attribution)))
-        deviation = maps.std(axis=0, keepdims=True)
-        maps = maps / jnp.where(deviation > 0, deviation, 1)
-        distance = jax.lax.map(lambda a: jnp.sqrt(((maps - a[None]) ** 2).sum(axis=1)), maps)
+        spread = deviation(maps, 0, keepdims=True)
+        maps = jnp.where(spread > 0, maps / jnp.where(spread > 0, spread, 1), 0)
+        distance = jax.lax.map(lambda a: norm(maps - a[None]), maps)
         similar = (distance <= threshold * distance.max()) & ~jnp.eye(maps.shape[0], dtype=bool)
-        predicted = f(x).argmax(axis=1)
+        outputs = f(x)
+        require_classes(outputs)
+        predicted = outputs.argmax(axis=1)
         same = similar & (predicted[:, None] == predicted[None, :])
         return same.sum(axis=1) / jnp.maximum(similar.sum(axis=1), 1).astype(maps.dtype)
 
@@ -135,5 +138,5 @@ def confidences(
 ) -> tuple[Array, Array]:
     """The score of the whole image, and of what the map shows of it."""
     score, x0 = scored(f, x, target, softmax), replacement(baseline, x, f)
-    shown = by_largest(jnp.maximum(heat(attribution), 0))[..., None].astype(x.dtype)
+    shown = over_largest(jnp.maximum(heat(attribution), 0))[..., None].astype(x.dtype)
     return score(x), score(x0 + shown * (x - x0))

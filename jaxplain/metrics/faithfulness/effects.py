@@ -21,6 +21,7 @@ from ...explainer import (
     reference,
     require_positive,
 )
+from ...reductions import root_mean_square
 from ..common import (
     Baseline,
     Metric,
@@ -265,11 +266,12 @@ def monotonicity_correlation(
 
         def of_group(index: Array) -> tuple[Array, Array]:
             hidden = sets(index)
-            squares = chunked_map(lambda i: (score(hide(x, hidden, value(i))) - full) ** 2, jnp.arange(draws), 1)
-            return jnp.where(hidden, importance, 0).sum(axis=(1, 2)), squares.mean(axis=0)
+            change = chunked_map(lambda i: score(hide(x, hidden, value(i))) - full, jnp.arange(draws), 1)
+            varied = root_mean_square(change, 0)  # has the rank of its square, which may be too small a number
+            return jnp.where(hidden, importance, 0).sum(axis=(1, 2)), varied
 
         claimed, varied = chunked_map(of_group, jnp.arange(number), chunk)
-        scale = jnp.where(jnp.abs(full) >= eps, full, 1) ** 2
+        scale = jnp.where(jnp.abs(full) >= eps, jnp.abs(full), 1)
         return spearman(claimed.T, varied.T / scale[:, None])
 
     return measure

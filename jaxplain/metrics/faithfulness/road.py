@@ -10,6 +10,7 @@ import numpy as np
 from jax.scipy.sparse.linalg import cg
 
 from ...explainer import Apply, Array, OfImages, Target, chunked_map, example_keys
+from ...reductions import scale_of
 from ..common import Metric, Order, class_of, metric, precise
 from .removal import pixel_places, sign_of
 
@@ -93,6 +94,8 @@ def impute(x: Array, hidden: Array) -> Array:
     definite system, solved by conjugate gradients without ever being written down.
     """
     seen = precise(x)
+    scale = scale_of(seen, (1, 2, 3))  # the conjugate gradients square what they are given
+    seen = seen / scale
     weight = neighbours(jnp.ones((1, *x.shape[1:3], 1), seen.dtype))
     at_hidden = lambda u: jnp.where(hidden[..., None], u, 0)
     tolerance = float(jnp.finfo(seen.dtype).eps) ** (2 / 3)
@@ -102,7 +105,7 @@ def impute(x: Array, hidden: Array) -> Array:
         return cg(laplacian, known, tol=tolerance, maxiter=hidden.size)[0]
 
     known = at_hidden(neighbours(seen - at_hidden(seen)))
-    return jnp.where(hidden[..., None], jax.vmap(solve)(known, hidden).astype(x.dtype), x)
+    return jnp.where(hidden[..., None], (scale * jax.vmap(solve)(known, hidden)).astype(x.dtype), x)
 
 
 def neighbours(u: Array) -> Array:
