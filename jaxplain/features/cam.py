@@ -384,7 +384,8 @@ def first_component(A: Array) -> Array:
         projection = leading * jnp.linalg.norm(centred.mT @ leading, axis=1, keepdims=True)
     else:
         projection = centred @ leading
-    agreement = (projection * flat.sum(axis=-1, keepdims=True)).sum(axis=(1, 2), keepdims=True)
+    projection = projection[..., 0]
+    agreement = (projection * flat.sum(axis=-1)).sum(axis=1, keepdims=True)
     return jnp.where(agreement < 0, -projection, projection).reshape(A.shape[:-1]).astype(A.dtype)
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from ..behind import vmap_behind
 from ..explainer import (
     Apply,
     Array,
@@ -24,6 +25,7 @@ from ..explainer import (
     explainer,
     require_positive,
     scores,
+    zero_each,
 )
 from ..gradients import like_examples, slope_of
 
@@ -128,7 +130,7 @@ def pgd(
         slope = slope_of(lowered(f, x, target, toward))
         start = x
         if random_start:
-            keys = example_keys(key, x.shape[0], "pgd with a random start")
+            keys = example_keys(key, x, "pgd with a random start")
             noise = jax.vmap(lambda key: draw(key, x.shape[1:]))(keys)
             start = clip(x + radius * noise.astype(x.dtype))
 
@@ -194,7 +196,7 @@ def deepfool(apply: Apply, *, steps: int = 50, overshoot: float = 0.02, candidat
 
         def step(r: Array) -> tuple[Array, Array]:
             z, pullback = jax.vjp(f, x + r)
-            slopes = jax.vmap(lambda direction: pullback(direction)[0])(directions)
+            slopes = vmap_behind(lambda direction: pullback(direction)[0])(directions)
             gaps = jnp.abs(gaps_of(z) - beyond)
             squares = (slopes**2).sum(axis=tuple(range(2, slopes.ndim)))
             lengths = jnp.where(squares > 0, squares, 1)  # a rival without a slope is out of reach
@@ -294,6 +296,11 @@ def margin(outputs: Array, chosen: Array) -> Array:
 def holds(outputs: Array, chosen: Array) -> Array:
     """Whether the network sees the class; "yes" for a class out of range, so that its NaN reaches the map."""
     return ~(margin(outputs, chosen) <= 0)
+
+
+def memory_of(solver: optax.GradientTransformation, at: Array) -> Any:
+    """The memory of an Optax optimiser at the start, of every example by itself and on its device."""
+    return jax.tree.map(lambda a: a + like_examples(zero_each(at, a.dtype), a), jax.vmap(solver.init)(at))
 
 
 def descend(solver: optax.GradientTransformation, slope: Any, memory: Any, at: Any) -> tuple[Any, Any]:
