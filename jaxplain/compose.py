@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, overload
 
@@ -18,7 +19,6 @@ from .explainer import (
     Target,
     as_array,
     attributed_axis,
-    blocks,
     chunked_sum,
     class_weights,
     example_keys,
@@ -95,7 +95,7 @@ def smooth(
     @transformed(explain)
     def smoothed(*args: Any, target: Target = None, key: Array | None = None) -> Array:
         context, x = split(args)
-        keys = example_keys(key, x.shape[0], "smooth")
+        keys = example_keys(key, x, "smooth")
         target = fix_target(explain, args, target)
         axes = tuple(range(1, x.ndim))
         scale = stdev * (x.max(axis=axes, keepdims=True) - x.min(axis=axes, keepdims=True))
@@ -272,7 +272,7 @@ def combined(explainers: Sequence[Explain], combine: Callable[[list[Array]], Arr
     @transformed(*explainers)
     def explain(*args: Any, target: Target = None, key: Array | None = None) -> Array:
         _, x = split(args)
-        keys = None if key is None else example_keys(key, x.shape[0], "combine")
+        keys = None if key is None else example_keys(key, x, "combine")
         draw = lambda i: None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, i))(keys)
         maps = [explain(*args, target=target, key=draw(i)) for i, explain in enumerate(explainers)]
         rank = max(a.ndim for a in maps)
@@ -366,15 +366,38 @@ def chunked(explain: Explain, size: int) -> Explain:
     @transformed(explain)
     def by_chunks(*args: Any, target: Target = None, key: Array | None = None) -> Array:
         context, x = split(args)
-        n = x.shape[0]
-        keys = None if key is None else example_keys(key, n, "chunked")
+        n, at_once = x.shape[0], fitting(size, x)
+        keys = None if key is None else example_keys(key, x, "chunked")
         each = None if target is None or callable(target) else each_target(explain, args, target)
-        cut, _ = blocks((x, keys, each), size)
         part = lambda e: explain(*context, e[0], target=target if e[2] is None else e[2], key=e[1])
-        maps = jax.lax.map(part, cut)
+        maps = jax.lax.map(part, jax.tree.map(lambda a: dealt(a, at_once), (x, keys, each))).swapaxes(0, 1)
         return maps.reshape(-1, *maps.shape[2:])[:n]
 
     return by_chunks
+
+
+def fitting(size: int, x: Array) -> int:
+    """The size of chunks, of which every device has an equal part where the type of ``x`` says that it is sharded."""
+    sharding = jax.typeof(x).sharding
+    names = sharding.spec[0] if sharding.spec else None
+    if names is None:
+        return size
+    devices = math.prod(sharding.mesh.shape[name] for name in ((names,) if isinstance(names, str) else names))
+    own = x.shape[0] // devices
+    return devices * max(part for part in range(1, max(1, size // devices) + 1) if own % part == 0)
+
+
+def dealt(examples: Array, size: int) -> Array:
+    """Deal examples out to chunks of at most ``size``, ``(chunks, size, ...)``, the last ones repeated to fill them.
+
+    In turn, so that every device keeps a part of every chunk where the batch is sharded.
+    """
+    n = examples.shape[0]
+    count = -(-n // size)
+    size = -(-n // count)
+    if n != count * size:
+        examples = examples[jnp.minimum(jnp.arange(count * size), n - 1)]
+    return examples.reshape(size, count, *examples.shape[1:]).swapaxes(0, 1)
 
 
 def each_target(explain: Explain, args: tuple[Any, ...], target: ArrayLike) -> Array:

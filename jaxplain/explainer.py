@@ -37,6 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from .behind import vmap_behind
 from .channels import Channels, channel_axis, said_axis
 from .fast import accelerated_for
 
@@ -412,8 +413,8 @@ def network(explain: Explain) -> Apply:
 # ----------------------------------------------------------------------------------------------------- key and chunk
 
 
-def example_keys(key: Array | None, n: int, method: str) -> Array:
-    """One PRNG key per example: given as ``(N,)`` keys, or one key folded with each example's index.
+def example_keys(key: Array | None, x: Array, method: str) -> Array:
+    """One PRNG key per example of ``x``: given as ``(N,)`` keys, or one key folded with each example's index.
 
     Draw from them in float32 and cast, so that every dtype sees the same random numbers.
     """
@@ -424,9 +425,16 @@ def example_keys(key: Array | None, n: int, method: str) -> Array:
     except (AttributeError, TypeError):
         what = describe(key) if not hasattr(key, "shape") else f"{key.dtype} of shape {key.shape}"
         raise TypeError(f"key is {what} instead of a PRNG key: pass key=jax.random.key(0)") from None
+    n = x.shape[0]
     if keys.shape not in ((), (n,)):
         raise ValueError(f"key has shape {keys.shape}: pass one PRNG key, or {n} of them, one per example")
-    return keys if keys.ndim else jax.vmap(lambda i: jax.random.fold_in(keys, i))(jnp.arange(n))
+    index = jnp.arange(n) + zero_each(x, int)
+    return keys if keys.ndim else jax.vmap(lambda i: jax.random.fold_in(keys, i))(index)
+
+
+def zero_each(x: Array, dtype: Any = None) -> Array:
+    """A zero for each example of ``x``, ``(N,)``, on the device where the example is."""
+    return jnp.zeros_like(x.reshape(x.shape[0], -1)[:, 0], dtype)
 
 
 def blocks(xs: Any, chunk: int | None) -> tuple[Any, Array]:
@@ -451,7 +459,7 @@ def chunked_map(fn: Callable[[Any], Any], xs: Any, chunk: int | None) -> Any:
     """
     n = jax.tree.leaves(xs)[0].shape[0]
     cut, _ = blocks(xs, chunk)
-    _, values = jax.lax.scan(lambda _, xs: (None, jax.vmap(fn)(xs)), None, cut, unroll=2)
+    _, values = jax.lax.scan(lambda _, xs: (None, vmap_behind(fn)(xs)), None, cut, unroll=2)
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], values)
 
 
@@ -461,7 +469,7 @@ def chunked_sum(fn: Callable[[Any], Any], xs: Any, chunk: int | None) -> Any:
 
     def add(total: Any, block: tuple[Any, Array]) -> tuple[Any, None]:
         xs, valid = block
-        values = jax.vmap(lambda x, ok: jax.tree.map(lambda a: jnp.where(ok, a, 0), fn(x)))(xs, valid)
+        values = vmap_behind(lambda x, ok: jax.tree.map(lambda a: jnp.where(ok, a, 0), fn(x)))(xs, valid)
         return jax.tree.map(lambda t, v: t + v.sum(axis=0, dtype=t.dtype), total, values), None
 
     one = jax.eval_shape(fn, jax.tree.map(lambda a: a[0], xs))

@@ -224,7 +224,7 @@ def expected_gradients(apply: Apply, *, baselines: ArrayLike, samples: int = 50,
 
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        keys = example_keys(key, x.shape[0], "expected_gradients")
+        keys = example_keys(key, x, "expected_gradients")
         data = jnp.asarray(baselines, x.dtype)
         if data.shape[1:] != x.shape[1:] or data.size == 0:
             raise ValueError(f"baselines have shape {data.shape}: stack examples of shape {x.shape[1:]} along axis 0")
@@ -233,10 +233,13 @@ def expected_gradients(apply: Apply, *, baselines: ArrayLike, samples: int = 50,
         def draw(key: Array) -> tuple[Array, Array]:
             which, where = jax.random.split(key)
             index = jax.random.randint(which, (), 0, len(data), dtype=jnp.int32)
-            return data[index], jax.random.uniform(where, dtype=jnp.float32).astype(x.dtype)
+            return index, jax.random.uniform(where, dtype=jnp.float32).astype(x.dtype)
+
+        placed = jax.typeof(x).sharding if any(jax.typeof(x).sharding.spec) else None
 
         def term(sample: Array) -> Array:
-            x0, t = jax.vmap(lambda key: draw(jax.random.fold_in(key, sample)))(keys)
+            index, t = jax.vmap(lambda key: draw(jax.random.fold_in(key, sample)))(keys)
+            x0 = data.at[index].get(out_sharding=placed)
             return (x - x0) * slope(x0 + like_examples(t, x) * (x - x0))
 
         return (chunked_sum(term, jnp.arange(samples), chunk) / samples).astype(x.dtype)

@@ -386,8 +386,22 @@ def test_inside_shard_map(make):
     mesh = jax.make_mesh((3,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:3])
     call = lambda x, target, key: make(APPLY)(VARIABLES, x, target=target, key=key)
     spec, keys = jax.sharding.PartitionSpec("batch"), jax.random.split(KEY, 3)
-    maps = jax.jit(jax.shard_map(call, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))(X, TARGETS, keys)
+    maps = jax.jit(jax.shard_map(call, mesh=mesh, in_specs=spec, out_specs=spec))(X, TARGETS, keys)
     close(maps, with_a_key_each(make, keys))
+
+
+@explainers(
+    EXPLAINERS, (*ONE_OF_EACH_KIND, "expected_gradients", "rise", "eigen_cam", "deepfool", "extremal_perturbation")
+)
+def test_on_an_explicit_mesh(make):
+    """Where the sharding is a part of every value's type, JAX refuses what would gather the batch."""
+    mesh = jax.make_mesh((3,), ("batch",), axis_types=(jax.sharding.AxisType.Explicit,), devices=jax.devices()[:3])
+    with jax.set_mesh(mesh):
+        variables = jax.device_put(VARIABLES, jax.NamedSharding(mesh, jax.P()))
+        x, targets = jax.device_put((X, TARGETS), jax.NamedSharding(mesh, jax.P("batch")))
+        maps = jax.jit(make(APPLY))(variables, x, target=targets, key=KEY)
+    assert maps.sharding.spec[0] == "batch"
+    close(maps, expected(make), 1e-6)  # random numbers are drawn in float32
 
 
 @every_explainer_alone

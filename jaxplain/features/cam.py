@@ -383,7 +383,8 @@ def first_component(A: Array) -> Array:
     few = centred if centred.shape[1] <= centred.shape[2] else centred.mT  # the smaller of both Gram matrices
     leading = jax.vmap(leading_eigenvector)(few @ few.mT)[..., None]
     along = centred @ leading if few is not centred else leading * norm(centred.mT @ leading, axis=1, keepdims=True)
-    agreement = (along * flat.sum(axis=-1, keepdims=True)).sum(axis=(1, 2), keepdims=True)
+    along = along[..., 0]
+    agreement = (along * flat.sum(axis=-1)).sum(axis=1, keepdims=True)
     return scale[..., 0] * jnp.where(agreement < 0, -along, along).reshape(A.shape[:-1])
 
 

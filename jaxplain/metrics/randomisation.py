@@ -83,7 +83,7 @@ def mprt(
     @transformed(explain)
     def measured(*args: Any, target: Target = None, key: Array | None = None) -> Array:
         *context, params, x = with_parameters(args)
-        draw, key = jax.random.split(example_keys(key, 1, "mprt")[0])
+        draw, key = jax.random.split(example_keys(key, jnp.zeros(1), "mprt")[0])
         target = fix_target(explain, args, target)
         names = list(layers) if layers is not None else parameter_layers(network(explain))(*args)
         layer_of = numbered(params, names)
@@ -154,7 +154,7 @@ def random_logit(
         if classes < 2:
             raise ValueError("random_logit needs a second class to compare with, and the network has one")
         if other is None:
-            keys = example_keys(key, x.shape[0], "random_logit")
+            keys = example_keys(key, x, "random_logit")
             key = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
             drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, classes - 1, dtype=chosen.dtype))(keys)
             against: Any = drawn + (drawn >= chosen)

@@ -183,7 +183,7 @@ def neighbourhood(
         context, x = split(args)
         fixed = fix_target(explain, args, target)
         if noise is None:
-            keys = example_keys(key, x.shape[0], "a metric of random neighbours")
+            keys = example_keys(key, x, "a metric of random neighbours")
             around, key = jax.vmap(jax.random.split, out_axes=1)(keys)
             fresh = lambda key, index: draw(jax.random.fold_in(key, index), x.shape[1:])
             number, difference = samples, lambda index: jax.vmap(fresh, (0, None))(around, index).astype(x.dtype)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from ..behind import vmap_behind
 from ..channels import channel_axis
 from ..explainer import (
     Apply,
@@ -25,13 +26,14 @@ from ..explainer import (
     heed_logits,
     inherit,
     require_positive,
+    zero_each,
 )
 from ..features import tap
 from ..gradients import gaussian_blur, like_examples
 from ..propagation.engine import replay
 from ..propagation.units import WEIGHTED
 from ..reductions import root_mean_square
-from .attacks import Bounds, chosen_class, clipper, descend, margin, norm_of, precisely, repeat, wide
+from .attacks import Bounds, chosen_class, clipper, descend, margin, memory_of, norm_of, precisely, repeat, wide
 from .learned import require_optimizer
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ def adversarial_gradient_integration(
         outputs = f(x)
         chosen = chosen_class("adversarial_gradient_integration", target, outputs)
         if isinstance(classes, int):
-            keys = example_keys(key, x.shape[0], "adversarial_gradient_integration")
+            keys = example_keys(key, x, "adversarial_gradient_integration")
             others = jax.vmap(functools.partial(draw_others, count=classes))(keys, chosen).T
         else:
             others = given_classes(classes, outputs)
@@ -111,7 +113,7 @@ def ascend(
     f: Function, x: Array, chosen: Array, goals: Array, active: Array, clip: Function, epsilon: float, steps: int
 ) -> tuple[Array, Array]:
     """Follow the paths from ``x`` to several classes, one-hot rows ``(M, N, K)``: their ends, and their integrals."""
-    log_p = jax.vmap(lambda x: jax.nn.log_softmax(f(x)))
+    log_p = vmap_behind(lambda x: jax.nn.log_softmax(f(x)))
 
     def step(state: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
         now, path = state
@@ -265,7 +267,7 @@ def minimise(
         return (x, memory, best, jnp.minimum(value, lowest)), None
 
     unknown = jnp.full_like(x, jnp.nan)  # and so it stays where the class is out of range
-    start = (x, jax.vmap(solver.init)(x), unknown, jnp.full_like(x.reshape(x.shape[0], -1)[:, 0], jnp.inf))
+    start = (x, memory_of(solver, x), unknown, zero_each(x) + jnp.inf)
     return clip(jax.lax.scan(turn, start, length=steps)[0][2])
 
 

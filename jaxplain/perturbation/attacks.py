@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .. import reductions
+from ..behind import vmap_behind
 from ..explainer import (
     TWO_LOGITS,
     Apply,
@@ -29,6 +30,7 @@ from ..explainer import (
     require_positive,
     require_several,
     scores,
+    zero_each,
 )
 from ..gradients import slope_of
 from ..reductions import largest
@@ -134,7 +136,7 @@ def pgd(
         slope = slope_of(lowered(f, x, target, toward))
         start = x
         if random_start:
-            keys = example_keys(key, x.shape[0], "pgd with a random start")
+            keys = example_keys(key, x, "pgd with a random start")
             noise = jax.vmap(lambda key: draw(key, x.shape[1:]))(keys)
             start = clip(x + radius * noise.astype(x.dtype))
 
@@ -200,7 +202,7 @@ def deepfool(apply: Apply, *, steps: int = 50, overshoot: float = 0.02, candidat
 
         def step(r: Array) -> tuple[Array, Array]:
             z, pullback = jax.vjp(f, x + r)
-            slopes = jax.vmap(lambda direction: pullback(direction)[0])(directions)
+            slopes = vmap_behind(lambda direction: pullback(direction)[0])(directions)
             gaps = jnp.abs(gaps_of(z) - beyond)
             lengths = reductions.norm(slopes, tuple(range(2, slopes.ndim)))
             reachable = lengths > 0  # not a rival without a slope
@@ -315,6 +317,11 @@ def margin(outputs: Array, chosen: Array) -> Array:
 def holds(outputs: Array, chosen: Array) -> Array:
     """Whether the network sees the class; "yes" for a class out of range, so that its NaN reaches the map."""
     return ~(margin(outputs, chosen) <= 0)
+
+
+def memory_of(solver: optax.GradientTransformation, at: Array) -> Any:
+    """The memory of an Optax optimiser at the start, of every example by itself and on its device."""
+    return jax.tree.map(lambda a: a + like_examples(zero_each(at, a.dtype), a), jax.vmap(solver.init)(at))
 
 
 def descend(solver: optax.GradientTransformation, slope: Any, memory: Any, at: Any) -> tuple[Any, Any]:

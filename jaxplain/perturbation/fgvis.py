@@ -24,7 +24,7 @@ from ..explainer import (
 from ..propagation.deeplift import in_lanes, lanes_first
 from ..propagation.engine import BoundUnit, Composite, refuse_training_mode, replay
 from ..reductions import over_largest
-from .attacks import chosen_class, descend, holds, precisely, repeat
+from .attacks import chosen_class, descend, holds, memory_of, precisely, repeat
 from .learned import require_optimizer
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def fgvis(
 
         start = jnp.ones_like(x)
         active = jnp.ones_like(chosen[:, 0], bool)
-        state = (start, start, jax.vmap(solver.init)(start))
+        state = (start, start, memory_of(solver, start))
         (m, last, _), _ = repeat(step, state, active, steps)
         return (1 - m if game == "deletion" else last).astype(dtype)
 

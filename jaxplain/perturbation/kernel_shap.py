@@ -87,7 +87,7 @@ def kernel_shap(
         nothing = score(x0)
         total = score(x) - nothing
         precise = jnp.promote_types(total.dtype, jnp.float32)
-        draw, indices = coalitions(key, x.shape[0], size, samples)
+        draw, indices = coalitions(key, x, size, samples)
 
         # with φ = total / S + ψ the constraint is Σ ψ = 0, which holds by itself when every z is centred
         def term(index: Array) -> tuple[Array, Array]:
@@ -106,12 +106,12 @@ def kernel_shap(
 
 
 def coalitions(
-    key: Array | None, n: int, size: int, samples: int
+    key: Array | None, x: Array, size: int, samples: int
 ) -> tuple[Callable[[Array], tuple[Array, Array]], Array]:
     """How coalition i is drawn, ``i -> (shown (N, S), weight (N,))``, and all i: every coalition, or random pairs."""
     if size < 2:
         raise ValueError("kernel_shap shares the score among segments, and there is only one: pass two or more")
-    k = np.arange(1, size)
+    n, k = x.shape[0], np.arange(1, size)
     share = 1 / (k * (size - k))  # of the sizes of coalitions in the sum of all weights
     if 2**size - 2 <= samples:
         kernel = share / share.sum() / [math.comb(size, i) for i in k]
@@ -124,7 +124,7 @@ def coalitions(
         return every, jnp.arange(1, 2**size - 1)
     if samples < 2 * size:
         raise ValueError(f"{samples=} are too few for the values of {size} segments: take at least {2 * size}")
-    keys = example_keys(key, n, "kernel_shap")
+    keys = example_keys(key, x, "kernel_shap")
     inner = np.log(share[1:-1])
     weights = np.array([share[0], share[1:-1].sum() / 2]) / [size, max(1, samples / 2 - size)]
 

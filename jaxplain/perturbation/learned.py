@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ..explainer import Array, require_positive
+from .attacks import descend, memory_of
 
 if TYPE_CHECKING:
     import optax
@@ -35,15 +36,15 @@ def optimise(
     def step(state: tuple[Array, optax.OptState], t: Array) -> tuple[tuple[Array, optax.OptState], None]:
         masks, inner = state
         slope = jax.grad(lambda masks: loss(masks, t).sum())(masks)
-        change, inner = jax.vmap(optimizer.update)(slope, inner, masks)
-        return (jnp.clip(jax.tree.map(jnp.add, masks, change), 0, 1), inner), None
+        masks, inner = descend(optimizer, slope, inner, masks)
+        return (jnp.clip(masks, 0, 1), inner), None
 
     def stretch(state: tuple[Array, optax.OptState], ts: Array) -> tuple[tuple[Array, optax.OptState], Array]:
         state, _ = jax.lax.scan(step, state, ts)
         return state, state[0]
 
     ts = jnp.arange(steps).reshape(history or 1, -1)
-    _, masks = jax.lax.scan(stretch, (start, jax.vmap(optimizer.init)(start)), ts)
+    _, masks = jax.lax.scan(stretch, (start, memory_of(optimizer, start)), ts)
     return masks[0] if history is None else masks.swapaxes(0, 1)
 
 

@@ -92,7 +92,7 @@ def lime(
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         require_images(x, "lime")
-        keys = example_keys(key, x.shape[0], "lime")
+        keys = example_keys(key, x, "lime")
         labels, size = segments_of(segments, count, x)
         score, x0 = score_of(f, x, target, of), f.reference(baseline, x)
         whole = score(x)

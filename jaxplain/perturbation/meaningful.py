@@ -176,9 +176,9 @@ def shifts(key: Array | None, x: Array, x0: Array, jitter: int):
     """``step -> (x, x0)``, both moved by the same random number of pixels, their borders repeated."""
     if not jitter:
         return lambda step: (x, x0)
-    keys = example_keys(key, x.shape[0], "meaningful_perturbation")
+    keys = example_keys(key, x, "meaningful_perturbation")
     both = jnp.concatenate([x, x0], axis=3)
-    padded = jnp.pad(both, ((0, 0), (jitter, jitter), (jitter, jitter), (0, 0)), mode="edge")
+    padded = jax.vmap(lambda v: jnp.pad(v, ((jitter, jitter), (jitter, jitter), (0, 0)), mode="edge"))(both)
 
     def one(key: Array, image: Array) -> Array:
         top, left = jax.random.randint(key, (2,), 0, 2 * jitter + 1, dtype=jnp.int32)

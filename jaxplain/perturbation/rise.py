@@ -87,7 +87,7 @@ def rise(
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         require_images(x, "rise")
-        keys = example_keys(key, x.shape[0], "rise")
+        keys = example_keys(key, x, "rise")
         score, x0 = score_of(f, x, target, of), f.reference(baseline, x)
         draw = lambda key: random_mask(key, (x.shape[1], x.shape[2]), grid, probability)
 

@@ -71,10 +71,8 @@ def deeplift(
 
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        x0 = reference(baseline, x)
         shared = np.ndim(baseline) < x.ndim or np.shape(baseline)[0] == 1
-        sharded = any(jax.typeof(x).sharding.spec[:1])  # as part of its type, which one row could not have
-        return attribution(f, x, x0[:1] if shared and not sharded else x0, target, rule)
+        return attribution(f, x, rows(baseline, x) if shared else reference(baseline, x), target, rule)
 
     return explain
 
@@ -119,10 +117,16 @@ def deep_shap(
                 f"baselines have shape {data.shape}: stack examples of shape {x.shape[1:]} in a first axis"
             )
         fixed = f(x).argmax(axis=1) if target is None and jax.eval_shape(f, x).ndim == 2 else target
-        one = lambda x0: attribution(f, x, x0[None], fixed, rule)
+        one = lambda x0: attribution(f, x, rows(x0[None], x), fixed, rule)
         return (chunked_sum(one, data, chunk) / len(data)).astype(x.dtype)
 
     return explain
+
+
+def rows(baseline: ArrayLike, x: Array) -> Array:
+    """A baseline that all examples share: one row, or as many as ``x`` has where its type says that it is sharded."""
+    sharded = any(jax.typeof(x).sharding.spec[:1])  # which one row could not be
+    return reference(baseline, x) if sharded else reference(baseline, x)[:1]
 
 
 def attribution(f: Function, x: Array, x0: Array, target: Target, rule: str) -> Array:

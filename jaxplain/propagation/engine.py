@@ -132,10 +132,12 @@ class BoundUnit:
         affine = self._affine
         (shape,) = self.unit.input_shapes
         env, value = dict(self.constants), self.unit.inputs[0]
-        env[value] = jnp.zeros(shape, self.unit.input_dtypes[0])
+        varying = (jnp.zeros_like(v, self.unit.input_dtypes[0], shape=()) for v in self.constants.values())
+        zero = sum(varying, jnp.zeros((), self.unit.input_dtypes[0]))  # over devices of `shard_map`, as constants do
+        env[value] = jnp.broadcast_to(zero, shape)
         if affine.base is not None and not affine.before:  # skip the weight operation: it maps zero to zero
             aval = affine.base.eqn.outvars[0].aval
-            env[affine.base.outputs[0]] = jnp.zeros(aval.shape, aval.dtype)
+            env[affine.base.outputs[0]] = jnp.broadcast_to(zero.astype(aval.dtype), aval.shape)
             return run(affine.after, env)[self.unit.outputs[0]]
         return run(self.unit.ops, env)[self.unit.outputs[0]]
 
@@ -165,11 +167,10 @@ class BoundUnit:
 
     def transpose(self, cotangent: Array, weight: Array) -> Array:
         """``cᵀ w``: the transpose of ``x -> linear(x, weight)``, with as many channels as the weight has."""
-        (shape,) = self.unit.input_shapes
+        like = self._operand_type
         if self._channels:
             axis, along = self._channels
-            shape = (*shape[:axis], weight.shape[along], *shape[axis + 1 :])
-        like = jax.ShapeDtypeStruct(shape, self.unit.input_dtypes[0])
+            like = like.update(shape=(*like.shape[:axis], weight.shape[along], *like.shape[axis + 1 :]))
         cotangent = cotangent.astype(self.unit.ops[-1].eqn.outvars[0].aval.dtype)
         return jax.linear_transpose(lambda x: self.linear(x, weight), like)(cotangent)[0]
 
@@ -236,6 +237,12 @@ class BoundUnit:
                 "or let the composite answer None there"
             )
         return self.unit.affine
+
+    @property
+    def _operand_type(self) -> Any:
+        """The type of the explained operand, which says how it lies on devices."""
+        read = (pair for op in self.unit.ops for pair in zip(op.inputs, op.eqn.invars, strict=True))
+        return next(var.aval for atom, var in read if atom in self.unit.inputs)
 
     @property
     def _dtype(self) -> Any:
@@ -452,7 +459,8 @@ class _Run:
             each = [bound.results(lane) for lane in zip(*inputs, strict=True)]
             env.update(zip(unit.outputs, zip(*each, strict=True), strict=True))
         else:
-            account = self.accounts.get(unit.position, jnp.zeros(5))
+            varying = jnp.zeros_like(inputs[0][0], jnp.zeros(()).dtype, shape=(5,))  # over devices of `shard_map`
+            account = self.accounts.get(unit.position, 0) + varying
             lanes = ruled(unit, rule, inputs, constants, account, told, self.in_loop)
             several = len(unit.outputs) > 1
             env.update({out: tuple(y[i] if several else y for y in lanes) for i, out in enumerate(unit.outputs)})

@@ -228,6 +228,6 @@ def test_inside_shard_map(name):
     mesh = jax.make_mesh((3,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:3])
     split = jax.sharding.PartitionSpec("batch")
     specs = (jax.sharding.PartitionSpec(), split, split, split, split)
-    run = jax.jit(jax.shard_map(made(name), mesh=mesh, in_specs=specs, out_specs=split, check_vma=False))
+    run = jax.jit(jax.shard_map(made(name), mesh=mesh, in_specs=specs, out_specs=split))
     keys = jax.random.split(KEY, 3)
     close(run(WEIGHTS, X, MAPS, TARGETS, keys), jitted(name)(WEIGHTS, X, MAPS, TARGETS, keys))

@@ -86,7 +86,7 @@ def faithfulness_correlation(
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         if masks is None:
-            keys = example_keys(key, x.shape[0], "faithfulness_correlation")
+            keys = example_keys(key, x, "faithfulness_correlation")
             sets, number = drawn(keys, np.full(samples, subset_size), x), samples
         else:
             sets, number = given(masks, x)
@@ -144,7 +144,7 @@ def sensitivity_n(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        keys = example_keys(key, x.shape[0], "sensitivity_n")
+        keys = example_keys(key, x, "sensitivity_n")
         sets, number = drawn(keys, np.repeat(sizes, samples), x), len(sizes) * samples
         score = scored(f, x, target, softmax)
         pairs = effects(score, x, replacement(baseline, x, f), heat(attribution), sets, number, chunk)
@@ -257,7 +257,7 @@ def monotonicity_correlation(
         sets, number = ranked(importance, features_in_step)
         full = score(x)
         if baseline is None:
-            keys, draws = example_keys(key, x.shape[0], "monotonicity_correlation"), samples
+            keys, draws = example_keys(key, x, "monotonicity_correlation"), samples
             draw = lambda key, i: jax.random.uniform(jax.random.fold_in(key, i), (1, 1, 1), jnp.float32, low, high)
             value = lambda i: reference(jax.vmap(draw, (0, None))(keys, i).astype(x.dtype), x)
         else:
@@ -334,7 +334,7 @@ def infidelity(
         score, x0 = scored(f, x, target, softmax), replacement(baseline, x, f)
         a = precise(attribution if attribution.ndim == 4 else attribution[..., None])
         if noise is not None:
-            keys, number = example_keys(key, x.shape[0], "infidelity"), samples
+            keys, number = example_keys(key, x, "infidelity"), samples
             draw = lambda key, i: jax.random.normal(jax.random.fold_in(key, i), x.shape[1:], jnp.float32)
             perturbed = lambda i: x - jnp.asarray(noise, x.dtype) * jax.vmap(draw, (0, None))(keys, i).astype(x.dtype)
         else:

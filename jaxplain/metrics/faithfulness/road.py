@@ -66,7 +66,7 @@ def road(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        keys = None if noise == 0 else example_keys(key, x.shape[0], "road")
+        keys = None if noise == 0 else example_keys(key, x, "road")
         label = class_of(f, x, target)
         places = pixel_places(attribution, sign)
 
@@ -96,7 +96,7 @@ def impute(x: Array, hidden: Array) -> Array:
     seen = precise(x)
     scale = scale_of(seen, (1, 2, 3))  # the conjugate gradients square what they are given
     seen = seen / scale
-    weight = neighbours(jnp.ones((1, *x.shape[1:3], 1), seen.dtype))
+    weight = neighbours(jnp.ones_like(seen, shape=(1, *x.shape[1:3], 1)))
     at_hidden = lambda u: jnp.where(hidden[..., None], u, 0)
     tolerance = float(jnp.finfo(seen.dtype).eps) ** (2 / 3)
 
