@@ -38,6 +38,7 @@ from jax.typing import ArrayLike
 
 from .channels import Channels, channel_axis, said_axis
 from .fast import accelerated_for
+from .mistakes import call
 
 Array: TypeAlias = jax.Array
 Apply: TypeAlias = Callable[..., Any]
@@ -125,7 +126,7 @@ def split(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Array]:
     if not isinstance(x, jax.Array | np.ndarray):
         raise TypeError(
             "the last positional argument is the input to explain and must be a JAX or NumPy array, got "
-            f"{type(x).__name__}: put variables and state before it"
+            f"{type(x).__name__}: put variables and state before it{one_entry(x)}"
         )
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(
@@ -142,13 +143,24 @@ def split(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Array]:
     return tuple(context), x
 
 
+def one_entry(inputs: Any) -> str:
+    """How one entry of an input that is a dict is explained."""
+    arrays = {k: v for k, v in inputs.items() if hasattr(v, "ndim")} if isinstance(inputs, dict) else {}
+    if not arrays or "params" in inputs:
+        return ""
+    key = max(arrays, key=lambda k: (jnp.issubdtype(arrays[k].dtype, jnp.floating), arrays[k].ndim))
+    wrapper = f"lambda *args: apply(*args[:-1], {{**inputs, {key!r}: args[-1]}})"
+    return f", and explain one entry of the inputs, inputs[{key!r}], by wrapping apply as `{wrapper}`"
+
+
 def outputs_of(apply: Apply, args: tuple[Any, ...]) -> Array:
     """Call the network and check that it returned one floating-point array with the batch in front."""
-    outputs, x = apply(*args), args[-1]
+    outputs, x = call(apply, args), args[-1]
     if not isinstance(outputs, jax.Array | np.ndarray):
+        example = f", for example `lambda *args: apply(*args){way}`" if (way := way_to_logits(outputs, len(x))) else ""
         raise TypeError(
-            f"apply returned {describe(outputs)} instead of one array: wrap it so that it returns the logits alone, "
-            "for example `lambda *args: apply(*args)[0]`"
+            f"apply returned {describe(outputs)} instead of one array: wrap it so that it returns the logits "
+            f"alone{example}"
         )
     outputs = jnp.asarray(outputs)
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
@@ -159,6 +171,15 @@ def outputs_of(apply: Apply, args: tuple[Any, ...]) -> Array:
             "the batch; give a single example as x[None], and a model of single examples through jax.vmap"
         )
     return outputs
+
+
+def way_to_logits(outputs: Any, n: int) -> str:
+    """How the logits are taken out of what a network returned, such as ``['logits']``; empty where nothing fits."""
+    outputs = outputs if jax.tree.leaves(outputs) != [outputs] else dict(getattr(outputs, "__dict__", {}))
+    leaves = jax.tree.leaves_with_path(outputs)
+    is_batch = lambda v: hasattr(v, "dtype") and jnp.issubdtype(v.dtype, jnp.floating) and v.shape[:1] == (n,)
+    ways = [(v.ndim != 2, "logit" not in jax.tree_util.keystr(way), way) for way, v in leaves if is_batch(v)]
+    return jax.tree_util.keystr(min(ways, key=lambda way: way[:2])[2]) if ways else ""
 
 
 def describe(value: Any) -> str:

@@ -412,4 +412,5 @@ def scan_split(op: Op) -> tuple[int, int]:
     return consts, carries
 
 
+source_info_util.register_exclusion(__file__)  # lines are the user's
 ENTERED = (CALLS | CONTROL_FLOW) - {P.call_p}

@@ -27,6 +27,7 @@ from ..canonical import canonical
 from ..explainer import Array
 from ..fast.after import after
 from ..graph import Op, opened, run, scan_split, trace, without_closure
+from ..mistakes import INFERENCE
 from ..primitives import RANDOM, REFUSED
 from .axes import weight_axes_of_input
 from .dependence import live_ops
@@ -378,13 +379,6 @@ def no_rule(unit: Unit, remedy: str | None = None) -> ValueError:
     example = f"lambda unit: rules.gradient() if unit.kind == {unit.kind!r} else None"
     own = f"give it one in the composite, for example {example}"
     return ValueError(f"no rule for `{unit.kind}` at {unit.place}{f', where {why}' if why else ''}: {remedy or own}")
-
-
-INFERENCE = (
-    "by train=False or deterministic=True in Flax Linen and Haiku, for example functools.partial(model.apply, "
-    "train=False), by model.eval() in Flax NNX, by eqx.nn.inference_mode(model) or key=None in Equinox, by "
-    "training=False in Keras"
-)
 
 
 def refuse_training_mode(network: Replay, x: Any) -> None:
