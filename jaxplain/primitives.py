@@ -34,9 +34,9 @@ PAIR = np.zeros(2, np.float32)
 SPLIT = primitive_of(lambda x: lax.split(x, (1, 1)), PAIR)
 STACK = primitive_of(lambda x: jnp.stack([x, x]), PAIR)
 UNSTACK = primitive_of(jnp.unstack, PAIR)
-TILE = primitive_of(lambda x: lax.tile(x, (2,)), PAIR)
+TILE = primitive_of(lambda x: lax.tile(x, (2,)), PAIR) if hasattr(lax, "tile") else None  # not in JAX 0.10.0
 BARRIER = primitive_of(lax.optimization_barrier, PAIR)
-MULTIPLY_HIGH = primitive_of(lax.mulhi, PAIR.astype(np.int32), PAIR.astype(np.int32))
+MULTIPLY_HIGH = primitive_of(lax.mulhi, *[PAIR.astype(np.int32)] * 2) if hasattr(lax, "mulhi") else None
 
 # ------------------------------------------------------------ what a result is made of, element by element
 
