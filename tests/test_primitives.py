@@ -78,6 +78,19 @@ def inside(jaxpr):
     return found
 
 
+def takes(f):
+    """Whether a function takes so many arguments."""
+
+    def fits(args):
+        try:
+            inspect.signature(f).bind(*args)
+        except (TypeError, ValueError):
+            return False
+        return True
+
+    return fits
+
+
 def met(modules):
     """The primitives met when functions are traced on small inputs, each on some that it takes."""
     found = {}
@@ -85,13 +98,13 @@ def met(modules):
         functions = [(name, f) for name, f in vars(module).items() if callable(f) and not inspect.isclass(f)]
         for name, f in functions:
             successes = 0
-            for args in ARGUMENTS:
+            for args in () if name.startswith("save") else filter(takes(f), ARGUMENTS):
                 try:
                     found |= dict.fromkeys(traced(f, args), name)
                     successes += 1
                 except Exception:  # of all sorts: a function for other arguments
                     continue
-                if successes == 3:
+                if successes == 2:
                     break
     return found
 
@@ -114,8 +127,18 @@ def test_no_name_in_the_table_is_misspelt():
     newest = jax.__version_info__ >= (0, 12)
     assert not newest or all(hasattr(P, f"{name}_p") for name in YOUNG)
     listed = {getattr(P, name).name for name in dir(P) if name.endswith("_p")}
-    young = {"call_hi_primitive", "dce_sink", "empty", "pbroadcast", "platform_index", "random_clone", "random_unwrap"}
-    assert set(REFUSED) - listed - young - {"scaled_dot"} == set()
+    elsewhere = {
+        "call_hi_primitive",
+        "dce_sink",
+        "empty",
+        "pbroadcast",
+        "platform_index",
+        "precv",
+        "psend",
+        "random_clone",
+        "random_unwrap",
+    }
+    assert set(REFUSED) - listed - elsewhere - {"scaled_dot"} == set()
 
 
 # --------------------------------------------------------------------------------- what is not known is said aloud
@@ -135,9 +158,9 @@ def test_guided_backprop_says_that_it_does_not_know_an_operation():
     for method in (jaxplain.guided_backprop, jaxplain.deconvnet):
         with pytest.warns(UserWarning, match="does not know the operation `shrink` at .*its gradient passes as it is"):
             np.testing.assert_array_equal(method(f)(x, target=0), [[3.0, -5.0, 0.0]])
-    with pytest.raises(ValueError, match="no rule for `shrink` at .* in the composite"):
+    with pytest.raises(ValueError, match=r"no rule for `shrink` at .* in the composite"):
         jaxplain.lrp(f)(x, target=0)
-    with pytest.raises(ValueError, match="no rule for `shrink` at .* such as jaxplain.integrated_gradients"):
+    with pytest.raises(ValueError, match=r"no rule for `shrink` at .* such as jaxplain.integrated_gradients"):
         jaxplain.deeplift(f)(x, target=0)
 
 
