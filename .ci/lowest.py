@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-declared = [*project["dependencies"], *(one for extra in ("test", "demo") for one in project["optional-dependencies"][extra])]
+extras = project["optional-dependencies"]
+declared = [*project["dependencies"], *extras["test"], *extras["demo"]]
 for name, version in (match.groups() for one in declared if (match := re.fullmatch(r"([\w-]+)>=([\d.]+)", one))):
     print(f"{name}=={version}")

@@ -175,7 +175,7 @@ def outputs_of(apply: Apply, args: tuple[Any, ...]) -> Array:
 
 def way_to_logits(outputs: Any, n: int) -> str:
     """How the logits are taken out of what a network returned, such as ``['logits']``; empty where nothing fits."""
-    outputs = outputs if jax.tree.leaves(outputs) != [outputs] else dict(getattr(outputs, "__dict__", {}))
+    outputs = vars(outputs) if hasattr(outputs, "__dict__") and jax.tree_util.all_leaves([outputs]) else outputs
     leaves = jax.tree.leaves_with_path(outputs)
     is_batch = lambda v: hasattr(v, "dtype") and jnp.issubdtype(v.dtype, jnp.floating) and v.shape[:1] == (n,)
     ways = [(v.ndim != 2, "logit" not in jax.tree_util.keystr(way), way) for way, v in leaves if is_batch(v)]

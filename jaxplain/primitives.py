@@ -90,8 +90,8 @@ REFUSALS = {  # why, and the names: behind the explained input only a rule of on
     "it reduces by a function of its own": "cumlogsumexp reduce reduce_window",
     "it chooses among values in a way that no rule follows": """approx_top_k scatter-max scatter-min
         select_and_gather_add select_and_scatter select_and_scatter_add""",
-    "it works across devices or mapped examples": """all_gather all_to_all axis_index pbroadcast pmax pmin ppermute precv
-        psend psum ragged_all_to_all""",
+    "it works across devices or mapped examples": """all_gather all_to_all axis_index pbroadcast pmax pmin ppermute
+        precv psend psum ragged_all_to_all""",
     "its values are complex numbers": "complex conj fft imag real",
     "it is about bits, types, effects or kernels": """after_all bitcast_convert_type call_hi_primitive create_token
         custom_lin dce_sink empty empty2 get platform_index random_clone random_unwrap scaled_dot swap""",

@@ -20,7 +20,20 @@ from ..graph import Graph, Op
 WEIGHTED = ("conv", "dense")
 KINDS = (
     *WEIGHTED,
-    *("scale", "pool", "max_pool", "sum", "product", "division", "activation", "norm", "softmax", "select", "shape"),
+    *(
+        "scale",
+        "pool",
+        "max_pool",
+        "sum",
+        "product",
+        "division",
+        "activation",
+        "norm",
+        "softmax",
+        "sort",
+        "select",
+        "shape",
+    ),
 )
 PIECEWISE = frozenset(
     [
