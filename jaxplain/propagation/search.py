@@ -109,7 +109,7 @@ class _Search:
     def units(self, op: Op) -> list[Unit]:
         """The unit that ends in an operation; indices that it returns beside values, as top_k does, are another."""
         indices = tuple(out for out in op.outputs if not self.is_float(out))
-        if not 0 < len(indices) < len(op.outputs):
+        if op.primitive is P.while_p or not 0 < len(indices) < len(op.outputs):
             return [self.unit(op)]
         values = tuple(out for out in op.outputs if self.is_float(out))
         return [self.single(op, outputs) for outputs in (indices, values)]
@@ -216,6 +216,9 @@ class _Search:
 
     def is_float(self, atom: Atom) -> bool:
         return jnp.issubdtype(self.graph.aval(atom).dtype, jnp.floating)
+
+    def is_complex(self, atom: Atom) -> bool:
+        return jnp.issubdtype(self.graph.aval(atom).dtype, jnp.complexfloating)
 
     def base_kind(self, op: Op) -> str | None:
         if len(self.explained(op)) != 1 or not self.is_float(op.outputs[0]):
@@ -423,6 +426,8 @@ class _Search:
 
     def kind(self, op: Op, operands: tuple[int, ...], outputs: Sequence[int]) -> str:
         primitive = op.primitive
+        if any(map(self.is_complex, (*operands, *outputs))):
+            return "complex"
         if not any(map(self.is_float, outputs)):
             return "shape"  # predicates and indices carry no relevance
         if not any(map(self.is_float, operands)):
