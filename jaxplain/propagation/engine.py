@@ -291,7 +291,7 @@ def stabilize(z: Array, stabilizer: Any) -> Array:
 
 def cotangent_like(relevance: Any, x: Array) -> Any:
     """Relevance in the dtype of the value it belongs to; none for predicates and indices."""
-    if jnp.issubdtype(x.dtype, jnp.floating):
+    if jnp.issubdtype(x.dtype, jnp.inexact):
         return jnp.zeros_like(x) if relevance is None else jnp.asarray(relevance, x.dtype)
     return np.zeros(x.shape, jax.dtypes.float0)
 
@@ -375,7 +375,7 @@ def no_rule(unit: Unit, remedy: str | None = None) -> ValueError:
             f"the explained input turns into integers before {unit.place}, where no relevance can follow: explain a "
             "part of the network without it"
         )
-    why = REFUSED.get(unit.ops[-1].primitive.name)
+    why = REFUSED.get("real" if unit.kind == "complex" else unit.ops[-1].primitive.name)
     example = f"lambda unit: rules.gradient() if unit.kind == {unit.kind!r} else None"
     own = f"give it one in the composite, for example {example}"
     return ValueError(f"no rule for `{unit.kind}` at {unit.place}{f', where {why}' if why else ''}: {remedy or own}")
