@@ -263,7 +263,8 @@ def multipliers_of(unit: Unit) -> Multipliers | None:
     if unit.kind == "select":
         raise ValueError(
             f"the explained input chooses among values at {unit.place} (`{unit.ops[-1].primitive.name}`), so that it "
-            "and its reference may take different ones: take sorted values as they are (jnp.sort, jax.lax.top_k), or explain by a method without a reference"
+            "and its reference may take different ones: take sorted values as they are (jnp.sort, jax.lax.top_k), or "
+            "explain by a method without a reference"
         )
     if unit.kind not in MULTIPLIERS:
         raise no_rule(
