@@ -175,11 +175,12 @@ def outputs_of(apply: Apply, args: tuple[Any, ...]) -> Array:
 
 def way_to_logits(outputs: Any, n: int) -> str:
     """How the logits are taken out of what a network returned, such as ``['logits']``; empty where nothing fits."""
-    outputs = vars(outputs) if hasattr(outputs, "__dict__") and jax.tree_util.all_leaves([outputs]) else outputs
-    leaves = jax.tree.leaves_with_path(outputs)
+    if jax.tree_util.all_leaves([outputs]):  # an object: its attributes
+        named = [(f".{name}", value) for name, value in getattr(outputs, "__dict__", {}).items()]
+    else:
+        named = [(jax.tree_util.keystr(path), value) for path, value in jax.tree.leaves_with_path(outputs)]
     is_batch = lambda v: hasattr(v, "dtype") and jnp.issubdtype(v.dtype, jnp.floating) and v.shape[:1] == (n,)
-    ways = [(v.ndim != 2, "logit" not in jax.tree_util.keystr(way), way) for way, v in leaves if is_batch(v)]
-    return jax.tree_util.keystr(min(ways, key=lambda way: way[:2])[2]) if ways else ""
+    return min(((v.ndim != 2, "logit" not in name, name) for name, v in named if is_batch(v)), default=("",))[-1]
 
 
 def describe(value: Any) -> str:

@@ -295,6 +295,7 @@ VARIABLES = TRAINED.init(KEY, IMAGES, train=False)
 INFERRED = functools.partial(TRAINED.apply, train=False)
 SINGLE = Single(eqx.nn.Conv2d(1, 3, 3, key=KEY), eqx.nn.Dropout(0.5))
 CALM = eqx.nn.inference_mode(SINGLE)
+IN_FLOAT32 = IMAGES.astype(jnp.float32)
 FIRST = IMAGES.transpose(0, 3, 1, 2)
 EVAL = r"training mode.*model\.eval\(\)"
 
@@ -306,7 +307,7 @@ CALLS = {
     "no statistics": (INFERRED, ({"params": VARIABLES["params"]}, IMAGES), "pass all collections .*batch_stats"),
     "no batch axis": (INFERRED, (VARIABLES, IMAGES[0]), r"give a single example as x\[None\]"),
     "another size": (INFERRED, (VARIABLES, jnp.ones((2, 6, 6, 1))), r"do not fit an input of shape \(2, 6, 6, 1\)"),
-    "NNX statistics": (Layers(nnx.BatchNorm(1, rngs=nnx.Rngs(0))), (IMAGES,), EVAL),
+    "NNX statistics": (Layers(nnx.BatchNorm(1, rngs=nnx.Rngs(0))), (IN_FLOAT32,), EVAL),
     "NNX dropout": (Layers(nnx.Dropout(0.5)), (IMAGES,), EVAL),
     "Equinox dropout": (jax.vmap(SINGLE), (FIRST,), r"training mode.*eqx.nn.inference_mode\(model\)"),
     "Equinox without vmap": (CALM, (FIRST,), r"it takes single examples, so explain jax.vmap\(apply\)"),

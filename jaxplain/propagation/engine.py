@@ -299,7 +299,7 @@ def cotangent_like(relevance: Any, x: Array) -> Any:
 def total(values: Any) -> Array:
     """The sum of all relevance in a tree."""
     leaves = [v for v in jax.tree.leaves(values) if v.dtype != jax.dtypes.float0]
-    return sum((jnp.sum(v, dtype=jnp.zeros(()).dtype) for v in leaves), jnp.zeros(()))
+    return sum((jnp.sum(v.real, dtype=jnp.zeros(()).dtype) for v in leaves), jnp.zeros(()))
 
 
 # ----------------------------------------------------------------------------------------------------------- the replay

@@ -67,7 +67,7 @@ class _Search:
         needed = {a for a in self.graph.outputs if self.depends(a)}
         steps: list[Step] = []
         for op in reversed(self.graph.ops):
-            if self.dependent.isdisjoint(op.outputs):
+            if not self.explained(op) or (op.outputs and self.dependent.isdisjoint(op.outputs)):
                 steps.append(op)
                 needed.update(self.explained(op))
             elif needed.intersection(op.outputs):

