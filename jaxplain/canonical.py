@@ -11,7 +11,8 @@ from jax import lax
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
-from .graph import ELEMENTWISE, STACK, Form
+from .graph import Form
+from .primitives import ELEMENTWISE, STACK
 
 Array = Any
 

@@ -40,6 +40,7 @@ from jax.typing import ArrayLike
 from .behind import vmap_behind
 from .channels import Channels, channel_axis, said_axis
 from .fast import accelerated_for
+from .mistakes import call
 
 Array: TypeAlias = jax.Array
 Apply: TypeAlias = Callable[..., Any]
@@ -132,7 +133,7 @@ def split(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Array]:
     if not isinstance(x, jax.Array | np.ndarray):
         raise TypeError(
             "the last positional argument is the input to explain and must be a JAX or NumPy array, got "
-            f"{type(x).__name__}: put variables and state before it"
+            f"{type(x).__name__}: put variables and state before it{one_entry(x)}"
         )
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(
@@ -149,13 +150,24 @@ def split(args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Array]:
     return tuple(context), x
 
 
+def one_entry(inputs: Any) -> str:
+    """How one entry of an input that is a dict is explained."""
+    arrays = {k: v for k, v in inputs.items() if hasattr(v, "ndim")} if isinstance(inputs, dict) else {}
+    if not arrays or "params" in inputs:
+        return ""
+    key = max(arrays, key=lambda k: (jnp.issubdtype(arrays[k].dtype, jnp.floating), arrays[k].ndim))
+    wrapper = f"lambda *args: apply(*args[:-1], {{**inputs, {key!r}: args[-1]}})"
+    return f", and explain one entry of the inputs, inputs[{key!r}], by wrapping apply as `{wrapper}`"
+
+
 def outputs_of(apply: Apply, args: tuple[Any, ...]) -> Array:
     """Call the network and check that it returned one floating-point array with the batch in front."""
-    outputs, x = apply(*args), args[-1]
+    outputs, x = call(apply, args), args[-1]
     if not isinstance(outputs, jax.Array | np.ndarray):
+        example = f", for example `lambda *args: apply(*args){way}`" if (way := way_to_logits(outputs, len(x))) else ""
         raise TypeError(
-            f"apply returned {describe(outputs)} instead of one array: wrap it so that it returns the logits alone, "
-            "for example `lambda *args: apply(*args)[0]`"
+            f"apply returned {describe(outputs)} instead of one array: wrap it so that it returns the logits "
+            f"alone{example}"
         )
     outputs = jnp.asarray(outputs)
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
@@ -166,6 +178,16 @@ def outputs_of(apply: Apply, args: tuple[Any, ...]) -> Array:
             "the batch; give a single example as x[None], and a model of single examples through jax.vmap"
         )
     return outputs
+
+
+def way_to_logits(outputs: Any, n: int) -> str:
+    """How the logits are taken out of what a network returned, such as ``['logits']``; empty where nothing fits."""
+    if jax.tree_util.all_leaves([outputs]):  # an object: its attributes
+        named = [(f".{name}", value) for name, value in getattr(outputs, "__dict__", {}).items()]
+    else:
+        named = [(jax.tree_util.keystr(path), value) for path, value in jax.tree.leaves_with_path(outputs)]
+    is_batch = lambda v: hasattr(v, "dtype") and jnp.issubdtype(v.dtype, jnp.floating) and v.shape[:1] == (n,)
+    return min(((v.ndim != 2, "logit" not in name, name) for name, v in named if is_batch(v)), default=("",))[-1]
 
 
 def describe(value: Any) -> str:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.extend import core as jexc
 from jax.extend import source_info_util
 from jax.extend.core import primitives as P
+
+from .primitives import CALLS, CONTROL_FLOW, ELEMENTWISE, PRODUCTS
 
 Atom: TypeAlias = "int | jexc.Literal"
 Instead: TypeAlias = "Callable[[Any, Sequence[Any]], Sequence[Form]]"
@@ -245,6 +245,11 @@ def interpret(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], instead: I
     return list(map(read, jaxpr.outvars))
 
 
+def as_they_are(jaxpr: Any, consts: Sequence[Any]) -> list[Form]:
+    """The equations of a jaxpr, none of them evaluated in another way."""
+    return [Form(eqn) for eqn in jaxpr.eqns]
+
+
 def with_bodies(eqn: Any, instead: Instead) -> dict[str, Any]:
     """An equation's parameters, the jaxprs that it runs evaluated in another way."""
     if eqn.primitive not in ENTERED or eqn.params.get("branches_platforms"):  # those are other ways already
@@ -317,7 +322,7 @@ def without_closure(f: Callable[..., Any], *examples: Any) -> tuple[Callable[...
 
     def converted(*args_and_consts: Any) -> Any:
         *args, consts = args_and_consts
-        out = jexc.jaxpr_as_fun(jexc.ClosedJaxpr(jaxpr, consts))(*jax.tree.leaves(args))
+        out = interpret(jaxpr, consts, jax.tree.leaves(args), as_they_are)
         return jax.tree.unflatten(jax.tree.structure(shape), out)
 
     return converted, list(consts)
@@ -340,9 +345,28 @@ def callee(eqn: Any, whole: Callable[[Any], bool]) -> Any:
         return eqn.params["branches"][choices.index(None) if None in choices else 0]
     if eqn.primitive in (P.jit_p, P.remat_p, P.closed_call_p, P.call_p):
         return eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-    if eqn.primitive in (P.custom_jvp_call_p, P.custom_vjp_call_p) and not whole(eqn):
-        return eqn.params.get("call_jaxpr", eqn.params.get("jaxpr"))
+    if has_own_derivative(eqn) and not whole(eqn):
+        return function_of(eqn)
     return None
+
+
+def has_own_derivative(eqn: Any) -> bool:
+    """Whether an equation calls a function that may have a derivative of its own."""
+    return eqn.primitive in (P.custom_jvp_call_p, P.custom_vjp_call_p) or hasattr(eqn.params.get("_prim"), "expand")
+
+
+def function_of(eqn: Any) -> Any:
+    """The jaxpr of a function with a derivative of its own, also of those that JAX 0.12 writes as objects (hijax)."""
+    if "_prim" in eqn.params:
+        return expansion(eqn.params["_prim"])
+    return eqn.params.get("call_jaxpr", eqn.params.get("jaxpr"))
+
+
+@functools.lru_cache(maxsize=512)
+def expansion(function: Any) -> Any:
+    """What an operation that JAX defines by others is made of."""
+    f = lambda *flat: jax.tree.leaves(function.expand(*jax.tree.unflatten(function.in_tree, flat)))
+    return jax.make_jaxpr(f)(*function.in_avals_flat)
 
 
 def bodies(eqn: Any) -> tuple[Any, ...]:
@@ -365,7 +389,7 @@ def names_inside(eqn: Any, path: str) -> Iterator[str]:
 
 def is_elementwise_call(eqn: Any) -> bool:
     """Whether an equation is a custom derivative around elementwise operations with one result."""
-    if eqn.primitive not in (P.custom_jvp_call_p, P.custom_vjp_call_p) or len(eqn.outvars) != 1:
+    if not has_own_derivative(eqn) or len(eqn.outvars) != 1:
         return False
 
     def all_elementwise(jaxpr: Any) -> bool:
@@ -373,11 +397,11 @@ def is_elementwise_call(eqn: Any) -> bool:
         return all(
             eqn.primitive in ELEMENTWISE
             or (eqn.primitive is P.broadcast_in_dim_p and not eqn.invars[0].aval.shape)
-            or (bool(inner := list(jexc.jaxprs_in_params(eqn.params))) and all(map(all_elementwise, inner)))
+            or ((inner := callee(eqn, lambda _: False)) is not None and all_elementwise(inner))
             for eqn in jaxpr.eqns
         )
 
-    return all_elementwise(eqn.params.get("call_jaxpr", eqn.params.get("jaxpr")))
+    return all_elementwise(function_of(eqn))
 
 
 def scan_split(op: Op) -> tuple[int, int]:
@@ -388,49 +412,5 @@ def scan_split(op: Op) -> tuple[int, int]:
     return consts, carries
 
 
-def primitive_of(f: Callable[..., Any], *args: Any) -> jexc.Primitive:
-    """A primitive that JAX exports as a function only."""
-    return jax.make_jaxpr(f)(*args).eqns[0].primitive
-
-
-PRODUCTS = frozenset([P.conv_general_dilated_p, P.dot_general_p])
-ENTERED = frozenset(
-    [P.jit_p, P.remat_p, P.closed_call_p, P.scan_p, P.cond_p, P.while_p, P.custom_jvp_call_p, P.custom_vjp_call_p]
-)
-SPLIT = primitive_of(lambda x: lax.split(x, (1, 1)), np.zeros(2, np.float32))
-STACK = primitive_of(lambda x: jnp.stack([x, x]), np.zeros(2, np.float32))
-TILE = primitive_of(lambda x: lax.tile(x, (2,)), np.zeros(2, np.float32)) if hasattr(lax, "tile") else None
-BARRIER = primitive_of(lax.optimization_barrier, np.zeros(2, np.float32))
-ELEMENTWISE = frozenset(
-    [
-        *(P.abs_p, P.acos_p, P.acosh_p, P.add_jaxvals_p, P.add_p, P.and_p, P.asin_p, P.asinh_p, P.atan2_p, P.atan_p),
-        *(P.atanh_p, P.cbrt_p, P.ceil_p, P.clamp_p, P.convert_element_type_p, P.copy_p, P.cos_p, P.cosh_p, P.digamma_p),
-        *(P.div_p, P.eq_p, P.erf_inv_p, P.erf_p, P.erfc_p, P.exp2_p, P.exp_p, P.expm1_p, P.floor_p, P.ge_p, P.gt_p),
-        *(
-            P.integer_pow_p,
-            P.is_finite_p,
-            P.le_p,
-            P.lgamma_p,
-            P.log1p_p,
-            P.log_p,
-            P.logistic_p,
-            P.lt_p,
-            P.max_p,
-            P.min_p,
-        ),
-        *(P.mul_p, P.ne_p, P.neg_p, P.nextafter_p, P.not_p, P.or_p, P.pow_p, P.reduce_precision_p, P.rem_p, P.round_p),
-        *(
-            P.rsqrt_p,
-            P.select_n_p,
-            P.sign_p,
-            P.sin_p,
-            P.sinh_p,
-            P.sqrt_p,
-            P.square_p,
-            P.stop_gradient_p,
-            P.sub_p,
-            P.tan_p,
-        ),
-        *(P.tanh_p, P.xor_p),
-    ]
-)
+source_info_util.register_exclusion(__file__)  # lines are the user's
+ENTERED = (CALLS | CONTROL_FLOW) - {P.call_p}

@@ -22,7 +22,8 @@ from jax import lax
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
-from .graph import PRODUCTS, Form, multiplies, opened, result
+from .graph import Form, multiplies, opened, result
+from .primitives import PRODUCTS
 
 RESHAPES = frozenset([P.reshape_p, P.broadcast_in_dim_p, P.squeeze_p, P.convert_element_type_p])
 CHOICES = {  # of one of two values: how the chosen one compares with the other

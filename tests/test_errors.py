@@ -1,10 +1,15 @@
 """Every misuse is told in one sentence: what is wrong, where, and the remedy."""
 
+import functools
+import types
+
+import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import jaxplain
 
@@ -65,13 +70,24 @@ INPUTS = [
     (jnp.ones(4), r"returned shape \(3,\) for an input of shape \(4,\): .* give a single example as x\[None\]"),
     (1.0, "must be a JAX or NumPy array, got float: put variables and state before it"),
     ([[1.0, 2.0]], "must be a JAX or NumPy array, got list"),
-    ({"params": X}, "must be a JAX or NumPy array, got dict"),
+    ({"params": X}, "must be a JAX or NumPy array, got dict: put variables and state before it$"),
+    (
+        {"mask": X[0], "image": X},
+        r"inputs\['image'\], by wrapping .*apply\(\*args\[:-1\], {\*\*inputs, 'image': args\[-1\]}\)`",
+    ),
     (None, "must be a JAX or NumPy array, got NoneType"),
 ]
 
 OUTPUTS = [
     (lambda x: (x, x), r"apply returned a tuple of 2 instead of one array: .* `lambda \*args: apply\(\*args\)\[0\]`"),
-    (lambda x: {"logits": x}, r"apply returned a dict with keys \['logits'\] instead of one array"),
+    (
+        lambda x: {"logits": x},
+        r"a dict with keys \['logits'\] instead of .*`lambda \*args: apply\(\*args\)\['logits'\]`",
+    ),
+    (lambda x: {"aux": x[:, :, None], "out": apply(x)}, r"for example `lambda \*args: apply\(\*args\)\['out'\]`"),
+    (lambda x: {"aux": x, "logits": apply(x)}, r"for example `lambda \*args: apply\(\*args\)\['logits'\]`"),
+    (lambda x: (x.sum(), {"a": apply(x)}), r"for example `lambda \*args: apply\(\*args\)\[1\]\['a'\]`"),
+    (lambda x: types.SimpleNamespace(logits=apply(x)), r"for example `lambda \*args: apply\(\*args\).logits`"),
     (lambda x: None, "apply returned an object of type NoneType instead of one array"),
     (lambda x: apply(x).argmax(axis=1), "apply returned int.*: return the floating-point logits, not labels"),
     (
@@ -240,3 +256,89 @@ def test_a_class_out_of_range_that_cannot_be_seen_gives_nan(explain, wrong):
     maps = jax.jit(explain)(X, target=jnp.array([wrong, 1]), key=KEY)
     assert np.isnan(maps[0]).all()
     assert np.isfinite(maps[1]).all()
+
+
+# ------------------------------------------------------------------------ networks that cannot be called as they are
+
+
+class Trained(nn.Module):
+    """Fails without ``train``, and in training without more."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.relu(nn.BatchNorm(use_running_average=not train)(nn.Conv(2, (3, 3))(x)))
+        return nn.Dense(3)(nn.Dropout(0.5, deterministic=not train)(x.reshape(len(x), -1)))
+
+
+class Layers(nnx.Module):
+    """With the statistics of a BatchNorm, or a Dropout, left in training mode."""
+
+    def __init__(self, layer):
+        self.layer, self.last = layer, nnx.Linear(1, 3, rngs=nnx.Rngs(0))
+
+    def __call__(self, x):
+        return self.last(self.layer(x)).mean((1, 2))
+
+
+class Single(eqx.Module):
+    """Of one example, channels in front."""
+
+    conv: eqx.nn.Conv2d
+    dropout: eqx.nn.Dropout
+
+    def __call__(self, x):
+        return self.dropout(self.conv(x).mean((1, 2)))
+
+
+TRAINED = Trained()
+VARIABLES = TRAINED.init(KEY, IMAGES, train=False)
+INFERRED = functools.partial(TRAINED.apply, train=False)
+SINGLE = Single(eqx.nn.Conv2d(1, 3, 3, key=KEY), eqx.nn.Dropout(0.5))
+CALM = eqx.nn.inference_mode(SINGLE)
+IN_FLOAT32 = IMAGES.astype(jnp.float32)
+FIRST = IMAGES.transpose(0, 3, 1, 2)
+EVAL = r"training mode.*model\.eval\(\)"
+
+CALLS = {
+    "no train=": (TRAINED.apply, (VARIABLES, IMAGES), r"functools.partial\(apply, train=False\)"),
+    "train=True": (functools.partial(TRAINED.apply, train=True), (VARIABLES, IMAGES), r"apply, train=False\)"),
+    "no variables": (INFERRED, (IMAGES,), r"its variables are missing .* explain\(variables, x\)"),
+    "the parameters alone": (INFERRED, (VARIABLES["params"], IMAGES), "its variables are missing or not complete"),
+    "no statistics": (INFERRED, ({"params": VARIABLES["params"]}, IMAGES), "pass all collections .*batch_stats"),
+    "no batch axis": (INFERRED, (VARIABLES, IMAGES[0]), r"give a single example as x\[None\]"),
+    "another size": (INFERRED, (VARIABLES, jnp.ones((2, 6, 6, 1))), r"do not fit an input of shape \(2, 6, 6, 1\)"),
+    "NNX statistics": (Layers(nnx.BatchNorm(1, rngs=nnx.Rngs(0))), (IN_FLOAT32,), EVAL),
+    "NNX dropout": (Layers(nnx.Dropout(0.5)), (IMAGES,), EVAL),
+    "Equinox dropout": (jax.vmap(SINGLE), (FIRST,), r"training mode.*eqx.nn.inference_mode\(model\)"),
+    "Equinox without vmap": (CALM, (FIRST,), r"it takes single examples, so explain jax.vmap\(apply\)"),
+    "Equinox without a batch": (jax.vmap(CALM), (FIRST[0],), r"give a single example as x\[None\]"),
+    "one argument too few": (
+        lambda w, b, x: x @ w + b,
+        (WEIGHTS, X),
+        "needs more arguments: pass them before the input",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_network_that_cannot_be_called(name):
+    network, args, remedy = CALLS[name]
+    for method in (jaxplain.gradient, jaxplain.lrp):
+        with pytest.raises(ValueError, match=f"the network cannot be called with these arguments .*{remedy}") as raised:
+            method(network)(*args, target=0)
+        assert raised.value.__cause__ is not None
+
+
+def test_an_error_of_the_network_itself_passes():
+    def broken(x):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        jaxplain.gradient(broken)(X)
+
+
+def test_one_entry_of_an_input_that_is_a_dict_is_explained_as_the_sentence_says():
+    inputs = {"image": X, "mask": jnp.array([[1.0, 0.0, 1.0, 1.0]])}
+    network = lambda w, inputs: (inputs["image"] * inputs["mask"]) @ w
+    wrapped = lambda *args: network(*args[:-1], {**inputs, "image": args[-1]})
+    np.testing.assert_array_equal(jaxplain.gradient(wrapped)(WEIGHTS, X, target=1)[0], [1, 0, 7, 10])

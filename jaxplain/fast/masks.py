@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.export import is_symbolic_dim
 
-from ..graph import ELEMENTWISE, live, multiplies, variables
+from ..graph import live, multiplies, variables
+from ..primitives import ELEMENTWISE
 from .placed import Array
 
 LARGE = 2**18  # from here on it is worth the time to compile

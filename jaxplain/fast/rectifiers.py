@@ -24,7 +24,8 @@ from jax.export import is_symbolic_dim
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
-from ..graph import ELEMENTWISE, live, opened, result, variables
+from ..graph import live, opened, result, variables
+from ..primitives import ELEMENTWISE
 from .placed import Array
 
 SUMS = frozenset([P.add_p, P.add_jaxvals_p])

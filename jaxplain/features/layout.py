@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from jax.extend.core import primitives as P
 
 from ..graph import Graph, Op, scan_split
+from ..primitives import STACK, UNSTACK
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,10 @@ def moved_axis(op: Op, operand: int, shape: tuple[int, ...], axis: int) -> int |
         if axis in contracting:
             return (len(batch) + (len(free) if operand == 0 else 0)) if others == 1 else None
         return len(batch) + free.index(axis) + (others if operand else 0)
+    if op.primitive is STACK:
+        return axis + (params["axis"] <= axis)
+    if op.primitive is UNSTACK:
+        return None if axis == params["axis"] else axis - (params["axis"] < axis)
     gone = params.get("dimensions", ()) if op.primitive is P.squeeze_p else params.get("axes", ())
     if len(out) == len(shape) - len(gone):
         return None if axis in gone else axis - sum(i < axis for i in gone)

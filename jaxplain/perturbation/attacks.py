@@ -32,7 +32,7 @@ from ..explainer import (
     scores,
     zero_each,
 )
-from ..gradients import slope_of
+from ..gradients import like_examples, slope_of
 from ..reductions import largest
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 
 from jax.extend.core import primitives as P
 
-from ..graph import ELEMENTWISE, Atom, Graph, Op
+from ..graph import Atom, Graph, Op
+from ..primitives import ELEMENTWISE
 
 
 def weight_axes_of_output(base: Op, operand: int) -> tuple[Any, ...]:

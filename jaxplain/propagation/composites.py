@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import functools
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -18,6 +19,7 @@ from jax.extend.core import primitives as P
 from jax.typing import ArrayLike
 
 from ..explainer import Array
+from ..primitives import is_known
 from . import rules
 from .engine import BoundUnit, Composite, Rule
 from .units import KINDS, WEIGHTED, Unit
@@ -157,7 +159,18 @@ def sequential_preset_b_flat(epsilon: ArrayLike = 0.1) -> Composite:
 def by_gradient(*pairs: tuple[Matcher, Rule]) -> Composite:
     """The given rules, and the true gradient everywhere else."""
     composite = first_match(*pairs)
-    return lambda unit: composite(unit) or rules.gradient()
+
+    def rule_of(unit: Unit) -> Rule:
+        rule = composite(unit)
+        if rule is None and not is_known(unit.ops[-1].primitive):
+            warnings.warn(
+                f"jaxplain does not know the operation `{unit.kind}` at {unit.place}: its gradient passes as it is, "
+                "even if it is an activation; write it by JAX's own operations, in a jax.custom_jvp if need be",
+                stacklevel=2,
+            )
+        return rule or rules.gradient()
+
+    return rule_of
 
 
 def guided_backprop() -> Composite:
@@ -242,5 +255,6 @@ DEFAULTS: dict[str, Any] = {
     "activation": rules.pass_through(),
     "norm": rules.pass_through(),
     "softmax": rules.softmax(),
+    "sort": rules.winner(),
     "select": rules.gradient(),
 }

@@ -185,6 +185,35 @@ def winners(unit: BoundUnit, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> 
     return jax.tree.map(lambda c, x, x0: ratio(c, x - x0), contributions, x, x0)  # it moved at least as far
 
 
+def ordered(unit: BoundUnit, x: Array, x0: Array, y: Array, y0: Array, m: Array) -> Array:
+    """Sorting, as if each value went through one function G: ``m_i = (G(x_i) - G(x0_i)) / (x_i - x0_i)``.
+
+    Its slope ``G'(v)`` is the mean multiplier of the places between v's own in the order of the input and in that of
+    the reference: as many results move past v there as inputs do, less those that move back. Where v's place is the
+    same in both it is the mean of the two next to it. A value that moves past no other has its place's multiplier.
+    """
+    op = unit.ops[0]
+    axis = op.params.get("dimension", op.params.get("axis"))
+    x, x0, m = (jnp.moveaxis(v, axis, -1) for v in (x, x0, m))
+    n, m = x.shape[-1], m if op.primitive is P.sort_p else m[..., ::-1]  # from the lowest place to the highest
+    m = jnp.concatenate([jnp.zeros((*m.shape[:-1], n - m.shape[-1]), m.dtype), m], -1)
+    sums = jnp.concatenate([jnp.zeros_like(m[..., :1]), jnp.cumsum(m, -1)], -1)  # of the k lowest places
+    around = jnp.concatenate([m[..., :1], (m[..., 1:] + m[..., :-1]) / 2, m[..., -1:]], -1)
+    both = jnp.concatenate([x, x0], -1)
+    order = jnp.argsort(both, -1)
+    at = lambda values, places: jnp.take_along_axis(values, places, -1)
+    levels = at(both, order)
+    place, place0 = jnp.cumsum(order < n, -1), jnp.cumsum(order >= n, -1)  # how many lie there or below
+    sum_between = at(sums, place) - at(sums, place0)
+    slope = jnp.where(place == place0, at(around, place), sum_between / jnp.where(place == place0, 1, place - place0))
+    width = jnp.diff(levels, axis=-1)
+    areas = jnp.cumsum(jnp.where(jnp.isfinite(width), slope[..., :-1] * width, 0), -1)
+    position = jnp.argsort(order, -1)
+    g = at(jnp.concatenate([jnp.zeros_like(m[..., :1]), areas], -1), position)
+    means = jnp.clip(ratio(g[..., :n] - g[..., n:], x - x0), slope.min(-1, keepdims=True), slope.max(-1, keepdims=True))
+    return jnp.moveaxis(jnp.where(vanishes(x - x0), at(slope, position[..., :n]), means), -1, axis)
+
+
 def midpoint(unit: BoundUnit, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> Any:
     """The derivative half-way, which is exact for products: each factor's difference times the other's mean."""
     if unit.ops[-1].primitive is P.mul_p and isinstance(x, tuple):
@@ -223,6 +252,7 @@ LINEAR = ("conv", "dense", "scale", "pool", "sum", "shape")
 MULTIPLIERS: dict[str, Multipliers] = {
     "activation": rescale,
     "max_pool": winners,
+    "sort": ordered,
     "product": midpoint,
     "division": quotient,
 }
@@ -234,8 +264,18 @@ def multipliers_of(unit: Unit) -> Multipliers | None:
         return unchanged
     if unit.kind in LINEAR:
         return None
+    if unit.kind == "select":
+        raise ValueError(
+            f"the explained input chooses among values at {unit.place} (`{unit.ops[-1].primitive.name}`), so that it "
+            "and its reference may take different ones: take sorted values as they are (jnp.sort, jax.lax.top_k), or "
+            "explain by a method without a reference"
+        )
     if unit.kind not in MULTIPLIERS:
-        raise no_rule(unit)
+        raise no_rule(
+            unit,
+            "write it by operations that have one, or explain by a method that needs none, such as "
+            "jaxplain.integrated_gradients",
+        )
     return MULTIPLIERS[unit.kind]
 
 

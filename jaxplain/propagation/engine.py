@@ -13,20 +13,24 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 from ..canonical import canonical
 from ..explainer import Array
 from ..fast.after import after
-from ..graph import Graph, Op, run, scan_split, trace, without_closure
+from ..graph import Op, opened, run, scan_split, trace, without_closure
+from ..mistakes import INFERENCE
+from ..primitives import RANDOM, REFUSED
 from .axes import weight_axes_of_input
+from .dependence import live_ops
 from .rectified import rectified
 from .rows import all_rows, run_short
 from .search import find_units
@@ -294,7 +298,7 @@ def stabilize(z: Array, stabilizer: Any) -> Array:
 
 def cotangent_like(relevance: Any, x: Array) -> Any:
     """Relevance in the dtype of the value it belongs to; none for predicates and indices."""
-    if jnp.issubdtype(x.dtype, jnp.floating):
+    if jnp.issubdtype(x.dtype, jnp.inexact):
         return jnp.zeros_like(x) if relevance is None else jnp.asarray(relevance, x.dtype)
     return np.zeros(x.shape, jax.dtypes.float0)
 
@@ -302,7 +306,7 @@ def cotangent_like(relevance: Any, x: Array) -> Any:
 def total(values: Any) -> Array:
     """The sum of all relevance in a tree."""
     leaves = [v for v in jax.tree.leaves(values) if v.dtype != jax.dtypes.float0]
-    return sum((jnp.sum(v, dtype=jnp.zeros(()).dtype) for v in leaves), jnp.zeros(()))
+    return sum((jnp.sum(v.real, dtype=jnp.zeros(()).dtype) for v in leaves), jnp.zeros(()))
 
 
 # ----------------------------------------------------------------------------------------------------------- the replay
@@ -371,25 +375,25 @@ def replay(f: Callable[[Array], Any], x: Any, *, regions: bool = True) -> Replay
     return Replay(find_units(graph, [True], regions=regions), tree)
 
 
-def no_rule(unit: Unit) -> ValueError:
-    """The error of a unit that a method has no rule for."""
+def no_rule(unit: Unit, remedy: str | None = None) -> ValueError:
+    """The error of a unit that a method has no rule for; the remedy is one in the composite, where it takes one."""
     if unit.kind == "integer":
         return ValueError(
             f"the explained input turns into integers before {unit.place}, where no relevance can follow: explain a "
             "part of the network without it"
         )
-    return ValueError(
-        f"no rule for `{unit.kind}` at {unit.place}: give it one in the composite, for example "
-        f"lambda unit: rules.gradient() if unit.kind == {unit.kind!r} else None"
-    )
+    why = REFUSED.get("real" if unit.kind == "complex" else unit.ops[-1].primitive.name)
+    example = f"lambda unit: rules.gradient() if unit.kind == {unit.kind!r} else None"
+    own = f"give it one in the composite, for example {example}"
+    return ValueError(f"no rule for `{unit.kind}` at {unit.place}{f', where {why}' if why else ''}: {remedy or own}")
 
 
 def refuse_training_mode(network: Replay, x: Any) -> None:
     """Raise where a network draws random numbers, or normalises with the statistics of its batch."""
-    if op := next((op for op in every_op(network.plan.graph) if op.primitive in RANDOM), None):
+    if op := next((op for op in live_ops(network.plan.graph) if is_random(op)), None):
         raise ValueError(
             f"the network draws random numbers at {op.place}, as dropout does in training: switch it to inference, "
-            "for example functools.partial(model.apply, train=False)"
+            f"{INFERENCE}"
         )
     for unit in network.plan.units():
         if unit.kind == "norm" and len(x) != 1 and unit.input_shapes[0][:1] == x.shape[:1]:
@@ -397,19 +401,20 @@ def refuse_training_mode(network: Replay, x: Any) -> None:
             if any(op.eqn.invars[0].aval.shape == unit.input_shapes[0] for op in reduced):
                 raise ValueError(
                     f"the normalisation at {unit.place} takes its statistics from the batch, as BatchNorm does in "
-                    "training, so that examples depend on each other: switch it to inference"
+                    f"training, so that examples depend on each other: switch it to inference, {INFERENCE}"
                 )
 
 
-def every_op(graph: Graph) -> Iterator[Op]:
-    """Every operation, those of control flow included."""
-    for op in graph.ops:
-        yield op
-        for body in op.bodies:
-            yield from every_op(body)
+def is_random(op: Op) -> bool:
+    """Whether an operation draws random numbers, or runs one that does."""
+    return op.primitive in RANDOM or any(map(any_random, jexc.jaxprs_in_params(op.params)))
 
 
-RANDOM = frozenset([P.random_bits_p, P.random_split_p, P.random_seed_p, P.threefry2x32_p, P.rng_bit_generator_p])
+def any_random(jaxpr: Any) -> bool:
+    """Whether a jaxpr draws random numbers."""
+    return any(
+        e.primitive in RANDOM or any(map(any_random, jexc.jaxprs_in_params(e.params))) for e in opened(jaxpr)[0].eqns
+    )
 
 
 def in_full(values: Sequence[Lanes], like: Sequence[Any]) -> list[Lanes]:
@@ -442,7 +447,8 @@ class _Run:
         told = rectified(plan, rules)
         for step in plan.steps:
             if isinstance(step, Op):
-                run([step], env)
+                values = run([step], {a: lanes_of(a)[0] for a in step.reads})  # in the input's lane
+                env.update((out, values[out]) for out in step.outputs)
             elif isinstance(step, Branching):
                 results = self.branching(step, [lanes_of(a) for a in step.op.inputs])
                 for out, lanes in zip(step.op.outputs, results, strict=True):

@@ -76,7 +76,7 @@ def handed_on(unit: Unit, rule: Any, arriving: int) -> int:
     answer = answer_of(rule) if rule and unit.is_float else "gradient"
     if answer == "multiple":
         return NOT_AT_ZERO
-    if answer == "gradient" and unit.kind in ("shape", "max_pool"):  # each result is one of the inputs
+    if answer == "gradient" and unit.kind in ("shape", "max_pool", "sort"):  # each result is one of the inputs
         return arriving
     if answer == "relevance" and arriving < ANYWHERE and is_relu(unit):
         return NOWHERE_BELOW

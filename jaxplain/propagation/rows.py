@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import primitives as P
 
-from ..graph import ELEMENTWISE, SPLIT, STACK, TILE, Graph, Op, callee, flatten, is_elementwise_call, read
+from ..graph import Graph, Op, callee, flatten, is_elementwise_call, read
+from ..primitives import ELEMENTWISE, SPLIT, STACK, TILE, UNSTACK
 
 
 def run_short(ops: Sequence[Op], env: dict[int, Any], alike: Collection[int]) -> dict[int, Any]:
@@ -131,8 +132,10 @@ def operands_by_row(op: Op, n: int) -> tuple[bool, ...] | None:
 BY_ROW: dict[Any, Callable[[dict[str, Any], int], bool]] = {
     **dict.fromkeys(ELEMENTWISE, lambda p, n: True),
     **dict.fromkeys((P.reduce_sum_p, P.reduce_max_p, P.reduce_min_p, P.argmax_p), lambda p, n: 0 not in p["axes"]),
-    **dict.fromkeys((P.cumsum_p, P.cummax_p, P.cummin_p, SPLIT, STACK), lambda p, n: p["axis"] > 0),
+    **dict.fromkeys((P.cumsum_p, P.cummax_p, P.cummin_p, SPLIT, STACK, UNSTACK, P.top_k_p), lambda p, n: p["axis"] > 0),
     **dict.fromkeys((P.reduce_window_sum_p, P.reduce_window_max_p, P.reduce_window_min_p), lambda p, n: row_window(p)),
+    P.sort_p: lambda p, n: p["dimension"] > 0,
+    TILE: lambda p, n: p["reps"][0] == 1,
     P.reshape_p: lambda p, n: p["dimensions"] is None and p["new_sizes"][:1] == (n,),
     P.broadcast_in_dim_p: lambda p, n: p["broadcast_dimensions"][:1] == (0,) and p["shape"][0] == n,
     P.slice_p: lambda p, n: (p["start_indices"][0], p["limit_indices"][0], (p["strides"] or (1,))[0]) == (0, n, 1),

@@ -20,24 +20,14 @@ import jax.numpy as jnp
 from jax.extend.core import primitives as P
 
 from ..fast.rectifiers import bounds
-from ..graph import BARRIER, ELEMENTWISE, SPLIT, STACK, Atom, Graph, Op, is_elementwise_call
+from ..graph import Atom, Graph, Op, is_elementwise_call, scan_split
+from ..primitives import ELEMENTWISE, INDEXED, MAXIMA, MOVES, ORDERS, RELABEL
 from .axes import relabel, varying, weight_axes_of_input, weight_axes_of_output
 from .dependence import carried_flags, dependents
 from .rows import equal_rows
 from .signs import nonnegative_values, nonpositive_values
 from .units import UNIFORM, WEIGHTED, Affine, Branching, Plan, Step, Unit, located
 
-RELABEL = frozenset([P.reshape_p, P.transpose_p, P.squeeze_p, P.convert_element_type_p, P.copy_p, P.name_p])
-MOVES = RELABEL | frozenset(
-    [
-        *(P.broadcast_in_dim_p, P.slice_p, P.dynamic_slice_p, P.gather_p, P.concatenate_p, P.pad_p, P.rev_p),
-        *(P.dynamic_update_slice_p, P.scatter_p, P.reduce_precision_p, P.device_put_p, P.sharding_constraint_p),
-        *(P.stop_gradient_p, SPLIT, STACK, BARRIER),
-    ]
-)
-MAXIMA = frozenset(
-    [P.reduce_window_max_p, P.reduce_window_min_p, P.reduce_max_p, P.reduce_min_p, P.cummax_p, P.cummin_p]
-)
 REDUCTIONS = frozenset([P.reduce_sum_p, P.reduce_max_p, P.reduce_min_p])
 ROOTS = frozenset([P.sqrt_p, P.rsqrt_p, P.cbrt_p, P.pow_p])
 LOCAL = ELEMENTWISE | REDUCTIONS | frozenset([P.broadcast_in_dim_p, P.reshape_p, P.squeeze_p])
@@ -77,15 +67,16 @@ class _Search:
         needed = {a for a in self.graph.outputs if self.depends(a)}
         steps: list[Step] = []
         for op in reversed(self.graph.ops):
-            if not self.explained(op):
+            if not self.explained(op) or (op.outputs and self.dependent.isdisjoint(op.outputs)):
                 steps.append(op)
+                needed.update(self.explained(op))
             elif needed.intersection(op.outputs):
-                if op.bodies:
+                if op.bodies and not self.is_one_function(op):
                     steps.append(self.branching(op))
                     needed.update(self.explained(op))
                 else:
-                    steps.append(unit := self.unit(op))
-                    needed.update(unit.inputs)
+                    steps += (units := self.units(op))
+                    needed.update(a for unit in units for a in unit.inputs)
         return Plan(self.graph, tuple(reversed(steps)), self.dependent)
 
     def depends(self, atom: Atom) -> bool:
@@ -102,6 +93,26 @@ class _Search:
         bodies = (flags[1:] if op.primitive is P.cond_p else flags,) * len(op.bodies)
         plans = tuple(_Search(b, f, self.regions).plan() for b, f in zip(op.bodies, bodies, strict=True))
         return Branching(op, plans, flags)
+
+    def is_one_function(self, op: Op) -> bool:
+        """Whether a loop computes one function of each element, with numbers, as a polynomial by Horner's rule."""
+        if op.primitive is not P.scan_p or len(op.outputs) != 1 or len(set(self.explained(op))) != 1:
+            return False
+        (body,), (consts, carries) = op.bodies, scan_split(op)
+        shapes = [body.avals[a].shape for a in body.inputs]
+        start = range(consts, consts + carries)
+        numbers = all(self.depends(a) or i in start or not shapes[i] for i, a in enumerate(op.inputs))
+        return (
+            numbers and {*shapes} <= {(), self.graph.avals[op.outputs[0]].shape} and all(map(is_elementwise, body.ops))
+        )
+
+    def units(self, op: Op) -> list[Unit]:
+        """The unit that ends in an operation; indices that it returns beside values, as top_k does, are another."""
+        indices = tuple(out for out in op.outputs if not self.is_float(out))
+        if op.primitive is P.while_p or not 0 < len(indices) < len(op.outputs):
+            return [self.unit(op)]
+        values = tuple(out for out in op.outputs if self.is_float(out))
+        return [self.single(op, outputs) for outputs in (indices, values)]
 
     def unit(self, op: Op) -> Unit:
         if op.primitive is P.while_p:
@@ -205,6 +216,9 @@ class _Search:
 
     def is_float(self, atom: Atom) -> bool:
         return jnp.issubdtype(self.graph.aval(atom).dtype, jnp.floating)
+
+    def is_complex(self, atom: Atom) -> bool:
+        return jnp.issubdtype(self.graph.aval(atom).dtype, jnp.complexfloating)
 
     def base_kind(self, op: Op) -> str | None:
         if len(self.explained(op)) != 1 or not self.is_float(op.outputs[0]):
@@ -393,11 +407,11 @@ class _Search:
 
     # -------------------------------------------------------------------------------------- 3. single operations
 
-    def single(self, op: Op) -> Unit:
-        operands = self.explained(op)
+    def single(self, op: Op, outputs: tuple[int, ...] | None = None) -> Unit:
+        operands, outputs = self.explained(op), outputs or op.outputs
         gates = tuple(self.is_gate(a, op) for a in operands)
-        kind = self.kind(op, operands)
-        return self.make(kind, (op,), tuple(dict.fromkeys(operands)), op.outputs, gates=gates)
+        kind = self.kind(op, operands, outputs)
+        return self.make(kind, (op,), tuple(dict.fromkeys(operands)), outputs, gates=gates)
 
     def is_gate(self, atom: Atom, op: Op) -> bool:
         """Whether a factor is broadcast over the other, or squashed: what is usually called a gate."""
@@ -410,33 +424,47 @@ class _Search:
             maker = self.producer.get(self.explained(maker)[0])
         return maker is not None and maker.primitive in (P.logistic_p, P.clamp_p)
 
-    def kind(self, op: Op, operands: Sequence[int]) -> str:
+    def kind(self, op: Op, operands: tuple[int, ...], outputs: Sequence[int]) -> str:
         primitive = op.primitive
-        if not any(map(self.is_float, op.outputs)):
+        if any(map(self.is_complex, (*operands, *outputs))):
+            return "complex"
+        if not any(map(self.is_float, outputs)):
             return "shape"  # predicates and indices carry no relevance
         if not any(map(self.is_float, operands)):
             return "integer"
-        if primitive in (P.gather_p, P.dynamic_slice_p, P.dynamic_update_slice_p, P.scatter_p) and not all(
-            self.is_float(a) for a in operands
-        ):
-            return "integer"
+        if primitive in ORDERS:
+            return self.kind_of_order(op, operands)
+        if primitive in INDEXED and not all(map(self.is_float, operands)):
+            return "select"  # which of the values is chosen depends on the explained input
         if primitive in MAXIMA:
             return "max_pool"
         if primitive in MOVES or (primitive is P.select_n_p and not self.depends(op.inputs[0])):
             return "shape"
         if primitive is P.select_n_p:
             return "select"
+        if primitive is P.scatter_add_p:
+            return "sum"
         if len(operands) > 1 and len(set(operands)) == 1 and is_elementwise(op):
             return "activation"
         if len(operands) > 1:
             several = {
-                **dict.fromkeys((P.add_p, P.sub_p, P.add_jaxvals_p, P.scatter_add_p), "sum"),
+                **dict.fromkeys((P.add_p, P.sub_p, P.add_jaxvals_p), "sum"),
                 **dict.fromkeys((P.mul_p, P.dot_general_p, P.conv_general_dilated_p), "product"),
                 **dict.fromkeys((P.max_p, P.min_p), "max_pool"),
                 P.div_p: "division",
             }
             return several.get(primitive, primitive.name)
-        return "activation" if is_elementwise(op) else primitive.name
+        return "activation" if is_elementwise(op) or self.is_one_function(op) else primitive.name
+
+    def kind_of_order(self, op: Op, operands: tuple[int, ...]) -> str:
+        """What a sort is: the order of values by themselves, or by others, which depend on the input or do not."""
+        keys = op.inputs[: op.params.get("num_keys", 1)]
+        if not any(map(self.depends, keys)):
+            return "shape"
+        values = tuple(a for a in op.inputs if self.is_float(a))
+        if len(values) == 1 and values == operands == keys:
+            return "sort"
+        return "select" if set(values) <= set(operands) else "integer"
 
 
 # ------------------------------------------------------------------------------------------------- sorts of operations

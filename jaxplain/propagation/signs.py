@@ -9,19 +9,8 @@ import numpy as np
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
-from ..graph import STACK, Graph, callee, opened
-
-POSITIVE = frozenset([P.exp_p, P.exp2_p, P.logistic_p, P.abs_p, P.sqrt_p, P.rsqrt_p, P.square_p, P.erfc_p])
-SIGN_KEEPING = frozenset(
-    [
-        *(P.add_p, P.add_jaxvals_p, P.mul_p, P.div_p, P.min_p, P.log1p_p, P.cumsum_p, P.cummax_p, STACK),
-        *(P.reduce_sum_p, P.reduce_max_p, P.reduce_min_p),
-        *(P.reduce_window_sum_p, P.reduce_window_max_p, P.reduce_window_min_p),
-        *(P.reshape_p, P.transpose_p, P.squeeze_p, P.broadcast_in_dim_p, P.slice_p, P.concatenate_p, P.rev_p, P.pad_p),
-        *(P.dynamic_update_slice_p, P.copy_p, P.convert_element_type_p, P.name_p),
-        *(P.stop_gradient_p, P.sharding_constraint_p),
-    ]
-)
+from ..graph import Graph, callee, opened
+from ..primitives import POSITIVE, SIGN_KEEPING
 
 
 def nonnegative_values(graph: Graph) -> set[int]:
@@ -61,8 +50,8 @@ def followed(equations: Iterable[tuple[Any, Sequence[Any], Sequence[Any]]], star
     """The values without a negative element: these, and the results of ``(equation, inputs, outputs)``."""
     found = set(start)
     for eqn, inputs, outputs in equations:
-        if len(outputs) == 1 and nonnegative(eqn, [known(a, found) for a in inputs], inputs):
-            found.add(outputs[0])
+        if nonnegative(eqn, [known(a, found) for a in inputs], inputs):
+            found.update(outputs)
     return found
 
 
@@ -72,7 +61,7 @@ def known(atom: Any, found: set[Any]) -> bool:
 
 
 def nonnegative(eqn: Any, known: list[bool], inputs: Sequence[Any]) -> bool:
-    """Whether an equation's one result has no negative element, knowing which operands have none."""
+    """Whether an equation's results have no negative element, knowing which operands have none."""
     primitive = eqn.primitive
     if primitive in POSITIVE:
         return True

@@ -19,8 +19,8 @@ from ..graph import Graph, Op
 
 WEIGHTED = ("conv", "dense")
 KINDS = (
-    *WEIGHTED,
-    *("scale", "pool", "max_pool", "sum", "product", "division", "activation", "norm", "softmax", "select", "shape"),
+    *(*WEIGHTED, "scale", "pool", "max_pool", "sum", "product", "division", "activation", "norm", "softmax"),
+    *("sort", "select", "complex", "shape"),
 )
 PIECEWISE = frozenset(
     [
@@ -38,8 +38,9 @@ class Unit:
     Attributes:
       kind: ``"conv"``, ``"dense"``, ``"scale"`` (constant factors and shifts by themselves, as a BatchNorm before an
         activation), ``"pool"`` (averages and sums), ``"max_pool"``, ``"sum"``, ``"product"``, ``"division"``,
-        ``"activation"``, ``"norm"``, ``"softmax"``, ``"select"``, ``"shape"``; for what the engine does not know, the
-        operation's name.
+        ``"activation"``, ``"norm"``, ``"softmax"``, ``"sort"``, ``"select"`` (a choice among values that the explained
+        input decides), ``"complex"`` (complex numbers, as of an FFT), ``"shape"``; for what the engine does not know,
+        the operation's name.
       path: the names of the modules it was called in, such as ``ResNet/layer4.1/conv2``; empty where there are none.
       place: the path with the source line.
       position: its number in the order of evaluation.

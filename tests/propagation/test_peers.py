@@ -41,7 +41,7 @@ COMPOSITES = {
     "guided_backprop": composites.guided_backprop(),
     "deconvnet": composites.deconvnet(),
     "excitation_backprop": composites.uniform(rules.z_plus()),  # zennit's keeps the biases
-    "excitation_backprop_no_bias": composites.excitation_backprop(),
+    "excitation_backprop_no_bias": composites.uniform(rules.z_plus(bias=False)),  # and divides signed sums as such
     "beta_smooth": composites.beta_smooth(),
 }
 

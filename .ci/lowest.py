@@ -1,0 +1,11 @@
+"""Print the lowest version of everything that pyproject.toml declares, as constraints for pip."""
+
+import re
+import tomllib
+from pathlib import Path
+
+project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+extras = project["optional-dependencies"]
+declared = [*project["dependencies"], *extras["test"], *extras["demo"]]
+for name, version in (match.groups() for one in declared if (match := re.fullmatch(r"([\w-]+)>=([\d.]+)", one))):
+    print(f"{name}=={version}")
