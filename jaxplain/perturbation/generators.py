@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from ..explainer import Apply, Array, Explain, Function, Target, explainer, outputs_of, require_positive, split
+from ..files import open_file, write_whole
 from .adversarial import boundary_distance, pair_loss
 from .attacks import Bounds, chosen_class, clipper, precisely
 
@@ -203,7 +203,7 @@ def save(generators: Generators, file: str | os.PathLike[str]) -> None:
       generators: what `train_generators` returns.
       file: where to.
     """
-    Path(file).write_bytes(flax.serialization.msgpack_serialize(asdict(generators)))
+    write_whole(file, lambda content: content.write(flax.serialization.msgpack_serialize(asdict(generators))))
 
 
 def load(file: str | os.PathLike[str]) -> Generators:
@@ -212,4 +212,5 @@ def load(file: str | os.PathLike[str]) -> Generators:
     Args:
       file: where from.
     """
-    return Generators(**dict(flax.serialization.msgpack_restore(Path(file).read_bytes())))
+    with open_file(file) as content:
+        return Generators(**dict(flax.serialization.msgpack_restore(content.read())))
