@@ -17,6 +17,7 @@ from ..explainer import (
     Target,
     chunked_sum,
     explainer,
+    full_precision,
     inherit,
     outputs_of,
     reference,
@@ -70,6 +71,7 @@ def layer_attribution(
       The layer attributions of Kokhlikyan et al.: Captum. arXiv:2009.07896, 2020.
     """
 
+    @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         features, head = features_of(f, x, layer)
@@ -121,7 +123,8 @@ def conductance(
     Reference:
       Dhamdhere, Sundararajan, Yan: How Important Is a Neuron? ICLR 2019, arXiv:1805.12233.
     """
-    return along_the_line(apply, layer, baseline, steps, rule, chunk, upsample, lambda g, speed: g * speed)
+    explain = along_the_line(apply, layer, baseline, steps, rule, chunk, upsample, lambda g, speed: g * speed)
+    return full_precision(explain)
 
 
 def internal_influence(

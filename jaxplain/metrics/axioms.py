@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ..explainer import Apply, Array, Explain, Function, Target, reference, split
+from ..explainer import Apply, Array, Explain, Function, Target, full_precision, reference, split
 from ..propagation import summary
 from ..propagation.engine import Composite
 from .common import Baseline, Metric, by_largest, heat, metric, precise, replacement, scored
@@ -48,6 +48,7 @@ def completeness(apply: Apply, *, baseline: Baseline | None = 0.0, softmax: bool
     """
 
     @metric(apply)
+    @full_precision
     def measure(f: Function, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         score = scored(f, x, target, softmax)
         change = score(x) if baseline is None else score(x) - score(replacement(baseline, x))

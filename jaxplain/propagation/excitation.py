@@ -7,7 +7,17 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from ..explainer import Apply, Array, Explain, Function, Target, class_weights, explainer, score_gradient
+from ..explainer import (
+    Apply,
+    Array,
+    Explain,
+    Function,
+    Target,
+    class_weights,
+    explainer,
+    full_precision,
+    score_gradient,
+)
 from . import composites, rules
 from .engine import BoundUnit, Composite, Rule
 from .lrp import complete_composite, start, walk
@@ -48,6 +58,7 @@ def excitation_backprop(
     """
     composite = composites.excitation_backprop()
 
+    @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         outputs, pullback = walk(f, x, composite, layer)
@@ -116,6 +127,7 @@ def contrastive_lrp(
         raise ValueError(f"unknown dual={dual!r}: choose others, logits or weights")
     composite = composite or composites.uniform(rules.z_plus())
 
+    @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         outputs, pullback = walk(f, x, composite)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ..explainer import Apply, Array, Explain, Function, Target, explainer, score_gradient, scorer
+from ..explainer import Apply, Array, Explain, Function, Target, explainer, full_precision, score_gradient, scorer
 from . import composites, rules
 from .composites import path_matches
 from .engine import Composite, Replay, Rule, no_rule, refuse_training_mode, replay
@@ -64,6 +64,7 @@ def lrp(apply: Apply, composite: Composite | None = None, *, at: str | None = No
       by layer-wise relevance propagation. PLoS ONE 2015.
     """
 
+    @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         outputs, pullback = walk(f, x, composite, at)
@@ -196,6 +197,7 @@ def deep_taylor(apply: Apply, low: ArrayLike | None = None, high: ArrayLike | No
     layer = rules.z_plus(bias=False)
     composite = composites.positive_sums(conv=layer, dense=layer, first=first)
 
+    @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         outputs, pullback = walk(f, x, composite)
@@ -229,6 +231,7 @@ def softmax_gradient_lrp(apply: Apply, composite: Composite | None = None) -> Ex
       Propagation. ICCV workshop 2019, arXiv:1908.04351.
     """
 
+    @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         outputs, pullback = walk(f, x, composite)
