@@ -30,8 +30,8 @@ ABOUT = (
     "",
     "The largest difference between a map's sum and what it should be, over the largest value of that; of the ledger,",
     "the largest share of relevance that is unaccounted for. In float32; with products rounded to bfloat16, as TPUs do",
-    "by default, where explainers that ask get what they ask for; and where `jax.default_matmul_precision` declines it.",
-    "The score is in the precision that the explainer has.",
+    "by default, where explainers that ask get what they ask for; and where `jax.default_matmul_precision` declines",
+    "it. The score is in the precision that the explainer has.",
 )
 ASKS, ASKS_NOT = "yes", "no"
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as P
 
-from jaxplain.graph import evaluated_with
+from jaxplain.graph import Form, evaluated_with
 
 
 def with_rounded_products(f):
@@ -12,13 +12,13 @@ def with_rounded_products(f):
     return evaluated_with(f, rounded_products)
 
 
-def rounded_products(jaxpr):
-    """The equations of a jaxpr, and the other form of those that are products of float32 by JAX's default."""
-    return [(eqn, rounded_product(eqn) if is_product(eqn) and not asks(eqn) else None) for eqn in jaxpr.eqns]
+def rounded_products(jaxpr, constants):
+    """The equations of a jaxpr, the operands of products of JAX's default precision rounded before."""
+    return [Form(eqn, all_rounded if is_product(eqn) and not asks(eqn) else None, None) for eqn in jaxpr.eqns]
 
 
-def rounded_product(eqn):
-    return lambda *operands: eqn.primitive.bind(*map(rounded, operands), **eqn.params)
+def all_rounded(operands):
+    return list(map(rounded, operands))
 
 
 def is_product(eqn):

@@ -160,8 +160,8 @@ def examples_of(
     begun, done = on_record(classes, records, methods)
     for _ in done[1:]:
         report.done()
-    shape = None
-    for name in dict.fromkeys([*done[:1], *begun, *(name for name in classes if name not in set(done))]):
+    rest, shape = classes.keys() - done, None
+    for name in dict.fromkeys([*done[:1], *begun, *(name for name in classes if name in rest)]):
         path, label = classes[name]
         try:
             checksum = checksum_of(path)
