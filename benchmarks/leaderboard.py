@@ -295,8 +295,9 @@ def main():
     records = []
     for stage, what in stages.items():
         if options.only_timing:
-            lines = (options.records / f"{stage}.jsonl").read_text().splitlines()[1:]
-            records += [json.loads(line) for line in lines]
+            file = options.records / f"{stage}.jsonl"
+            settings = json.loads(file.read_text().splitlines()[0])["settings"]
+            records += open_records(file, settings).done.values()
             continue
         shown = mosaics(examples, module, variables, EXAMPLES[stage][0]) if stage == "mosaics" else examples
         records += measure(stage, chosen, shown, what, options, module, variables)

@@ -14,6 +14,7 @@ from .evaluation import Comparison as Comparison
 from .evaluation import compare as compare
 from .evaluation import recommend as recommend
 from .explainer import explainer as explainer
+from .explainer import full_precision as full_precision
 from .explainer import scores as scores
 from .fast import accelerate as accelerate
 from .features import ablation_cam as ablation_cam

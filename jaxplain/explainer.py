@@ -19,6 +19,8 @@ An explainer is a function ``explain(*args, target=None, key=None) -> attributio
 * The first convolutions of the network tell whether images are ``(N, H, W, C)`` or ``(N, C, H, W)``; where there are
   none, channels are last, unless `jaxplain.layout` says otherwise. Maps are ``(N, H, W)`` for both.
 * Explainers choose forms of the network's convolutions that are fast on a CPU; ``accelerate(apply, False)`` declines.
+* JAX's default on TPUs and GPUs rounds the operands of products. Explainers whose maps sum to something ask for more,
+  where neither the network nor `jax.default_matmul_precision` says how precise a product is (see `full_precision`).
 * Explainers never jit: wrap them in ``jax.jit`` yourself. A class out of range is an error; where ``target`` is traced
   and cannot be inspected, the attribution is NaN.
 """
@@ -29,7 +31,7 @@ import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.core
@@ -48,6 +50,7 @@ Explain: TypeAlias = Callable[..., Array]
 Target: TypeAlias = ArrayLike | Callable[[Array], Array] | None
 Function: TypeAlias = Callable[[Array], Array]
 Heed: TypeAlias = Callable[[Array, Target], None]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 CALL = """Attribute a score of the network to the last positional argument.
@@ -106,6 +109,40 @@ def explainer(apply: Apply, *, heed: Heed | None = None) -> Callable[[Callable[.
         return inherit(explain, attribute, apply)
 
     return decorate
+
+
+def full_precision(f: F) -> F:
+    """The same function, its products in full precision where neither they nor the user name another.
+
+    On TPUs and GPUs JAX rounds the operands of products to bfloat16 or TF32 by default, three digits. Where a map's sum
+    should be a score or a difference of scores, fewer are left, so the explainers of such maps ask for more; what they
+    explain is the score of ``full_precision(apply)``. It takes several times as long there, and no longer on a CPU.
+
+    Args:
+      f: any function that JAX traces: a network, an explainer.
+
+    Returns:
+      A function with the same arguments and results. It does as ``f`` does where `jax.default_matmul_precision`, or the
+      setting of that name, is given: ``with jax.default_matmul_precision("default"):`` around the call declines.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxplain
+      >>> f = jaxplain.full_precision(lambda x: x @ x)
+      >>> jax.make_jaxpr(f)(jnp.eye(2)).eqns[0].params["precision"]
+      (Precision.HIGHEST, Precision.HIGHEST)
+      >>> with jax.default_matmul_precision("default"):
+      ...     jax.make_jaxpr(f)(jnp.eye(2)).eqns[0].params["precision"]
+      (Precision.DEFAULT, Precision.DEFAULT)
+    """
+
+    @functools.wraps(f)
+    def precise(*args: Any, **options: Any) -> Any:
+        if jax.config.jax_default_matmul_precision is not None:  # type: ignore[attr-defined]
+            return f(*args, **options)
+        with jax.default_matmul_precision("highest"):
+            return f(*args, **options)
+
+    return precise  # type: ignore[return-value]
 
 
 def unbound(apply: Any) -> bool:

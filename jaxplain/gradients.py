@@ -21,6 +21,7 @@ from .explainer import (
     chunked_sum,
     example_keys,
     explainer,
+    full_precision,
     reference,
     require_positive,
     score_gradient,
@@ -84,6 +85,7 @@ def input_x_gradient(apply: Apply) -> Explain:
       Shrikumar, Greenside, Shcherbina, Kundaje: Not Just a Black Box. arXiv:1605.01713, 2016.
     """
 
+    @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         return x * gradient(f)(x, target=target)
@@ -129,6 +131,7 @@ def integrated_gradients(
     """
     nodes = quadrature(rule, steps)
 
+    @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         x0 = reference(baseline, x)
@@ -180,6 +183,7 @@ def blur_integrated_gradients(
     if not max_sigma > 0:
         raise ValueError(f"{max_sigma=} must be positive")
 
+    @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         if x.ndim != 4:
@@ -205,7 +209,7 @@ def expected_gradients(apply: Apply, *, baselines: ArrayLike, samples: int = 50,
 
     Returns:
       An explainer that needs ``key``; the attribution has the input's shape and the unit of the score, and sums to
-      ``z_c(x) - E z_c(x0)`` up to the error of sampling.
+      ``z_c(x) - E z_c(x0)`` up to the error of sampling, which exceeds that of products rounded to bfloat16.
 
     Raises:
       ValueError: if ``key`` is missing or the baselines have another shape than the examples.
@@ -270,7 +274,7 @@ def guided_integrated_gradients(
 
     Returns:
       An explainer; the attribution has the input's shape and the unit of the score, and sums to ``z_c(x) - z_c(x0)`` up
-      to the error of a left Riemann sum.
+      to the error of a left Riemann sum. With many steps, ask for products in `full_precision`, on devices that round.
 
     Raises:
       ValueError: if an option is out of range or the baseline does not broadcast.

@@ -10,8 +10,8 @@ starts there.
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from .channels import said_axis
+from .files import require_regular, write_whole
 
 Maps: TypeAlias = NDArray[np.float64]
 Pictures: TypeAlias = NDArray[np.uint8]
@@ -267,7 +268,7 @@ def save(image: Image.Image | Pictures, path: str | os.PathLike[str]) -> None:
 
     Raises:
       ValueError: where the extension names no picture format.
-      OSError: where the file cannot be written.
+      OSError: where the file cannot be written, or is a folder, a pipe or a device.
 
     Example:
       >>> import numpy as np, jaxplain.visualize as visualize
@@ -278,20 +279,16 @@ def save(image: Image.Image | Pictures, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     file_format = picture_format(path)
     picture = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))
-    unfinished = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        with unfinished.open("xb") as file:
-            picture.save(file, file_format)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(path, lambda file: picture.save(file, file_format))
 
 
 def picture_format(path: Path) -> str:
-    """The format that a file's extension names, if Pillow writes it, in a folder that exists."""
+    """The format that a file's extension names, if Pillow writes it, where a file can be: in a folder that exists."""
     file_format = Image.registered_extensions().get(path.suffix.lower(), "")
     if file_format not in Image.SAVE:
         raise ValueError(f"{path}: '{path.suffix}' is no picture format, try .png")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
+    with suppress(FileNotFoundError):
+        require_regular(path)
     return file_format

@@ -1,3 +1,4 @@
+import errno
 import functools
 import importlib
 import json
@@ -171,18 +172,133 @@ def test_other_settings_are_refused(folder, capsys):
     assert len(keys()) == 16
 
 
-def test_other_photographs_or_weights_of_the_same_name_are_refused(folder, capsys):
+def changed(folder, before, after):
+    """The user's network, changed since the last run."""
+    text = (folder / "mine.py").read_text()
+    assert before in text
+    (folder / "mine.py").write_text(text.replace(before, after))
+    del sys.modules["mine"]
+    importlib.invalidate_caches()
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+
+
+def test_another_folder_is_refused(folder, capsys):
     assert main(words()) == 0
     (folder / "images").rename(folder / "clean")
     shutil.copytree(folder / "clean", folder / "blurred")
     assert main(["evaluate", "blurred", *words()[2:]]) == 2
     assert "was made with folder = " in complaint(capsys)[0]
-    (folder / "clean").rename(folder / "images")
-    (folder / "mine.py").write_text(NETWORK.replace("default_rng(0)", "default_rng(1)"))
-    del sys.modules["mine"]
-    importlib.invalidate_caches()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("default_rng(0)", "default_rng(1)"),  # the weights
+        ("jnp.tanh(", "jnp.sin("),  # an operation
+        ("@ weights", "@ weights * 2"),  # a number
+        ("@ weights", "@ weights + np.eye(4, dtype='f')[:1]"),  # a constant array
+    ],
+)
+def test_another_network_is_refused(folder, capsys, before, after):
+    assert main(words()) == 0
+    changed(folder, before, after)
+    whole = (folder / "evaluation.jsonl").read_bytes()
     assert main(words()) == 2
-    assert "was made with weights = " in complaint(capsys)[0]
+    assert "evaluation.jsonl was made with another network" in complaint(capsys)[0]
+    (folder / "images/0000_new.png").write_bytes((folder / "images/0000_0.png").read_bytes())
+    (folder / "images/0000_4.png").unlink()
+    assert main(words()) == 2  # before anything is measured
+    assert (folder / "evaluation.jsonl").read_bytes() == whole
+    changed(folder, after, before)
+    assert main(words()) == 0
+
+
+@pytest.mark.parametrize("after", ["/ 128 - 1", "/ 255 + 1e-3", "[::-1] / 255"])
+def test_another_preprocessing_is_refused(folder, capsys, after):
+    (folder / "mine.py").write_text(NETWORK.replace("np.float32) / 255 for", "np.float32) [:] / 255 for"))
+    assert main([*words(), "--methods", "gradient"]) == 0
+    changed(folder, "[:] / 255", after)
+    (folder / "images/0000_first.png").write_bytes((folder / "images/0000_0.png").read_bytes())
+    whole = (folder / "evaluation.jsonl").read_bytes()
+    for methods in ("gradient", METHODS):
+        assert main([*words(), "--methods", methods]) == 2
+        assert "evaluation.jsonl has 0000_0.png preprocessed in another way" in complaint(capsys)[0]
+        assert (folder / "evaluation.jsonl").read_bytes() == whole
+
+
+def test_images_that_were_exchanged_are_measured_again(folder, capsys):
+    assert main(words()) == 0
+    before = lines()
+    swap = [folder / "images/0000_0.png", folder / "images/0003_7.png"]
+    a, b = (path.read_bytes() for path in swap)
+    swap[0].write_bytes(b)
+    swap[1].write_bytes(a)
+    assert main(words()) == 0
+    assert "4 maps measured now, 16 before" in capsys.readouterr().out
+    again = lines()[len(before) :]
+    assert lines()[: len(before)] == before
+    assert [r["image"] for r in again] == ["0000_0.png"] * 2 + ["0003_7.png"] * 2
+    assert (folder / "evaluation.md").read_text() == fresh_table(folder)
+    assert main(words()) == 0
+    assert "0 maps measured now, 16 before" in capsys.readouterr().out
+    swap[0].write_bytes(a)
+    swap[1].write_bytes(b)
+    assert main(words()) == 0
+    assert (folder / "evaluation.md").read_text() == fresh_table(folder)
+
+
+def fresh_table(folder):
+    """The table of a run that knows nothing of another one."""
+    assert main(words("--out", "fresh")) == 0
+    (folder / "fresh.jsonl").unlink()
+    return (folder / "fresh.md").read_text()
+
+
+def test_an_image_that_is_broken_now_is_left_out_of_the_table(folder, capsys):
+    assert main(words()) == 0
+    (folder / "images/0001_1.png").write_bytes(b"no picture")
+    assert main(words()) == 1
+    assert (folder / "evaluation.md").read_text().splitlines()[0].count("(n = 7)") == 2
+
+
+def test_another_target_of_an_exchanged_image_is_measured(folder):
+    some, records = examples(1), open_records(folder / "a", {})
+    list(evaluate(network, ["gradient"], ["sparseness"], some, records))
+    other = [Example("0", examples(2)[1].x, 2)]
+    assert [r["target"] for r in evaluate(network, ["gradient"], ["sparseness"], other, records)] == [2]
+    assert not list(evaluate(network, ["gradient"], ["sparseness"], other, open_records(folder / "a", {})))
+
+
+def test_from_python_as_well_a_changed_network_is_refused(folder):
+    records = open_records(folder / "a", {})
+    weights = jnp.arange(3.0)[None]
+    run = lambda apply, context, some=1: list(
+        evaluate(apply, ["gradient"], ["sparseness"], examples(some), records, context=context)
+    )
+    scaled = lambda scale: lambda w, x: (x.mean(axis=(1, 2)) ** scale) * w
+    assert len(run(scaled(2), (weights,))) == 1
+    for apply, context in ((scaled(3), (weights,)), (scaled(2), (weights + 1,))):
+        with pytest.raises(ValueError, match=r"a was made with another network .*: name another file"):
+            run(apply, context, 2)
+    assert len(run(scaled(2), (weights,), 2)) == 1
+
+
+def test_a_metric_that_is_missing_is_measured(folder):
+    records = open_records(folder / "a", {})
+    run = lambda *names: list(evaluate(network, ["gradient"], names, examples(2), records))
+    assert [len(run("sparseness")), len(run("sparseness")), len(run("sparseness", "complexity"))] == [2, 0, 2]
+    assert len(run("complexity")) == 0
+    assert set(open_records(folder / "a", {}).done["0", "gradient"]["metrics"]) == {"sparseness", "complexity"}
+
+
+def test_other_truth_of_the_same_image_is_measured(folder):
+    records = open_records(folder / "a", {})
+    mask = np.zeros((1, 8, 8), bool)
+    mask[:, :4] = True
+    run = lambda mask: list(
+        evaluate(network, ["gradient"], ["auc"], [Example("0", examples()[0].x, 0, {"mask": mask})], records)
+    )
+    assert [len(run(mask)), len(run(mask)), len(run(mask[:, ::-1]))] == [1, 0, 1]
 
 
 def test_options_of_a_method_are_part_of_its_name(folder):
@@ -322,6 +438,133 @@ def test_a_file_that_is_none_of_records_is_left_alone(folder):
         with pytest.raises(ValueError, match=r"no file of records|is no record"):
             open_records(folder / "notes", {})
         assert (folder / "notes").read_text() == text
+
+
+RECORD = {"image": "i", "method": "m", "target": 0, "metrics": {"x": 1.0}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"image": 3}, {"image": ["i"]}, {"method": None}, {"metrics": None}, {"metrics": [1.0]}),
+        *({"metrics": {"x": "1"}}, {"metrics": {"x": True}}, {"metrics": {"x": {}}}),
+    ],
+)
+def test_a_record_of_wrong_types_is_named(folder, change):
+    open_records(folder / "a", {}).append(RECORD)
+    with open(folder / "a", "a") as file:
+        file.write(json.dumps(RECORD | change) + "\n")
+    with pytest.raises(ValueError, match=r"line 3 of .*a is no record with image, method and metrics: delete it, or"):
+        open_records(folder / "a", {})
+    with pytest.raises(ValueError, match=r"records\[1\] is no record"):
+        summarize([RECORD, RECORD | change])
+    with pytest.raises(ValueError, match="is no record"):
+        open_records(folder / "b", {}).append(RECORD | change)
+
+
+@pytest.mark.parametrize("field", RECORD)
+def test_a_record_that_lacks_a_field_is_named_or_measured_again(folder, field):
+    records = open_records(folder / "a", {})
+    list(evaluate(network, ["gradient"], ["sparseness"], examples(1), records))
+    settings, record = (folder / "a").read_text().splitlines()
+    lacking = {name: value for name, value in json.loads(record).items() if name != field}
+    (folder / "a").write_text(f"{settings}\n{json.dumps(lacking)}\n")
+    with pytest.raises(ValueError, match=r"line 2 of .*a is no record|a has 0 with class None, not 0"):
+        list(evaluate(network, ["gradient"], ["sparseness"], examples(1), open_records(folder / "a", {})))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        "[" * 100_000 + "]" * 100_000,
+        '{"a":' * 100_000 + "1" + "}" * 100_000,
+        '{"image": "i", "method": "m", "metrics": {"x": ' + "[" * 100_000 + "]" * 100_000 + "}}",
+        '{"image": "i", "method": "m", "metrics": {"x": NaN}}',
+        '{"image": "i", "method": "m", "metrics": {"x": 1e999}}',
+        '{"image": "i", "method": "m", "metrics": {"x": 1' + "0" * 1000 + "}}",
+        '{"image": "i", "method": "m", "metrics": {"x": 1' + "0" * 10_000 + "}}",
+        "\xff",
+        "3",
+    ],
+)
+def test_lines_that_are_no_records_are_named(folder, line):
+    records = open_records(folder / "a", {})
+    records.append(RECORD)
+    whole = (folder / "a").read_bytes()
+    (folder / "a").write_bytes(whole + line.encode("latin-1") + b"\n")
+    with pytest.raises(ValueError, match=r"line 3 of .*a is no record"):
+        open_records(folder / "a", {})
+    (folder / "a").write_bytes(line.encode("latin-1") + b"\n" + whole)
+    with pytest.raises(ValueError, match=r"is no record|no file of records"):
+        open_records(folder / "a", {})
+
+
+@pytest.mark.parametrize("size", [1, 7, 30])
+def test_writes_that_the_system_cuts_short_are_whole(folder, monkeypatch, size):
+    write = os.write
+    records = open_records(folder / "a", {})
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, bytes(data)[:size]))
+    for name in "ij":
+        records.append(RECORD | {"image": name})
+    assert list(open_records(folder / "a", {}).done.values()) == [RECORD, RECORD | {"image": "j"}]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_full_disk_or_an_interruption_leaves_whole_lines(folder, monkeypatch, error):
+    write, left = os.write, [100]
+
+    def to_a_full_disk(file, data):
+        if not left[0]:
+            raise error
+        count = write(file, bytes(data)[: left[0]])
+        left[0] -= count
+        return count
+
+    records = open_records(folder / "a", {})
+    monkeypatch.setattr(os, "write", to_a_full_disk)
+    records.append(RECORD)
+    with pytest.raises(type(error)):
+        records.append(RECORD | {"image": "j"})
+    assert list(records.done) == [("i", "m")]
+    left[0] = 1000
+    records.append(RECORD | {"image": "k"})
+    assert [image for image, _ in open_records(folder / "a", {}).done] == ["i", "k"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+def test_a_disk_that_is_really_full(folder):
+    import resource
+
+    records = open_records(folder / "a", {})
+    records.append(RECORD)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((folder / "a").stat().st_size + 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            records.append(RECORD | {"image": "j"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    records.append(RECORD | {"image": "k"})
+    assert [image for image, _ in open_records(folder / "a", {}).done] == ["i", "k"]
+
+
+@pytest.mark.parametrize("torn", ['{"image": "j", "meth', "{", " "])
+def test_a_torn_line_is_not_joined_with_the_next(folder, torn):
+    records = open_records(folder / "a", {})
+    records.append(RECORD)
+    with open(folder / "a", "a") as file:
+        file.write(torn)
+    records.append(RECORD | {"image": "k"})
+    assert [image for image, _ in open_records(folder / "a", {}).done] == ["i", "k"]
+
+
+def test_records_that_are_gone_are_not_begun_without_settings(folder):
+    records = open_records(folder / "a", {})
+    (folder / "a").unlink()
+    with pytest.raises(FileNotFoundError):
+        records.append(RECORD)
+    assert not (folder / "a").exists()
 
 
 def test_a_record_is_written_once(folder):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from PIL import Image
@@ -16,14 +18,14 @@ from PIL import Image
 from .. import __version__
 from ..evaluation import BETTER, Example, Records, open_records, summarize
 from ..evaluation import evaluate as measure
-from ..evaluation.records import write_whole
 from ..evaluation.table import summary_table
+from ..files import open_file, write_text
 from . import network as networks
 from . import specs
 from .compare import METHODS
 from .explain import File
 from .network import Network
-from .photographs import read
+from .photographs import checksum_of, read
 from .terminal import STDOUT, ImageError, Report, UsageError
 
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
@@ -68,7 +70,6 @@ def evaluate(
             "jaxplain": __version__,
             "folder": str(folder.resolve()),
             "model": model,
-            "weights": network.fingerprint(),
             "metrics": [*measures],
             "seed": seed,
         }
@@ -78,10 +79,9 @@ def evaluate(
             if before:
                 report.step(f"{before} maps are in {records.path} already")
             examples = examples_of(classes, network, records, explainers, report)
-            for _ in measure(
-                network.apply, explainers, measures, examples, records, context=(network.variables,), seed=seed
-            ):
-                pass
+            context = (network.variables,)
+            new = measure(network.apply, explainers, measures, examples, records, context=context, seed=seed)
+            count = sum(1 for _ in new)
             chosen = [r for (image, method), r in records.done.items() if image in classes and method in explainers]
             table = write_tables(out, chosen, {name: BETTER[specs.parsed(name)[0]] for name in measures})
         except (TypeError, ValueError) as error:
@@ -89,16 +89,20 @@ def evaluate(
         except OSError as error:
             raise UsageError(f"--out {out}: {error.strerror or error}") from error
     STDOUT.print(table)
-    STDOUT.print(f"{len(records.done) - before} maps measured now, {before} before: {records.path}")
+    STDOUT.print(f"{count} maps measured now, {before} before: {records.path}")
     return 1 if report.failed else 0
 
 
 def photographs_in(folder: Path) -> dict[str, Path]:
     """The pictures of a folder by name; what has no ending of a picture is none."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UsageError(f"{folder} is no folder")
     endings = Image.registered_extensions()
-    files = {p.name: p for p in sorted(folder.iterdir()) if p.suffix.lower() in endings and not p.name.startswith(".")}
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be read: {error.strerror}") from error
+    files = {p.name: p for p in paths if p.suffix.lower() in endings and not p.name.startswith(".")}
     if not files:
         raise UsageError(f"{folder} holds no pictures")
     return files
@@ -118,7 +122,7 @@ def labels_of(files: dict[str, Path], network: Network) -> dict[str, tuple[Path,
 def read_labels(file: Path, files: dict[str, Path], network: Network) -> dict[str, tuple[Path, int]]:
     """The classes that a CSV file tells; a file it does not tell of, or that is not there, is an error."""
     try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
+        with io.TextIOWrapper(open_file(file), newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines)
             if not {"file", "class"} <= set(reader.fieldnames or ()):
                 raise UsageError(f"--labels {file}: the first line must name the columns file and class")
@@ -148,19 +152,25 @@ def find_class(where: str, label: str, network: Network) -> int:
 def examples_of(
     classes: dict[str, tuple[Path, int]], network: Network, records: Records, methods: Collection[str], report: Report
 ) -> Iterator[Example]:
-    """Read the photographs that are not measured yet, one at a time, and report those that cannot be read."""
-    shape = None
-    for name, (path, label) in classes.items():
-        before = [records.done[name, method] for method in methods if (name, method) in records.done]
-        if len(before) == len(methods) and all(record["target"] == label for record in before):
-            report.done()
-            continue
+    """Read the photographs that are not measured yet, one at a time, and report those that cannot be read.
+
+    One that is measured goes before them, by which `jaxplain.evaluation.evaluate` sees whether the network and its
+    preprocessing are what they were.
+    """
+    begun, done = on_record(classes, records, methods)
+    for _ in done[1:]:
+        report.done()
+    rest, shape = classes.keys() - done, None
+    for name in dict.fromkeys([*done[:1], *begun, *(name for name in classes if name in rest)]):
+        path, label = classes[name]
         try:
+            checksum = checksum_of(path)
             x, _ = network.prepare(read(path))
             if shape is not None and x.shape != shape:
                 raise ImageError(f"its input has shape {x.shape}, that of the first image {shape}")
         except ImageError as error:
             report.failure(f"{path}: {error}")
+            del classes[name]  # so that the table leaves out what was measured of an older file of this name
             continue
         try:
             network.check(x, label)
@@ -168,8 +178,30 @@ def examples_of(
             raise UsageError(f"{path}: {str(error).removeprefix('--target ')}") from error
         shape = x.shape
         report.step(f"measuring {name}")
-        yield Example(name, x, label)
+        yield Example(name, x, label, file=checksum)
         report.done()
+
+
+def on_record(
+    classes: dict[str, tuple[Path, int]], records: Records, methods: Collection[str]
+) -> tuple[list[str], list[str]]:
+    """The photographs, unchanged since, that some methods were measured of, and those that all were."""
+    begun, done = [], []
+    for name, (path, label) in classes.items():
+        before = [records.done[name, method] for method in methods if (name, method) in records.done]
+        if before and is_unchanged(path, before):
+            is_done = len(before) == len(methods) and all(record.get("target") == label for record in before)
+            (done if is_done else begun).append(name)
+    return begun, done
+
+
+def is_unchanged(path: Path, before: Collection[dict[str, Any]]) -> bool:
+    """Whether a file is the one that was measured."""
+    try:
+        checksum = checksum_of(path)
+    except ImageError:  # which is reported when it is its turn
+        return False
+    return all(record.get("file") == checksum for record in before)
 
 
 def write_tables(out: Path, records: Collection[dict], better: dict[str, str]) -> str:
@@ -177,6 +209,6 @@ def write_tables(out: Path, records: Collection[dict], better: dict[str, str]) -
     summary = summarize(records)
     table = summary_table(summary, better)
     numbers = {method: {name: asdict(s) for name, s in row.items()} for method, row in summary.items()}
-    write_whole(Path(f"{out}.md"), table + "\n")
-    write_whole(Path(f"{out}.json"), json.dumps({"better": better, "methods": numbers}, indent=2) + "\n")
+    write_text(f"{out}.md", table + "\n")
+    write_text(f"{out}.json", json.dumps({"better": better, "methods": numbers}, indent=2) + "\n")
     return table

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -67,14 +65,6 @@ class Network:
             with one_sentence(f"{self.name} does not take an input of shape {x.shape}"):
                 vars(self)["axis"] = channel_axis(lambda x: self.apply(self.variables, x), x)
         return vars(self)["axis"]
-
-    def fingerprint(self) -> str:
-        """A checksum of the weights, by which a retrained network is told from the one before."""
-        checksum = 0
-        for leaf in jax.tree.leaves(self.variables):
-            if isinstance(leaf, jax.Array | np.ndarray) and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-                checksum = zlib.crc32(np.asarray(leaf).tobytes(), checksum)
-        return f"{checksum:08x}"
 
     def check(self, x: np.ndarray, label: int | None) -> None:
         """See, without computing anything, that the network classifies and has the class in question."""

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from ..files import open_file
 from ..models import to_rgb
 from ..visualize import picture_format
 from .terminal import ImageError, UsageError
+
+# What photographs come in. Pillow knows more: it runs Ghostscript for EPS, whatever the file is called.
+FORMATS = (
+    *("AVIF", "BMP", "DDS", "DIB", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "PSD", "QOI"),
+    *("SGI", "TGA", "TIFF", "WEBP"),
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,7 @@ def photographs(paths: Sequence[Path], out: Path | None) -> list[Photograph]:
       paths: the photographs; none stands for the sample photograph.
       out: the file to write, or the folder to write to.
     """
-    if len(paths) > 1 or (out and out.is_dir()):
+    if len(paths) > 1 or (out and os.path.isdir(out)):
         folder = out or Path("explanations")
         if folder.suffix.lower() in Image.registered_extensions():
             raise UsageError(f"--out {folder} names one file, but there are {len(paths)} images: name a folder")
@@ -51,9 +61,9 @@ def photographs(paths: Sequence[Path], out: Path | None) -> list[Photograph]:
 
 def planned(paths: Sequence[Path], files: Sequence[Path]) -> list[Photograph]:
     """The photographs with the files that are written of them, none of which may be a photograph itself."""
-    originals = {path.resolve() for path in paths}
+    originals = set(map(os.path.realpath, paths))  # which does not mind links that lead in a circle
     for file in files:
-        if file.resolve() in originals:
+        if os.path.realpath(file) in originals:
             raise UsageError(f"{file} is one of the images and would be overwritten: choose another --out")
     if not paths:
         return [Photograph("sample photograph", sample_photograph, files[0])]
@@ -76,18 +86,31 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
 
 def read(path: Path) -> Image.Image:
     """Read a photograph of any mode as RGB."""
+    Image.init()  # all of Pillow's formats
+    with reading(), open_file(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # decoders warn of odd metadata
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+            return to_rgb(image)
+
+
+def checksum_of(path: Path) -> str:
+    """A checksum of a file, by which another photograph of the same name is told from it."""
+    with reading(), open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Say in one sentence why a photograph cannot be read."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # decoders warn of odd metadata
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return to_rgb(image)
+        yield
     except FileNotFoundError:
         raise ImageError("there is no such file") from None
     except IsADirectoryError:
         raise ImageError("this is a folder, not an image") from None
     except UnidentifiedImageError:
-        raise ImageError("this is no image in a format known to Pillow") from None
+        raise ImageError(f"this is no image in one of the formats {', '.join(FORMATS)}") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         limit = f"{Image.MAX_IMAGE_PIXELS:,}"
         raise ImageError(f"it has more than {limit} pixels, as decompression bombs have") from None

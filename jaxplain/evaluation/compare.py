@@ -16,8 +16,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ..explainer import Apply, Array, Function, Target, as_array, outputs_of, scorer, split
+from ..files import write_text
 from .measures import Better, Methods, Metrics, bench, find_explainers, find_measures, warn_of_softmax
-from .records import number_or_none, write_whole
+from .records import number_or_none
 from .table import arrow, markdown_table
 
 if TYPE_CHECKING:
@@ -110,8 +111,8 @@ class Comparison:
 
         files = [Path(f"{os.fspath(stem)}{ending}") for ending in (".png", ".md", ".json")]
         visualize.save(self.panel(images, captions=captions), files[0])
-        write_whole(files[1], self.markdown() + "\n")
-        write_whole(files[2], json.dumps(self.as_dict(), indent=2) + "\n")
+        write_text(files[1], self.markdown() + "\n")
+        write_text(files[2], json.dumps(self.as_dict(), indent=2) + "\n")
         return files
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ..explainer import Apply
-from .measures import Methods, Metrics, bench, find_explainers, find_measures, warn_of_softmax
+from .fingerprint import fingerprint, network_fingerprint
+from .measures import Measure, Methods, Metrics, bench, find_explainers, find_measures, warn_of_softmax
 from .records import Records, number_or_none
 
 
@@ -25,12 +26,15 @@ class Example:
       x: the input of the network, a batch of one, ``(1, H, W, C)``.
       target: the class to explain.
       truth: what metrics of maps compare them with, such as ``{"mask": (1, H, W)}``, or the ``"cell"`` of a mosaic.
+      file: a checksum of the file that it was read from, if it was, by which another image of the same name is told
+        from another preprocessing of the same image.
     """
 
     name: str
     x: ArrayLike
     target: int
     truth: Mapping[str, ArrayLike] = field(default_factory=dict)
+    file: str = ""
 
 
 def evaluate(
@@ -45,23 +49,29 @@ def evaluate(
 ) -> Iterator[dict[str, Any]]:
     """Measure methods over images, and keep a record of every image and method.
 
-    What is on record already is not measured again, so that a program that was stopped goes on where it was. The random
-    numbers of an image depend on its name and the seed, not on its place or on what was measured before.
+    What is on record already is not measured again, so that a program that was stopped goes on where it was. Records
+    hold checksums of the image and of the network: another image of the same name is measured again, as is one of which
+    a metric is missing; another network is refused. The random numbers of an image depend on its name and the seed, not
+    on its place or on what was measured before.
 
     Args:
       apply: ``apply(*context, x) -> logits``.
       methods: as for `jaxplain.compare`.
       metrics: as for `jaxplain.compare`, and those that compare maps with what an example gives as ``truth``.
       examples: images, of one shape; an iterator may read them one by one.
-      records: see `open_records`, whose settings should tell the methods' options and the metrics.
+      records: see `open_records`, whose settings should tell the options of the methods and metrics.
       context: what comes before the input: variables, state.
       seed: of the random numbers.
 
     Yields:
-      Every record as soon as it is written: ``{"image", "method", "target", "metrics": {name: number or None}}``.
+      Every record as soon as it is written: ``{"image", "method", "target", "metrics": {name: number or None}}``, and
+      the checksums ``"network"``, ``"input"`` and ``"file"``.
 
     Raises:
-      ValueError: if an image is on record with another target, if two have one name, and as `jaxplain.compare`.
+      ValueError: if one of these methods is on record with another network, an image with another target or (where
+        `Example.file` tells that it is the same) preprocessed in another way; if two images have one name; and as
+        `jaxplain.compare`.
+      OSError: if a record cannot be written.
 
     Example:
       >>> import jax.numpy as jnp, tempfile
@@ -77,6 +87,7 @@ def evaluate(
     measures = find_measures(metrics)
     ready = bench(apply, context, find_explainers(apply, methods), measures)
     names: set[str] = set()
+    network = ""
     for example in examples:
         if example.name in names:
             raise ValueError(f"two examples are called {example.name}: give each a name of its own")
@@ -84,23 +95,47 @@ def evaluate(
         x, target = jnp.asarray(example.x), jnp.asarray([example.target])
         if len(names) == 1:
             warn_of_softmax(apply, (*context, x), methods, measures)
+        if not network:
+            network = network_fingerprint(apply, context, x)
+            require_network(network, ready.explainers, records)
+        about = {"target": example.target, "network": network, "input": fingerprint((example.x, example.truth))}
+        about |= {"file": example.file} if example.file else {}
         key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(example.name.encode(errors="surrogatepass")))[None]
         for label, explain in ready.explainers.items():
-            if before := records.done.get((example.name, label)):
-                require_target(before, example, records)
+            if is_measured(example, about, measures, records, label):
                 continue
             attribution = explain(*ready.arrays, x, target=target, key=key)
             measured = {m.name: ready.values(label, m, x, attribution, target, key, example.truth) for m in measures}
             values = {name: number_or_none(value[0]) for name, value in measured.items()}
-            record = {"image": example.name, "method": label, "target": example.target, "metrics": values}
+            record = {"image": example.name, "method": label, **about, "metrics": values}
             records.append(record)
             yield record
 
 
-def require_target(before: dict[str, Any], example: Example, records: Records) -> None:
-    """Refuse to mix maps of different classes."""
-    if before["target"] != example.target:
+def require_network(network: str, methods: Collection[str], records: Records) -> None:
+    """Refuse to mix maps of different networks."""
+    for (name, method), record in records.done.items():
+        if method in methods and record.get("network") != network:
+            raise ValueError(
+                f"{records.path} was made with another network or other weights, or by another JAX, says {method} of "
+                f"{name}: name another file, or delete this one"
+            )
+
+
+def is_measured(
+    example: Example, about: dict[str, Any], measures: Collection[Measure], records: Records, method: str
+) -> bool:
+    """Whether this very input is on record; refuses to mix maps of different classes or preprocessings."""
+    before = records.done.get((example.name, method), {})
+    if before.get("input") != about["input"]:
+        if example.file and before.get("file") == example.file:
+            raise ValueError(
+                f"{records.path} has {example.name} preprocessed in another way: name another file, or delete this one"
+            )
+        return False
+    if before.get("target") != example.target:
         raise ValueError(
-            f"{records.path} has {example.name} with class {before['target']}, not {example.target}: name another "
+            f"{records.path} has {example.name} with class {before.get('target')}, not {example.target}: name another "
             "file, or delete this one"
         )
+    return all(measure.name in before["metrics"] for measure in measures)

@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .records import require_record
+
 Values: TypeAlias = Mapping[str, float]
 
 
@@ -66,7 +68,8 @@ def summarize(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Stati
 def by_method(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
     """Method -> metric -> image -> number."""
     table: dict[str, dict[str, dict[str, float]]] = {}
-    for record in records:
+    for number, record in enumerate(records):
+        require_record(record, f"records[{number}]")
         for name, value in record["metrics"].items():
             values = table.setdefault(record["method"], {}).setdefault(name, {})
             if value is not None:

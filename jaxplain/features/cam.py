@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from ..compose import multiply
-from ..explainer import Apply, Array, Explain, Function
+from ..explainer import Apply, Array, Explain, Function, full_precision
 from ..graph import Op
 from ..propagation import guided_backprop
 from ..propagation.engine import replay
@@ -222,7 +222,7 @@ def xgrad_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions])
         weights = ratio((g * A).sum(axis=space(A), keepdims=True), A.sum(axis=space(A), keepdims=True))
         return (weights * A).sum(axis=-1)
 
-    return gradient_map(apply, layer, combine, options)
+    return full_precision(gradient_map(apply, layer, combine, options))
 
 
 def hires_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) -> Explain:
@@ -251,7 +251,7 @@ def hires_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions])
     Reference:
       Draelos, Carin: Use HiResCAM instead of Grad-CAM for faithful explanations of CNNs. arXiv:2011.08891, 2020.
     """
-    return gradient_map(apply, layer, lambda A, g: (g * A).sum(axis=-1), options)
+    return full_precision(gradient_map(apply, layer, lambda A, g: (g * A).sum(axis=-1), options))
 
 
 def layer_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) -> Explain:

@@ -18,6 +18,7 @@ from ..explainer import (
     channels_last,
     chunked_sum,
     explainer,
+    full_precision,
     inherit,
     outputs_of,
     scorer,
@@ -70,6 +71,7 @@ def layer_attribution(
       The layer attributions of Kokhlikyan et al.: Captum. arXiv:2009.07896, 2020.
     """
 
+    @full_precision
     @explainer(apply)
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
@@ -121,7 +123,8 @@ def conductance(
     Reference:
       Dhamdhere, Sundararajan, Yan: How Important Is a Neuron? ICLR 2019, arXiv:1805.12233.
     """
-    return along_the_line(apply, layer, baseline, steps, rule, chunk, upsample, lambda g, speed: g * speed)
+    explain = along_the_line(apply, layer, baseline, steps, rule, chunk, upsample, lambda g, speed: g * speed)
+    return full_precision(explain)
 
 
 def internal_influence(

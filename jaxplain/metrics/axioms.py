@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ..explainer import Apply, Array, Explain, OfImages, Target, reference, split
+from ..explainer import Apply, Array, Explain, OfImages, Target, full_precision, reference, split
 from ..propagation import summary
 from ..propagation.engine import Composite
 from ..reductions import over_largest
@@ -49,6 +49,7 @@ def completeness(apply: Apply, *, baseline: Baseline | None = 0.0, softmax: bool
     """
 
     @metric(apply)
+    @full_precision
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         score = scored(f, x, target, softmax)
         change = score(x) if baseline is None else score(x) - score(replacement(baseline, x, f))

@@ -7,6 +7,7 @@ imports nothing, and the only functions it can call are those in `_BUILDERS`, wh
 
 import functools
 import io
+import itertools
 import json
 import os
 import pickletools
@@ -14,11 +15,12 @@ import re
 import struct
 import zipfile
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+
+from ..files import open_file
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # where training scripts put the state dict
@@ -73,6 +75,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
     Raises:
         ValueError: The file is damaged, is no checkpoint, or asks for more than tensors and dicts.
+        OSError: It cannot be read, or is a folder, a pipe or a device.
 
     Example:
         >>> import tempfile, safetensors.numpy
@@ -81,24 +84,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         ...     load_checkpoint(file.name)
         {'fc.bias': array([1., 1.])}
     """
-    path = Path(path)
-    with path.open("rb") as file:
-        head = file.read(9)
-    try:
-        if head[8:] == b"{":
-            arrays = _read_safetensors(path.read_bytes())
-        elif head[:4] == b"PK\x03\x04":
-            arrays = _read_zip(path)
-        elif head[:1] == b"\x80":
-            arrays = _read_legacy(path.read_bytes())
-        else:
-            raise ValueError("it is neither a PyTorch checkpoint nor a safetensors file")
-    except MemoryError:
-        raise
-    except Exception as error:  # whatever a parser trips over: the file is not what it claims to be
-        reason = error if type(error) is ValueError else "it is damaged or cut short"
-        remedy = "save the state dict again with torch.save(model.state_dict(), path), or as safetensors"
-        raise ValueError(f"cannot read {path}: {reason}; {remedy}") from error
+    with open_file(path) as file:
+        try:
+            arrays = _read(file)
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a parser trips over: the file is not what it claims to be
+            reason = error if type(error) is ValueError else "it is damaged or cut short"
+            remedy = "save the state dict again with torch.save(model.state_dict(), path), or as safetensors"
+            raise ValueError(f"cannot read {path}: {reason}; {remedy}") from error
     if all(map(_PREFIX.match, arrays)):
         return {_PREFIX.sub("", name, count=1): array for name, array in arrays.items()}
     return arrays
@@ -112,26 +106,48 @@ def _require(condition: bool, reason: str) -> None:
 # The three file formats.
 
 
+def _read(file: BinaryIO) -> dict[str, np.ndarray]:
+    head = file.read(9)
+    file.seek(0)
+    if head[8:] == b"{":
+        return _read_safetensors(file.read())
+    if head[:4] == b"PK\x03\x04":
+        return _read_zip(file)
+    _require(head[:1] == b"\x80", "it is neither a PyTorch checkpoint nor a safetensors file")
+    return _read_legacy(file.read())
+
+
 def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
-    """Length of the header; names, dtypes, shapes and offsets in JSON; the arrays."""
+    """Length of the header; names, dtypes, shapes and offsets in JSON; the arrays, one after the other."""
     start = 8 + int.from_bytes(data[:8], "little")
-    header, body = json.loads(data[8:start]), memoryview(data)[start:]
+    header, body = json.loads(data[8:start], object_pairs_hook=_distinct), memoryview(data)[start:]
     header.pop("__metadata__", None)
-    arrays = {}
+    arrays, places = {}, [(0, 0, "the beginning")]
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
         _require(0 <= begin <= end <= len(body), f"the bytes of {name} lie outside the file")
         dtype = jnp.dtype(_SAFETENSORS_DTYPES[entry["dtype"]])
         arrays[name] = np.ndarray(entry["shape"], dtype, body[begin:end])
         _require(arrays[name].nbytes == end - begin, f"{name} has other bytes than its shape needs")
+        places.append((begin, end, name))
+    places = [*sorted(places), (len(body), len(body), "the end of the file")]
+    for (_, end, name), (begin, _, following) in itertools.pairwise(places):
+        _require(begin >= end, f"the bytes of {name} and {following} overlap")
+        _require(begin <= end, f"there are bytes between {name} and {following} that belong to no array")
     return arrays
 
 
-def _read_zip(path: Path) -> dict[str, np.ndarray]:
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dict, none of whose names may come twice."""
+    _require(len(dict(pairs)) == len(pairs), "its header has a name twice")
+    return dict(pairs)
+
+
+def _read_zip(file: BinaryIO) -> dict[str, np.ndarray]:
     """A zip archive of one folder: `data.pkl`, which refers to the storages `data/0`, `data/1`, ..."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         content = sum(entry.file_size for entry in archive.infolist())
-        _require(content <= path.stat().st_size, "it unpacks to more than its own size, unlike any checkpoint")
+        _require(content <= file.seek(0, os.SEEK_END), "it unpacks to more than its own size, unlike any checkpoint")
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         _require(len(pickles) == 1, "it is a zip archive, but not one that torch.save wrote")
         folder = pickles[0].removesuffix("/data.pkl")

@@ -101,7 +101,8 @@ def to_rgb(image: Any) -> Image.Image:
         A PIL image of mode RGB.
 
     Raises:
-        ValueError: The array has another shape or dtype, or the image is of floats, which have no agreed white.
+        ValueError: The array has another shape or dtype, the image is of floats, which have no agreed white, or it is
+            an EPS or IPTC file, for which Pillow may run a program.
 
     Example:
         >>> to_rgb(Image.new("I;16", (1, 1), 65535)).getpixel((0, 0))
@@ -109,6 +110,8 @@ def to_rgb(image: Any) -> Image.Image:
     """
     if not isinstance(image, Image.Image):
         image = _from_array(np.asarray(image))
+    if image.format in ("EPS", "IPTC"):  # Ghostscript draws the one; the other may hold one
+        raise ValueError(f"the image is in the format {image.format}, which Pillow needs a program for: save it as PNG")
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ValueError("the image is of floats, which have no agreed white: scale it to 0..255 as uint8")

@@ -55,7 +55,8 @@ def adversarial_gradient_integration(
     ``A += -∂p_c/∂x (x_j) · (x_{j+1} - x_j)``, with p = softmax(z).
 
     There is no baseline to choose. The path to one class sums to ``p_c(x) - p_c(x')``, x' its end, up to the error of a
-    left Riemann sum. (The authors' program takes every step from the image itself; this is the paper's.)
+    left Riemann sum, larger than that of products rounded to bfloat16. (The authors' program takes every step from the
+    image itself; this is the paper's.)
 
     Args:
       apply: ``apply(*args) -> logits (N, K)``, any JAX function.

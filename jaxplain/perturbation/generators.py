@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -19,6 +18,7 @@ import optax
 
 from ..channels import channel_axis
 from ..explainer import Apply, Array, Explain, Function, Target, explainer, outputs_of, require_positive, split
+from ..files import open_file, write_whole
 from .adversarial import boundary_distance, pair_loss
 from .attacks import Bounds, chosen_class, clipper, precisely
 
@@ -211,7 +211,7 @@ def save(generators: Generators, file: str | os.PathLike[str]) -> None:
       generators: what `train_generators` returns.
       file: where to.
     """
-    Path(file).write_bytes(flax.serialization.msgpack_serialize(asdict(generators)))
+    write_whole(file, lambda content: content.write(flax.serialization.msgpack_serialize(asdict(generators))))
 
 
 def load(file: str | os.PathLike[str]) -> Generators:
@@ -220,4 +220,5 @@ def load(file: str | os.PathLike[str]) -> Generators:
     Args:
       file: where from.
     """
-    return Generators(**dict(flax.serialization.msgpack_restore(Path(file).read_bytes())))
+    with open_file(file) as content:
+        return Generators(**dict(flax.serialization.msgpack_restore(content.read())))

@@ -44,7 +44,8 @@ def kernel_shap(
 
     ``v(z)`` is the score with the k segments of z shown and the baseline elsewhere. Where all ``2^S - 2`` coalitions
     fit into ``samples`` they are enumerated: the Shapley values are exact and no key is needed. Otherwise those of one
-    segment are, and larger ones are drawn in proportion to π, each followed by its complement; the sum is still exact.
+    segment are, and larger ones are drawn in proportion to π, each followed by its complement; the sum is still exact,
+    to the precision of the network's scores.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.

@@ -17,7 +17,18 @@ import numpy as np
 from jax.extend.core import primitives as P
 from jax.typing import ArrayLike
 
-from ..explainer import Apply, Array, Explain, Function, Target, chunked_sum, explainer, reference, scorer
+from ..explainer import (
+    Apply,
+    Array,
+    Explain,
+    Function,
+    Target,
+    chunked_sum,
+    explainer,
+    full_precision,
+    reference,
+    scorer,
+)
 from .engine import BoundUnit, Composite, Rule, no_rule, refuse_training_mode, replay
 from .units import Unit
 
@@ -69,6 +80,7 @@ def deeplift(
     if rule not in ("rescale", "reveal_cancel"):
         raise ValueError(f"unknown rule {rule!r}: choose rescale or reveal_cancel")
 
+    @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         shared = np.ndim(baseline) < x.ndim or np.shape(baseline)[0] == 1
@@ -109,6 +121,7 @@ def deep_shap(
       Lundberg, Lee: A Unified Approach to Interpreting Model Predictions. NeurIPS 2017, arXiv:1705.07874.
     """
 
+    @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         data = jnp.asarray(baselines, x.dtype)

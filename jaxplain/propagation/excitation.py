@@ -8,7 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from ..channels import Origins, axis_of_channels, channel_axis, follow, is_picture, of_input
-from ..explainer import Apply, Array, Explain, Function, Target, class_weights, explainer, score_gradient
+from ..explainer import (
+    Apply,
+    Array,
+    Explain,
+    Function,
+    Target,
+    class_weights,
+    explainer,
+    full_precision,
+    score_gradient,
+)
 from . import composites, rules
 from .engine import BoundUnit, Composite, Rule, replay
 from .lrp import complete_composite, layer_output, start, walk
@@ -51,6 +61,7 @@ def excitation_backprop(
     """
     composite = composites.excitation_backprop()
 
+    @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         outputs, pullback = walk(f, x, composite, layer)
@@ -145,6 +156,7 @@ def contrastive_lrp(
         raise ValueError(f"unknown dual={dual!r}: choose others, logits or weights")
     composite = composite or composites.uniform(rules.z_plus())
 
+    @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         outputs, pullback = walk(f, x, composite)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..explainer import Apply, Array, Target, outputs_of, split
+from ..explainer import Apply, Array, Target, full_precision, outputs_of, split
 from ..fast import accelerated_for
 from .engine import BoundUnit, Composite, Rule, total
 from .lrp import prepared, start
@@ -140,7 +140,7 @@ def summary(apply: Apply, composite: Composite | None = None) -> Callable[..., S
             return relevance.sum(), result.sum(), entries
 
         network, rule_of = prepared(lambda x: outputs_of(apply, (*context, x)), x, composite)
-        first, last, entries = jax.jit(accelerated_for(apply, ledger))(context, x)
+        first, last, entries = jax.jit(accelerated_for(apply, full_precision(ledger)))(context, x)
         rows = tuple(
             Row(unit, getattr(rule_of(unit), "__name__", "-"), Entry(*np.asarray(entries[unit.position]).tolist()))
             for unit in network.plan.units()

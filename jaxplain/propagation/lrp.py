@@ -17,6 +17,7 @@ from ..explainer import (
     Target,
     concrete,
     explainer,
+    full_precision,
     heed_logits,
     require_several,
     score_gradient,
@@ -78,6 +79,7 @@ def lrp(apply: Apply, composite: Composite | None = None, *, at: str | None = No
       by layer-wise relevance propagation. PLoS ONE 2015.
     """
 
+    @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         outputs, pullback = walk(f, x, composite, at)
@@ -211,6 +213,7 @@ def deep_taylor(apply: Apply, low: ArrayLike | None = None, high: ArrayLike | No
     layer = rules.z_plus(bias=False)
     composite = composites.positive_sums(conv=layer, dense=layer, first=first)
 
+    @full_precision
     @explainer(apply, heed=heed_positive)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         outputs, pullback = walk(f, x, composite)
@@ -255,6 +258,7 @@ def softmax_gradient_lrp(apply: Apply, composite: Composite | None = None) -> Ex
       Propagation. ICCV workshop 2019, arXiv:1908.04351.
     """
 
+    @full_precision
     @explainer(apply, heed=heed_logits())
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         outputs, pullback = walk(f, x, composite)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..explainer import Apply, Array, Explain, Function, outputs_of, split
+from ..explainer import Apply, Array, Explain, Function, full_precision, outputs_of, split
 from ..fast import accelerated_for
 from .axes import weight_axes_of_output
 from .engine import BoundUnit, Rule, refuse_training_mode, replay
@@ -61,7 +61,7 @@ def fit_patterns(apply: Apply, *context: Any, batches: Iterable[Any]) -> Pattern
     weights: dict[str, Array] = {}
     for batch in batches:
         _, x = split((*context, batch))
-        gather = lambda context, x: statistics(lambda x: outputs_of(apply, (*context, x)), x)
+        gather = full_precision(lambda context, x: statistics(lambda x: outputs_of(apply, (*context, x)), x))
         sums, weights = jax.jit(accelerated_for(apply, gather))(context, x)
         total = sums if total is None else jax.tree.map(jnp.add, total, sums)
     if total is None:

@@ -333,6 +333,48 @@ def test_safetensors_with_wrong_numbers(tmp_path, entry):
         load_checkpoint(path)
 
 
+F32 = {"dtype": "F32", "shape": [2]}
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ([F32 | {"data_offsets": [0, 8]}, F32 | {"data_offsets": [4, 12]}], "the bytes of a0 and a1 overlap"),
+        ([F32 | {"data_offsets": [0, 8]}, F32 | {"data_offsets": [0, 8]}], "the bytes of a0 and a1 overlap"),
+        ([F32 | {"data_offsets": [8, 16]}, F32 | {"data_offsets": [0, 8]}] * 2, "the bytes of a1 and a3 overlap"),
+        ([F32 | {"data_offsets": [8, 16]}], "bytes between the beginning and a0"),
+        ([F32 | {"data_offsets": [0, 8]}], "bytes between a0 and the end of the file"),
+        ([F32 | {"data_offsets": [0, 8]}, F32 | {"shape": [1], "data_offsets": [12, 16]}], "bytes between a0 and a1"),
+        ([F32 | {"data_offsets": [8, 24]}], "the bytes of a0 lie outside the file"),
+    ],
+)
+def test_safetensors_that_overlap_or_leave_gaps(tmp_path, header, reason):
+    write_safetensors(tmp_path / "x", json.dumps({f"a{i}": entry for i, entry in enumerate(header)}))
+    with pytest.raises(ValueError, match=rf"cannot read .*x: (there are )?{reason}.*; save the state dict again"):
+        load_checkpoint(tmp_path / "x")
+
+
+def write_safetensors(path, header):
+    path.write_bytes(struct.pack("<Q", len(header)) + header.encode() + np.arange(4, dtype=np.float32).tobytes())
+
+
+def test_safetensors_in_any_order_and_empty_ones(tmp_path):
+    entries = {"b": F32 | {"data_offsets": [8, 16]}, "a": F32 | {"data_offsets": [0, 8]}}
+    entries |= {"empty": {"dtype": "F32", "shape": [0, 3], "data_offsets": [8, 8]}}
+    write_safetensors(tmp_path / "x", json.dumps(entries) + "   ")
+    arrays = load_checkpoint(tmp_path / "x")
+    assert list(arrays) == ["b", "a", "empty"]
+    np.testing.assert_array_equal(arrays["b"], [2, 3])
+    np.testing.assert_array_equal(arrays["a"], [0, 1])
+
+
+def test_safetensors_with_a_name_twice(tmp_path):
+    entry = json.dumps(F32 | {"shape": [4], "data_offsets": [0, 16]})
+    write_safetensors(tmp_path / "x", f'{{"a": {entry}, "a": {entry}}}')
+    with pytest.raises(ValueError, match="its header has a name twice"):
+        load_checkpoint(tmp_path / "x")
+
+
 def test_deep_json(tmp_path):
     header = b'{"a":' * 100_000
     path = tmp_path / "x.safetensors"
