@@ -12,7 +12,8 @@ import numpy as np
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
-from .graph import Form, evaluated_with, primitive_of, rewritten
+from .graph import Form, evaluated_with, rewritten
+from .primitives import primitive_of
 
 Array: TypeAlias = jax.Array
 Function: TypeAlias = Callable[..., Any]

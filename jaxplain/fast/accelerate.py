@@ -59,7 +59,7 @@ def accelerate(f: F, enable: bool = True) -> F:
     return faster  # type: ignore[return-value]
 
 
-def accelerated_for(apply: Callable[..., Any], f: F) -> F:
+def accelerated_for(apply: Callable[..., Any], f: Callable[..., Any]) -> Callable[..., Any]:
     """``f``, which calls the network ``apply``, accelerated unless that was made by ``accelerate(apply, False)``.
 
     In any case it gets the forms that XLA does not misread (see `jaxplain.safeguards`).
