@@ -31,7 +31,8 @@ ABOUT = (
     "The largest difference between a map's sum and what it should be, over the largest value of that; of the ledger,",
     "the largest share of relevance that is unaccounted for. In float32; with products rounded to bfloat16, as TPUs do",
     "by default, where explainers that ask get what they ask for; and where `jax.default_matmul_precision` declines",
-    "it. The score is in the precision that the explainer has.",
+    "it. The score is in the precision that the explainer has. (Adversarial gradient integration, which asks as well,",
+    "sums to differences between the ends of paths that nobody else knows.)",
 )
 ASKS, ASKS_NOT = "yes", "no"
 
@@ -47,12 +48,14 @@ def from_data(score, x):
 SCORE = (lambda score, x: score(x), "score")
 DIFFERENCE = (difference, "difference")
 ONE = (lambda score, x: jnp.ones(len(x)), "1")
+NOTHING = (lambda score, x: jnp.zeros(len(x)), "0")
 ROWS = [  # name, how it is made, what its maps sum to, whether it asks
     ("input_x_gradient", jaxplain.input_x_gradient, SCORE, ASKS),
     ("lrp, epsilon", jaxplain.lrp, SCORE, ASKS),
     ("lrp, epsilon_plus", lambda f: jaxplain.lrp(f, composites.epsilon_plus()), SCORE, ASKS),
     ("deep_taylor", jaxplain.deep_taylor, SCORE, ASKS),
     ("excitation_backprop", jaxplain.excitation_backprop, ONE, ASKS),
+    ("softmax_gradient_lrp", jaxplain.softmax_gradient_lrp, NOTHING, ASKS),
     ("hires_cam", functools.partial(jaxplain.hires_cam, **EVERY_NEURON), SCORE, ASKS),
     ("xgrad_cam", functools.partial(jaxplain.xgrad_cam, **EVERY_NEURON), SCORE, ASKS),
     ("layer_attribution", functools.partial(jaxplain.layer_attribution, **EVERY_NEURON), SCORE, ASKS),
@@ -68,12 +71,12 @@ ROWS = [  # name, how it is made, what its maps sum to, whether it asks
     ),
     ("conductance", functools.partial(jaxplain.conductance, **EVERY_NEURON), DIFFERENCE, ASKS),
     ("kernel_shap", functools.partial(jaxplain.kernel_shap, **EVERY_NEURON), DIFFERENCE, ASKS_NOT),
-    ("guided_integrated_gradients", jaxplain.guided_integrated_gradients, DIFFERENCE, ASKS_NOT),
+    ("guided_integrated_gradients", jaxplain.guided_integrated_gradients, DIFFERENCE, ASKS),
     (
         "expected_gradients",
         functools.partial(jaxplain.expected_gradients, baselines=DATA),
         (from_data, "difference"),
-        ASKS_NOT,
+        ASKS,
     ),
 ]
 
@@ -99,7 +102,7 @@ def error(make, want, asks, apply, targets, rounding):
     wanted = lambda x: want(score, x)
     exact = full_precision(wanted) if asks == ASKS else wanted
     sums, wanted = jax.jit(rounding(explain))(IMAGES), jax.jit(rounding(exact))(IMAGES)
-    return float(jnp.abs(sums - wanted).max() / jnp.abs(wanted).max())
+    return float(jnp.abs(sums - wanted).max() / (jnp.abs(wanted).max() or 1))
 
 
 def ledger_error(composite, apply, targets, rounding):

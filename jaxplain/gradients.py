@@ -209,7 +209,7 @@ def expected_gradients(apply: Apply, *, baselines: ArrayLike, samples: int = 50,
 
     Returns:
       An explainer that needs ``key``; the attribution has the input's shape and the unit of the score, and sums to
-      ``z_c(x) - E z_c(x0)`` up to the error of sampling, which exceeds that of products rounded to bfloat16.
+      ``z_c(x) - E z_c(x0)`` up to the error of sampling.
 
     Raises:
       ValueError: if ``key`` is missing or the baselines have another shape than the examples.
@@ -226,6 +226,7 @@ def expected_gradients(apply: Apply, *, baselines: ArrayLike, samples: int = 50,
     """
     require_positive(samples=samples)
 
+    @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         keys = example_keys(key, x, "expected_gradients")
@@ -274,7 +275,7 @@ def guided_integrated_gradients(
 
     Returns:
       An explainer; the attribution has the input's shape and the unit of the score, and sums to ``z_c(x) - z_c(x0)`` up
-      to the error of a left Riemann sum. With many steps, ask for products in `full_precision`, on devices that round.
+      to the error of a left Riemann sum.
 
     Raises:
       ValueError: if an option is out of range or the baseline does not broadcast.
@@ -292,6 +293,7 @@ def guided_integrated_gradients(
     if not (0 < fraction <= 1 and 0 <= max_distance <= 1):
         raise ValueError(f"{fraction=} must be in (0, 1] and {max_distance=} in [0, 1]")
 
+    @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         slope = slope_of(scores(f, x, target))

@@ -66,12 +66,7 @@ OPTIONS = {
     "meaningful_perturbation": {"steps": 2, "factor": 2, "jitter": 1},
     "extremal_perturbation": {"areas": (0.2,), "steps": 2, "step": 2, "sigma": 2.0, "max_blur": 2.0},
 }
-SUMS_OF_ANY_PRECISION = (  # or whose own error exceeds that of rounded products, as their docstrings say
-    *("kernel_shap", "expected_gradients", "guided_integrated_gradients", "adversarial_gradient_integration"),
-)
-ASK = {name for name, method in METHODS.items() if method.total and name not in SUMS_OF_ANY_PRECISION} | {
-    "contrastive_lrp"
-}
+ASK = {name for name, method in METHODS.items() if method.total} - {"kernel_shap"} | {"contrastive_lrp"}
 ASK_THEMSELVES = (  # functions of JAX and Optax that these call: `solve`, `image.resize`, L-BFGS
     *("kernel_shap", "lime", "meaningful_perturbation", "perceptual_ball", "similar_adversarial"),
 )

@@ -23,6 +23,7 @@ from ..explainer import (
     concrete,
     example_keys,
     explainer,
+    full_precision,
     heed_logits,
     inherit,
     require_positive,
@@ -55,8 +56,7 @@ def adversarial_gradient_integration(
     ``A += -∂p_c/∂x (x_j) · (x_{j+1} - x_j)``, with p = softmax(z).
 
     There is no baseline to choose. The path to one class sums to ``p_c(x) - p_c(x')``, x' its end, up to the error of a
-    left Riemann sum, larger than that of products rounded to bfloat16. (The authors' program takes every step from the
-    image itself; this is the paper's.)
+    left Riemann sum. (The authors' program takes every step from the image itself; this is the paper's.)
 
     Args:
       apply: ``apply(*args) -> logits (N, K)``, any JAX function.
@@ -88,6 +88,7 @@ def adversarial_gradient_integration(
     """
     require_positive(steps=steps, classes=classes if isinstance(classes, int) else 1)
 
+    @full_precision
     @explainer(apply, heed=heed_logits())
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         dtype, (f, x) = x.dtype, precisely(f, x)
