@@ -184,13 +184,13 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 def winners(unit: BoundUnit, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> Any:
     """What a maximum gains goes to the input's winner, what it loses to the reference's; a minimum the reverse.
 
-    Where the input's winner was one of several in the reference, as in a constant one, it takes the loss as well: that
-    it has moved by what the maximum lost is asked up to rounding, as XLA may compute one value in two ways.
+    Where all of the reference's values were equal, as in a constant one, the input's winner takes the loss as well. (Not
+    wherever it was one of several: of equal inputs, two operations may take two different ones for the winner.)
     """
     minimum = unit.ops[0].primitive in (P.min_p, P.reduce_min_p, P.reduce_window_min_p, P.cummin_p)
-    _, reference_there = jax.jvp(unit.forward, as_tuple(x), as_tuple(x0))
-    among_several = jnp.abs(y0 - reference_there) <= TIE * jnp.abs(y - y0)
-    to_input = (y < y0 if minimum else y > y0) | among_several
+    other_extreme = -unit.forward(*jax.tree.map(jnp.negative, as_tuple(x0)))
+    constant = jnp.abs(y0 - other_extreme) <= TIE * jnp.abs(y - y0)
+    to_input = (y < y0 if minimum else y > y0) | constant
     change = m * (y - y0)
     contributions = jax.tree.map(
         jnp.add, unit.pull(x, jnp.where(to_input, change, 0)), unit.pull(x0, jnp.where(to_input, 0, change))

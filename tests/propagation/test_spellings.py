@@ -173,6 +173,29 @@ def test_deeplift_is_complete_where_a_norm_vanishes_in_the_reference(name, rule)
             close(maps.sum(axis=1), change, 1e-5)
 
 
+# --------------------------------------------------------------------------------------- DeepLIFT of equal maxima
+
+LEVELS = np.random.default_rng(10)
+WINDOWS = {
+    "windows": lambda h: nn.max_pool(h, (2, 2), (2, 2)),
+    "overlapping windows": lambda h: nn.max_pool(h, (3, 3), (1, 1), "SAME"),
+    "all positions": lambda h: h.max(axis=(1, 2)),
+    "the smallest": lambda h: h.min(axis=(1, 2)),
+    "so far": lambda h: lax.cummax(h, axis=2),
+}
+
+
+@pytest.mark.parametrize("rule", ["rescale", "reveal_cancel"])
+@pytest.mark.parametrize("name", WINDOWS)
+def test_deeplift_is_complete_whichever_of_equal_values_is_the_winner(name, rule):
+    """As behind a relu6, where many values of a window are 0 or 6."""
+    x, x0 = (jnp.asarray(LEVELS.choice([0.0, 0.0, 0.0, 1.0, 6.0, 6.0], (3, 6, 6, 2))) for _ in range(2))
+    x0 = jnp.where(jnp.arange(6)[None, :, None, None] < 2, 0.5, x0)  # some windows of equal references
+    f = lambda x: jnp.tanh(WINDOWS[name](x).reshape(len(x), -1).mean(axis=1, keepdims=True) * jnp.ones((1, 2)))
+    maps = jaxplain.deeplift(f, baseline=x0, rule=rule)(x, target=1)
+    close(maps.sum(axis=(1, 2, 3)), (f(x) - f(x0))[:, 1])
+
+
 # ---------------------------------------------------------------------------------- what no layer absorbs, and no bias
 
 
