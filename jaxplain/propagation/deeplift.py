@@ -184,8 +184,8 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 def winners(unit: BoundUnit, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> Any:
     """What a maximum gains goes to the input's winner, what it loses to the reference's; a minimum the reverse.
 
-    Where all of the reference's values were equal, as in a constant one, the input's winner takes the loss as well. (Not
-    wherever it was one of several: of equal inputs, two operations may take two different ones for the winner.)
+    Where all of the reference's values were equal, as in a constant one, the input's winner takes the loss as well. Not
+    wherever it was one of several: of equal inputs, two operations may take two different ones for the winner.
     """
     minimum = unit.ops[0].primitive in (P.min_p, P.reduce_min_p, P.reduce_window_min_p, P.cummin_p)
     other_extreme = -unit.forward(*jax.tree.map(jnp.negative, as_tuple(x0)))
