@@ -53,7 +53,8 @@ def norm(a: Array, axis: Axes = -1, *, keepdims: bool = False) -> Array:
 def root_mean_square(a: Array, axis: Axes = -1, *, keepdims: bool = False) -> Array:
     """The root of the mean of the squares along axes."""
     axes = (axis,) if isinstance(axis, int) else axis
-    return norm(a, axis, keepdims=keepdims) / math.sqrt(math.prod(a.shape[i] for i in axes))
+    count = jnp.asarray(math.prod(a.shape[i] for i in axes), a.dtype)  # which may be a symbol of an export
+    return norm(a, axis, keepdims=keepdims) / jnp.sqrt(count)
 
 
 def deviation(a: Array, axis: Axes = -1, *, keepdims: bool = False) -> Array:

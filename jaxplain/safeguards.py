@@ -92,7 +92,7 @@ def spread_values(jaxpr: Any, given: Sequence[bool], consts: Sequence[Any]) -> M
 
 def spread_results(eqn: Any, flags: Sequence[bool]) -> list[bool]:
     """Which results of an equation may be spread-out arrays, given which operands are; more rather than fewer."""
-    if eqn.primitive is P.broadcast_in_dim_p and eqn.outvars[0].aval.size > eqn.invars[0].aval.size:
+    if eqn.primitive is P.broadcast_in_dim_p and repeats(eqn):
         return [True]
     bodies = [opened(body) for body in jexc.jaxprs_in_params(eqn.params)]
     flags = flags[1:] if eqn.primitive is P.cond_p else flags
@@ -100,6 +100,13 @@ def spread_results(eqn: Any, flags: Sequence[bool]) -> list[bool]:
         return [all(flags)] * len(eqn.outvars)
     inside = [(body, spread_values(body, flags, consts)) for body, consts in bodies]
     return [any(body.outvars[i] in found for body, found in inside) for i in range(len(eqn.outvars))]
+
+
+def repeats(eqn: Any) -> bool:
+    """Whether a broadcast holds a number of its operand more than once."""
+    before, after = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
+    same = dict(zip(eqn.params["broadcast_dimensions"], before, strict=True))
+    return any(n != same.get(axis, 1) for axis, n in enumerate(after))
 
 
 class Marks(set[Any]):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+NO_TESTS = 5  # but slow ones
 FILES = sorted((ROOT / "tests/compiled").glob("test_*.py"))
 
 
@@ -17,4 +18,4 @@ def test_with_the_compilers_own_settings(file):
     environment |= {"JAXPLAIN_XLA": "default"}
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", str(file)]
     run = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-1000:]
+    assert run.returncode in (0, NO_TESTS), run.stdout[-5000:] + run.stderr[-1000:]

@@ -14,6 +14,8 @@ from flax import nnx
 import jaxplain
 from jaxplain.taxonomy import METHODS
 
+pytestmark = pytest.mark.filterwarnings("ignore:deep_taylor divides positive scores")
+
 KEY = jax.random.key(7)
 BASELINES = np.random.default_rng(0).normal(size=(4, 6, 6, 3)) * 0.3
 SEGMENTS = jaxplain.perturbation.grid_segments((6, 6), (3, 3))
