@@ -30,10 +30,16 @@ def primitives(names: str) -> frozenset[jexc.Primitive]:
     return frozenset(p for p in found if p is not None)
 
 
+def primitive_named(name: str, f: Callable[..., Any], *args: Any) -> jexc.Primitive | None:
+    """`primitive_of`, where this JAX has one of its own for it, of that name."""
+    found = primitive_of(f, *args)
+    return found if found.name == name else None
+
+
 PAIR = np.zeros(2, np.float32)
 SPLIT = primitive_of(lambda x: lax.split(x, (1, 1)), PAIR)
-STACK = primitive_of(lambda x: jnp.stack([x, x]), PAIR)
-UNSTACK = primitive_of(jnp.unstack, PAIR)
+STACK = primitive_named("stack", lambda x: jnp.stack([x, x]), PAIR)  # not in JAX 0.10.0
+UNSTACK = primitive_named("unstack", jnp.unstack, PAIR)  # likewise
 TILE = primitive_of(lambda x: lax.tile(x, (2,)), PAIR) if hasattr(lax, "tile") else None  # not in JAX 0.10.0
 BARRIER = primitive_of(lax.optimization_barrier, PAIR)
 MULTIPLY_HIGH = primitive_of(lax.mulhi, *[PAIR.astype(np.int32)] * 2) if hasattr(lax, "mulhi") else None
@@ -51,7 +57,7 @@ ELEMENTWISE = {MULTIPLY_HIGH} | primitives(
 RELABEL = primitives("convert_element_type copy name reshape squeeze transpose")  # the same numbers, other axes
 MOVES = (  # each element of a result is an element of an operand, which one does not depend on their values
     RELABEL
-    | {SPLIT, STACK, UNSTACK, TILE, BARRIER}
+    | {SPLIT, STACK, UNSTACK, TILE, BARRIER}  # None where this JAX lacks one
     | primitives(
         """broadcast_in_dim concatenate device_put dynamic_slice dynamic_update_slice gather pad reduce_precision rev
         scatter sharding_constraint slice stop_gradient"""
