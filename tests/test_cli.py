@@ -169,7 +169,8 @@ def test_networks_without_class_names(capsys):
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "YCbCr", "LAB"])
 def test_images_of_every_mode(mode):
-    assert explain(photograph("image.png" if mode not in ("CMYK", "YCbCr", "LAB") else "image.tif", mode)) == 0
+    endings = {"CMYK": "tif", "LAB": "tif", "YCbCr": "jpg"}  # a TIFF of YCbCr cannot be read again below Pillow 13
+    assert explain(photograph(f"image.{endings.get(mode, 'png')}", mode)) == 0
 
 
 def test_a_palette_with_transparency_and_a_photograph_on_its_side(capsys):

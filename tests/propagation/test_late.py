@@ -68,7 +68,8 @@ def test_the_same_explanation_in_less_memory(monkeypatch, composite, depthwise, 
     explain = lambda x: jaxplain.lrp(f, COMPOSITES[composite])(x, target=1)
     np.testing.assert_allclose(waiting, jax.jit(explain)(X), rtol=1e-9, atol=1e-12)
     assert fewer < share * memory(explain, X)
-    assert work < (1.15 if depthwise else 1.02) * flops(explain, X)  # depthwise convolutions may be computed again
+    more = 1.17 if depthwise else 1.02  # depthwise convolutions may be computed again: 1.16 on JAX 0.10.0
+    assert work < more * flops(explain, X)
 
 
 @pytest.mark.parametrize("composite", COMPOSITES)
