@@ -86,7 +86,7 @@ def trained():
             return optax.apply_updates(variables, updates), moments
 
         variables, moments = DEEP, optimiser.init(DEEP)
-        for key in jax.random.split(KEY, 150):
+        for key in jax.random.split(KEY, 250):
             variables, moments = step(variables, moments, key)
         assert (Deep().apply(variables, tried.images).argmax(axis=1) == tried.labels).mean() > 0.9
     return variables

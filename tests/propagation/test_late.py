@@ -38,7 +38,7 @@ class Separable(nn.Module):
 
 def network(**options):
     net = Separable(**options)
-    variables = net.init(jax.random.key(1), X)
+    variables = jax.tree.map(lambda a: a.astype(X.dtype), net.init(jax.random.key(1), X))  # XLA may not round float32
     return lambda x: net.apply(variables, x)
 
 
