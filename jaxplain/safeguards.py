@@ -1,7 +1,7 @@
 """Forms of operations that mean the same once XLA has compiled them.
 
 Two habits of its CPU compiler make explanations quietly wrong, and both are ended here, in one place, for whatever an
-explanation consists of (`tests/test_safeguards.py` says when XLA has mended them):
+explanation consists of (`tests/compiled/test_safeguards.py` says when XLA has mended them):
 
 * It fuses a product by a smaller array, repeated, such as ``jnp.ones``, with a reduction behind it, and reads memory
   that nobody wrote. `jax.lax.optimization_barrier` does not keep it from that. So no convolution and no matrix product
