@@ -24,8 +24,11 @@ def vmap_behind(fn: Function) -> Function:
 
     A convolution has one batch axis, so that `jax.vmap` makes one of the mapped axis and the batch, the mapped one in
     front: where the batch is sharded over devices, no device holds a part of that axis, the batch is gathered, and
-    every device computes all of it. With the batch in front every device keeps its own examples.
+    every device computes all of it. With the batch in front every device keeps its own examples. Where there is one
+    device it is `jax.vmap` itself: the other order costs depthwise networks a fifth of their time on a CPU.
     """
+    if jax.device_count() == 1:
+        return jax.vmap(fn)
     return evaluated_with(jax.vmap(evaluated_with(fn, with_own_map)), without_own_map)
 
 

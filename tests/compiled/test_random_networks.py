@@ -97,16 +97,12 @@ def violations(seed, kind, dtype):
     random = np.random.default_rng(seed)
     x, v = (jnp.asarray(random.normal(size=properties.SHAPE), dtype) for _ in range(2))
     f = network(seed, layers)
-    everything = lambda x: {name: e(x, target=CLASS) for name, e in explanations(f).items()}
     score = lambda x: f(x)[:, CLASS]
 
     @jax.jit
     def program(x, v):
-        return (
-            everything(x),
-            derivatives(jaxplain.accelerate(f), x, v),
-            jax.tree.map(lambda a: a.sum(-1), everything(x)),
-        )
+        maps = {name: e(x, target=CLASS) for name, e in explanations(f).items()}
+        return maps, derivatives(jaxplain.accelerate(f), x, v), jax.tree.map(lambda a: a.sum(-1), maps)
 
     maps, fast, _ = program(x, v)
     found = {}
