@@ -39,7 +39,7 @@ from PIL import Image
 import jaxplain
 from jaxplain import composites, metrics, models
 from jaxplain.evaluation import BETTER, Example, evaluate, open_records, summarize
-from jaxplain.evaluation.table import by_method, exceeds, summary_table
+from jaxplain.evaluation._table import by_method, exceeds, summary_table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -20,11 +20,11 @@ from PIL import Image
 
 import jaxplain
 from jaxplain import models, perturbation
-from jaxplain.gradients import gaussian_blur
-from jaxplain.perturbation import attacks
-from jaxplain.perturbation.adversarial import ascend, draw_others, looking_at, minimise, twins, unnoticed
-from jaxplain.perturbation.extremal import blur_pyramid, smooth_mask
-from jaxplain.perturbation.fgvis import gated, lane_of
+from jaxplain._images import gaussian_blur
+from jaxplain.perturbation import _attacks as attacks
+from jaxplain.perturbation._adversarial import ascend, draw_others, looking_at, minimise, twins, unnoticed
+from jaxplain.perturbation._extremal import blur_pyramid, smooth_mask
+from jaxplain.perturbation._fgvis import gated, lane_of
 from tests import planted
 
 OUT = Path(__file__).parent / "results" / "perturbation.md"

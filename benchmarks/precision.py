@@ -17,7 +17,7 @@ import numpy as np
 
 import jaxplain
 from jaxplain import composites, full_precision, metrics
-from jaxplain.gradients import gaussian_blur
+from jaxplain._images import gaussian_blur
 from tests.rounding import with_rounded_products
 from tests.zoo import IMAGES, SHAPE, ZOO
 

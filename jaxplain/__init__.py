@@ -1,76 +1,147 @@
 """Explanations of image classifiers as JAX function transforms."""
 
-from . import metrics as metrics
-from .channels import layout as layout
-from .compose import chunked as chunked
-from .compose import contrast as contrast
-from .compose import ensemble as ensemble
-from .compose import heatmap as heatmap
-from .compose import multiply as multiply
-from .compose import smooth as smooth
-from .compose import smoothgrad as smoothgrad
-from .compose import vargrad as vargrad
-from .evaluation import Comparison as Comparison
-from .evaluation import compare as compare
-from .evaluation import recommend as recommend
-from .explainer import explainer as explainer
-from .explainer import full_precision as full_precision
-from .explainer import scores as scores
-from .fast import accelerate as accelerate
-from .features import ablation_cam as ablation_cam
-from .features import cam as cam
-from .features import conductance as conductance
-from .features import eigen_cam as eigen_cam
-from .features import eigen_grad_cam as eigen_grad_cam
-from .features import fem as fem
-from .features import full_grad as full_grad
-from .features import grad_cam as grad_cam
-from .features import grad_cam_elementwise as grad_cam_elementwise
-from .features import grad_cam_plus_plus as grad_cam_plus_plus
-from .features import guided_grad_cam as guided_grad_cam
-from .features import hires_cam as hires_cam
-from .features import internal_influence as internal_influence
-from .features import layer_attribution as layer_attribution
-from .features import layer_cam as layer_cam
-from .features import layers as layers
-from .features import multilayer_fem as multilayer_fem
-from .features import neuron_attribution as neuron_attribution
-from .features import score_cam as score_cam
-from .features import tap as tap
-from .features import xgrad_cam as xgrad_cam
-from .gradients import blur_integrated_gradients as blur_integrated_gradients
-from .gradients import expected_gradients as expected_gradients
-from .gradients import gradient as gradient
-from .gradients import guided_integrated_gradients as guided_integrated_gradients
-from .gradients import input_x_gradient as input_x_gradient
-from .gradients import integrated_gradients as integrated_gradients
-from .perturbation import adversarial_gradient_integration as adversarial_gradient_integration
-from .perturbation import deepfool as deepfool
-from .perturbation import extremal_perturbation as extremal_perturbation
-from .perturbation import fgvis as fgvis
-from .perturbation import kernel_shap as kernel_shap
-from .perturbation import lime as lime
-from .perturbation import meaningful_perturbation as meaningful_perturbation
-from .perturbation import occlusion as occlusion
-from .perturbation import perceptual_ball as perceptual_ball
-from .perturbation import rise as rise
-from .perturbation import similar_adversarial as similar_adversarial
-from .propagation import composites as composites
-from .propagation import contrastive_lrp as contrastive_lrp
-from .propagation import deconvnet as deconvnet
-from .propagation import deep_shap as deep_shap
-from .propagation import deep_taylor as deep_taylor
-from .propagation import deeplift as deeplift
-from .propagation import excitation_backprop as excitation_backprop
-from .propagation import fit_patterns as fit_patterns
-from .propagation import guided_backprop as guided_backprop
-from .propagation import lrp as lrp
-from .propagation import pattern_attribution as pattern_attribution
-from .propagation import pattern_net as pattern_net
-from .propagation import rules as rules
-from .propagation import softmax_gradient_lrp as softmax_gradient_lrp
-from .propagation import summary as summary
-from .taxonomy import cite as cite
-from .taxonomy import methods as methods
+from . import metrics
+from ._channels import layout
+from ._compose import chunked, contrast, ensemble, heatmap, multiply, smooth, smoothgrad, vargrad
+from ._convention import explainer, full_precision, scores
+from ._gradients import (
+    blur_integrated_gradients,
+    expected_gradients,
+    gradient,
+    guided_integrated_gradients,
+    input_x_gradient,
+    integrated_gradients,
+)
+from ._taxonomy import cite, methods
+from .evaluation import Comparison, compare, recommend
+from .fast import accelerate
+from .features import (
+    ablation_cam,
+    cam,
+    conductance,
+    eigen_cam,
+    eigen_grad_cam,
+    fem,
+    full_grad,
+    grad_cam,
+    grad_cam_elementwise,
+    grad_cam_plus_plus,
+    guided_grad_cam,
+    hires_cam,
+    internal_influence,
+    layer_attribution,
+    layer_cam,
+    layers,
+    multilayer_fem,
+    neuron_attribution,
+    score_cam,
+    tap,
+    xgrad_cam,
+)
+from .perturbation import (
+    adversarial_gradient_integration,
+    deepfool,
+    extremal_perturbation,
+    fgvis,
+    kernel_shap,
+    lime,
+    meaningful_perturbation,
+    occlusion,
+    perceptual_ball,
+    rise,
+    similar_adversarial,
+)
+from .propagation import (
+    composites,
+    contrastive_lrp,
+    deconvnet,
+    deep_shap,
+    deep_taylor,
+    deeplift,
+    excitation_backprop,
+    fit_patterns,
+    guided_backprop,
+    lrp,
+    pattern_attribution,
+    pattern_net,
+    rules,
+    softmax_gradient_lrp,
+    summary,
+)
+
+__all__ = [
+    "Comparison",
+    "ablation_cam",
+    "accelerate",
+    "adversarial_gradient_integration",
+    "blur_integrated_gradients",
+    "cam",
+    "chunked",
+    "cite",
+    "compare",
+    "composites",
+    "conductance",
+    "contrast",
+    "contrastive_lrp",
+    "deconvnet",
+    "deep_shap",
+    "deep_taylor",
+    "deepfool",
+    "deeplift",
+    "eigen_cam",
+    "eigen_grad_cam",
+    "ensemble",
+    "excitation_backprop",
+    "expected_gradients",
+    "explainer",
+    "extremal_perturbation",
+    "fem",
+    "fgvis",
+    "fit_patterns",
+    "full_grad",
+    "full_precision",
+    "grad_cam",
+    "grad_cam_elementwise",
+    "grad_cam_plus_plus",
+    "gradient",
+    "guided_backprop",
+    "guided_grad_cam",
+    "guided_integrated_gradients",
+    "heatmap",
+    "hires_cam",
+    "input_x_gradient",
+    "integrated_gradients",
+    "internal_influence",
+    "kernel_shap",
+    "layer_attribution",
+    "layer_cam",
+    "layers",
+    "layout",
+    "lime",
+    "lrp",
+    "meaningful_perturbation",
+    "methods",
+    "metrics",
+    "multilayer_fem",
+    "multiply",
+    "neuron_attribution",
+    "occlusion",
+    "pattern_attribution",
+    "pattern_net",
+    "perceptual_ball",
+    "recommend",
+    "rise",
+    "rules",
+    "score_cam",
+    "scores",
+    "similar_adversarial",
+    "smooth",
+    "smoothgrad",
+    "softmax_gradient_lrp",
+    "summary",
+    "tap",
+    "vargrad",
+    "xgrad_cam",
+]
 
 __version__ = "0.1.0"

@@ -19,8 +19,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from .channels import said_axis
-from .files import require_regular, write_whole
+from ._channels import said_axis
+from ._files import require_regular, write_whole
+
+__all__ = ["colorize", "overlay", "panel", "save"]
 
 Maps: TypeAlias = NDArray[np.float64]
 Pictures: TypeAlias = NDArray[np.uint8]

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxplain
-from jaxplain.taxonomy import METHODS
+from jaxplain._taxonomy import METHODS
 
 IMAGES, SIZE = 32, 12
 RNG = np.random.default_rng(0)

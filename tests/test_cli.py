@@ -15,7 +15,7 @@ from rich.console import Console
 import jaxplain
 from jaxplain import visualize
 from jaxplain.cli import main
-from jaxplain.cli.photographs import distinct_names
+from jaxplain.cli._photographs import distinct_names
 
 NETWORKS = """
 import jax.numpy as jnp
@@ -357,7 +357,7 @@ def test_the_table_of_methods(capsys):
 
 def test_the_table_of_methods_in_a_terminal(monkeypatch, capsys):
     terminal = Console(force_terminal=True, width=120, soft_wrap=True)
-    monkeypatch.setattr(sys.modules["jaxplain.cli.methods"], "STDOUT", terminal)
+    monkeypatch.setattr(sys.modules["jaxplain.cli._methods"], "STDOUT", terminal)
     assert main(["methods"]) == 0
     lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
     assert max(map(len, lines)) <= 120

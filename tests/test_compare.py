@@ -12,6 +12,7 @@ from PIL import Image
 import jaxplain
 from jaxplain import metrics
 from jaxplain.evaluation import BETTER
+from jaxplain.evaluation._measures import find_measure
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (2, 8, 8, 3), jnp.float32)
@@ -127,7 +128,7 @@ def test_one_picture_one_table_one_file_of_numbers(tmp_path):
 
 def test_every_metric_by_name_is_one_that_can_be_compared():
     for name in BETTER:
-        measure = jaxplain.evaluation.measures.find_measure(name, name)
+        measure = find_measure(name, name)
         assert measure.of in ("apply", "explain", "attribution")
         assert measure.better in ("higher", "lower")
 

@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 import jaxplain
-from jaxplain.taxonomy import METHODS
+from jaxplain._taxonomy import METHODS
 
 pytestmark = pytest.mark.filterwarnings("ignore:deep_taylor divides positive scores")
 

@@ -17,7 +17,7 @@ from PIL import Image
 from jaxplain import metrics
 from jaxplain.cli import main
 from jaxplain.evaluation import Example, evaluate, open_records, summarize
-from jaxplain.evaluation.table import exceeds, statistic, student_t
+from jaxplain.evaluation._table import exceeds, statistic, student_t
 
 NETWORK = """
 import numpy as np
@@ -136,7 +136,7 @@ def written(folder):
 
 
 def test_interrupted_it_keeps_what_it_has(folder, monkeypatch, capsys):
-    command = sys.modules["jaxplain.cli.evaluate"]  # of which the package shows the function
+    command = sys.modules["jaxplain.cli._evaluate"]
     read, count = command.read, []
 
     def impatient(path):

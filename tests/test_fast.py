@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 import jaxplain
-from jaxplain.fast.accelerate import form_of
+from jaxplain.fast._accelerate import form_of
 
 
 def random_convolution(seed):

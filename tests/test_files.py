@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from jaxplain import visualize
+from jaxplain._files import append_line, open_file, write_whole
 from jaxplain.cli import main
 from jaxplain.evaluation import open_records
-from jaxplain.files import append_line, open_file, write_whole
 from jaxplain.models import load_checkpoint, to_rgb
 from jaxplain.perturbation import generators
 

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxplain.evaluation.fingerprint import fingerprint, network_fingerprint
+from jaxplain.evaluation._fingerprint import fingerprint, network_fingerprint
 
 X = jnp.ones((2, 6, 6, 3))
 SEVERAL = """
 import functools, jax, jax.numpy as jnp, numpy as np, flax.linen as nn
 from jax.sharding import PartitionSpec as P
-from jaxplain.evaluation.fingerprint import fingerprint, network_fingerprint
+from jaxplain.evaluation._fingerprint import fingerprint, network_fingerprint
 
 x = jnp.ones((2, 6, 6, 3))
 w = np.linspace(-1, 1, 27 * 4, dtype="f").reshape(3, 3, 3, 4)

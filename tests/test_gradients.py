@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import jaxplain
-from jaxplain.gradients import gaussian_blur, quadrature
+from jaxplain._gradients import quadrature
+from jaxplain._images import gaussian_blur
 from tests.networks import NETWORKS, peer_numbers
 
 PEERS, SHARED = peer_numbers("captum_gradients.npz")

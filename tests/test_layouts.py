@@ -13,10 +13,10 @@ from PIL import Image
 
 import jaxplain
 from jaxplain import metrics
-from jaxplain.channels import channel_axis
-from jaxplain.cli.network import Network
+from jaxplain._channels import channel_axis
+from jaxplain._taxonomy import METHODS
+from jaxplain.cli._network import Network
 from jaxplain.perturbation import generators
-from jaxplain.taxonomy import METHODS
 from tests.metrics.test_metric_contracts import OF_ATTRIBUTIONS
 from tests.test_contracts import OPTIONS
 

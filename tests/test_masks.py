@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 import jaxplain
-from jaxplain.fast.masks import in_bits, outliving, places
+from jaxplain.fast._bit_masks import in_bits, outliving, places
 
 X = jax.random.normal(jax.random.key(0), (4, 64, 64, 16), jnp.float32)
 W = jax.random.normal(jax.random.key(1), (6, 16, 16), jnp.float32) / 4

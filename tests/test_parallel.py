@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 import jaxplain
-from jaxplain.behind import vmap_behind
+from jaxplain._batching import vmap_behind
 
 WITH_LOOPS = ("integrated_gradients", "smoothgrad", "score_cam", "chunked")
 

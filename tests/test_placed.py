@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxplain.fast.placed import placed
+from jaxplain.fast._strided_scatter import placed
 
 
 def naive(terms, strides, shape):

@@ -8,8 +8,8 @@ import pytest
 from jax import lax
 
 import jaxplain
-from jaxplain.fast.accelerate import form_of
-from jaxplain.fast.convolution import MANY_CHANNELS
+from jaxplain.fast._accelerate import form_of
+from jaxplain.fast._convolution import MANY_CHANNELS
 
 POOLS = {
     "windows side by side": ((1, 2, 2, 1), (1, 2, 2, 1), "VALID"),

@@ -12,8 +12,8 @@ from jax.extend import core as jexc
 
 import jaxplain
 from jaxplain import composites, full_precision, metrics, rules
-from jaxplain.graph import opened
-from jaxplain.taxonomy import METHODS
+from jaxplain._graph.trace import opened
+from jaxplain._taxonomy import METHODS
 from tests.rounding import is_product, with_rounded_products
 
 KEY = jax.random.key(0)

@@ -10,8 +10,8 @@ import pytest
 
 import jaxplain
 from jaxplain import metrics
+from jaxplain._convention import require_logits
 from jaxplain.evaluation import Example, evaluate, open_records
-from jaxplain.explainer import require_logits
 from jaxplain.perturbation import fgsm, pgd
 
 X, MAPS = (jnp.asarray(np.random.default_rng(i).normal(size=(2, 6, 6, 3))) for i in range(2))

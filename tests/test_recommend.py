@@ -4,9 +4,9 @@ from importlib.resources import files
 import pytest
 
 import jaxplain
+from jaxplain._taxonomy import METHODS
 from jaxplain.cli import main
-from jaxplain.evaluation.recommend import GOALS
-from jaxplain.taxonomy import METHODS
+from jaxplain.evaluation._recommend import GOALS
 
 BETTER = {"insertion": "higher", "deletion": "lower", "grid_pointing_game": "higher", "max_sensitivity": "lower"}
 

@@ -11,11 +11,11 @@ from jax.ad_checkpoint import checkpoint_name
 
 import jaxplain
 from jaxplain import metrics
-from jaxplain.features.cam import first_component
-from jaxplain.metrics.faithfulness.road import impute
+from jaxplain._reductions import deviation, largest, norm, over_largest, root_mean_square
+from jaxplain._taxonomy import METHODS
+from jaxplain.features._cam import first_component
+from jaxplain.metrics.faithfulness._road import impute
 from jaxplain.perturbation import pgd
-from jaxplain.reductions import deviation, largest, norm, over_largest, root_mean_square
-from jaxplain.taxonomy import METHODS
 
 
 def draw(seed, *shape):

@@ -14,8 +14,9 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 import jaxplain
-from jaxplain import references
-from jaxplain.taxonomy import METHODS
+from jaxplain import _references as references
+from jaxplain._images import gaussian_blur
+from jaxplain._taxonomy import METHODS
 from tests.test_contracts import OPTIONS
 
 KEY = jax.random.key(3)
@@ -147,7 +148,7 @@ BLACK = np.zeros((1, 6, 6, 3))
 COMPLETE = {  # options with which their sums are near the integrals, and what the input is compared with
     "integrated_gradients": ({}, BLACK),
     "expected_gradients": ({"baselines": BLACK, "samples": 3000, "chunk": 100}, BLACK),
-    "blur_integrated_gradients": ({"max_sigma": 4.0}, jaxplain.gradients.gaussian_blur(X, 4.0)),
+    "blur_integrated_gradients": ({"max_sigma": 4.0}, gaussian_blur(X, 4.0)),
     "guided_integrated_gradients": ({"steps": 400}, BLACK),
     "deeplift": ({}, BLACK),
     "deep_shap": ({"baselines": BLACK}, BLACK),

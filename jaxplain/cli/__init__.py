@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import tyro
 
 from .. import __version__
-from .compare import compare
-from .evaluate import evaluate
-from .explain import explain
-from .methods import methods
-from .recommend import recommend
-from .summary import summary
-from .terminal import STDERR, STDOUT, UsageError, escape_unprintable
+from ._compare import compare
+from ._evaluate import evaluate
+from ._explain import explain
+from ._methods import methods
+from ._recommend import recommend
+from ._summary import summary
+from ._terminal import STDERR, STDOUT, UsageError, escape_unprintable
 
 COMMANDS = {
     "explain": explain,

@@ -4,14 +4,23 @@
 `summarize` makes a table of that with confidence intervals, `recommend` ranks what the library's own leaderboard found.
 """
 
-from .compare import Comparison as Comparison
-from .compare import compare as compare
-from .evaluate import Example as Example
-from .evaluate import evaluate as evaluate
-from .measures import BETTER as BETTER
-from .recommend import Advice as Advice
-from .recommend import recommend as recommend
-from .records import Records as Records
-from .records import open_records as open_records
-from .table import Statistic as Statistic
-from .table import summarize as summarize
+from ._compare import Comparison, compare
+from ._evaluate import Example, evaluate
+from ._measures import BETTER
+from ._recommend import Advice, recommend
+from ._records import Records, open_records
+from ._table import Statistic, summarize
+
+__all__ = [
+    "BETTER",
+    "Advice",
+    "Comparison",
+    "Example",
+    "Records",
+    "Statistic",
+    "compare",
+    "evaluate",
+    "open_records",
+    "recommend",
+    "summarize",
+]

@@ -1,4 +1,5 @@
 """The same functions, faster on a CPU."""
 
-from .accelerate import accelerate as accelerate
-from .accelerate import accelerated_for as accelerated_for
+from ._accelerate import accelerate
+
+__all__ = ["accelerate"]

@@ -6,49 +6,87 @@ explainer in place of ``apply`` and no attribution. A metric that Quantus has is
 definition; where that departs from the paper, the docstring says so.
 """
 
-from . import quantus as quantus
-from .axioms import completeness as completeness
-from .axioms import input_invariance as input_invariance
-from .axioms import ledger as ledger
-from .axioms import non_sensitivity as non_sensitivity
-from .complexity import complexity as complexity
-from .complexity import effective_complexity as effective_complexity
-from .complexity import sparseness as sparseness
-from .faithfulness import average_drop as average_drop
-from .faithfulness import deletion as deletion
-from .faithfulness import faithfulness_correlation as faithfulness_correlation
-from .faithfulness import faithfulness_estimate as faithfulness_estimate
-from .faithfulness import increase_in_confidence as increase_in_confidence
-from .faithfulness import infidelity as infidelity
-from .faithfulness import insertion as insertion
-from .faithfulness import irof as irof
-from .faithfulness import monotonicity as monotonicity
-from .faithfulness import monotonicity_correlation as monotonicity_correlation
-from .faithfulness import pixel_flipping as pixel_flipping
-from .faithfulness import region_perturbation as region_perturbation
-from .faithfulness import road as road
-from .faithfulness import selectivity as selectivity
-from .faithfulness import sensitivity_n as sensitivity_n
-from .faithfulness import sufficiency as sufficiency
-from .localisation import attribution_localisation as attribution_localisation
-from .localisation import auc as auc
-from .localisation import focus as focus
-from .localisation import grid_images as grid_images
-from .localisation import grid_pointing_game as grid_pointing_game
-from .localisation import pointing_game as pointing_game
-from .localisation import relevance_mass_accuracy as relevance_mass_accuracy
-from .localisation import relevance_rank_accuracy as relevance_rank_accuracy
-from .localisation import top_k_intersection as top_k_intersection
-from .randomisation import mprt as mprt
-from .randomisation import parameter_layers as parameter_layers
-from .randomisation import random_logit as random_logit
-from .robustness import avg_sensitivity as avg_sensitivity
-from .robustness import local_lipschitz_estimate as local_lipschitz_estimate
-from .robustness import max_sensitivity as max_sensitivity
-from .similarity import auc_judd as auc_judd
-from .similarity import kl as kl
-from .similarity import nss as nss
-from .similarity import pcc as pcc
-from .similarity import rank_correlation as rank_correlation
-from .similarity import sim as sim
-from .similarity import ssim as ssim
+from . import quantus
+from ._axioms import completeness, input_invariance, ledger, non_sensitivity
+from ._complexity import complexity, effective_complexity, sparseness
+from ._localisation import (
+    attribution_localisation,
+    auc,
+    focus,
+    grid_images,
+    grid_pointing_game,
+    pointing_game,
+    relevance_mass_accuracy,
+    relevance_rank_accuracy,
+    top_k_intersection,
+)
+from ._randomisation import mprt, parameter_layers, random_logit
+from ._robustness import avg_sensitivity, local_lipschitz_estimate, max_sensitivity
+from ._similarity import auc_judd, kl, nss, pcc, rank_correlation, sim, ssim
+from .faithfulness import (
+    average_drop,
+    deletion,
+    faithfulness_correlation,
+    faithfulness_estimate,
+    increase_in_confidence,
+    infidelity,
+    insertion,
+    irof,
+    monotonicity,
+    monotonicity_correlation,
+    pixel_flipping,
+    region_perturbation,
+    road,
+    selectivity,
+    sensitivity_n,
+    sufficiency,
+)
+
+__all__ = [
+    "attribution_localisation",
+    "auc",
+    "auc_judd",
+    "average_drop",
+    "avg_sensitivity",
+    "completeness",
+    "complexity",
+    "deletion",
+    "effective_complexity",
+    "faithfulness_correlation",
+    "faithfulness_estimate",
+    "focus",
+    "grid_images",
+    "grid_pointing_game",
+    "increase_in_confidence",
+    "infidelity",
+    "input_invariance",
+    "insertion",
+    "irof",
+    "kl",
+    "ledger",
+    "local_lipschitz_estimate",
+    "max_sensitivity",
+    "monotonicity",
+    "monotonicity_correlation",
+    "mprt",
+    "non_sensitivity",
+    "nss",
+    "parameter_layers",
+    "pcc",
+    "pixel_flipping",
+    "pointing_game",
+    "quantus",
+    "random_logit",
+    "rank_correlation",
+    "region_perturbation",
+    "relevance_mass_accuracy",
+    "relevance_rank_accuracy",
+    "road",
+    "selectivity",
+    "sensitivity_n",
+    "sim",
+    "sparseness",
+    "ssim",
+    "sufficiency",
+    "top_k_intersection",
+]

@@ -8,8 +8,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ..channels import Channels, said_axis
-from ..explainer import Array, Explain
+from .._channels import Channels, said_axis
+from .._convention import Array, Explain
+
+__all__ = ["explain_func"]
 
 
 def explain_func(

@@ -1,14 +1,28 @@
 """Reference networks, and weights from PyTorch checkpoints without PyTorch."""
 
-from .checkpoint import load_checkpoint as load_checkpoint
-from .densenet import densenet121 as densenet121
-from .efficientnet import efficientnet_lite0 as efficientnet_lite0
-from .imagenet import imagenet_classes as imagenet_classes
-from .mobilenet import mobilenet_v2 as mobilenet_v2
-from .preprocess import Preprocess as Preprocess
-from .preprocess import to_rgb as to_rgb
-from .pretrained import Pretrained as Pretrained
-from .pretrained import load_state_dict as load_state_dict
-from .resnet import resnet18 as resnet18
-from .resnet import resnet50 as resnet50
-from .vgg import vgg16 as vgg16
+from __future__ import annotations
+
+from ._checkpoint import load_checkpoint
+from ._densenet import densenet121
+from ._efficientnet import efficientnet_lite0
+from ._imagenet import imagenet_classes
+from ._mobilenet import mobilenet_v2
+from ._preprocess import Preprocess, to_rgb
+from ._pretrained import Pretrained, load_state_dict
+from ._resnet import resnet18, resnet50
+from ._vgg import vgg16
+
+__all__ = [
+    "Preprocess",
+    "Pretrained",
+    "densenet121",
+    "efficientnet_lite0",
+    "imagenet_classes",
+    "load_checkpoint",
+    "load_state_dict",
+    "mobilenet_v2",
+    "resnet18",
+    "resnet50",
+    "to_rgb",
+    "vgg16",
+]

@@ -1,17 +1,30 @@
 """Perturbation: cover, mask or change parts of the input and see what the score does."""
 
-from .adversarial import adversarial_gradient_integration as adversarial_gradient_integration
-from .adversarial import perceptual_ball as perceptual_ball
-from .adversarial import similar_adversarial as similar_adversarial
-from .attacks import deepfool as deepfool
-from .attacks import fgsm as fgsm
-from .attacks import pgd as pgd
-from .extremal import extremal_perturbation as extremal_perturbation
-from .fgvis import fgvis as fgvis
-from .kernel_shap import kernel_shap as kernel_shap
-from .lime import lime as lime
-from .meaningful import meaningful_perturbation as meaningful_perturbation
-from .occlusion import occlusion as occlusion
-from .rise import rise as rise
-from .superpixels import grid_segments as grid_segments
-from .superpixels import slic as slic
+from ._adversarial import adversarial_gradient_integration, perceptual_ball, similar_adversarial
+from ._attacks import deepfool, fgsm, pgd
+from ._extremal import extremal_perturbation
+from ._fgvis import fgvis
+from ._kernel_shap import kernel_shap
+from ._lime import lime
+from ._meaningful import meaningful_perturbation
+from ._occlusion import occlusion
+from ._rise import rise
+from ._superpixels import grid_segments, slic
+
+__all__ = [
+    "adversarial_gradient_integration",
+    "deepfool",
+    "extremal_perturbation",
+    "fgsm",
+    "fgvis",
+    "grid_segments",
+    "kernel_shap",
+    "lime",
+    "meaningful_perturbation",
+    "occlusion",
+    "perceptual_ball",
+    "pgd",
+    "rise",
+    "similar_adversarial",
+    "slic",
+]

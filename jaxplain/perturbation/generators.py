@@ -16,11 +16,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..channels import channel_axis
-from ..explainer import Apply, Array, Explain, Function, Target, explainer, outputs_of, require_positive, split
-from ..files import open_file, write_whole
-from .adversarial import boundary_distance, pair_loss
-from .attacks import Bounds, chosen_class, clipper, precisely
+from .._channels import channel_axis
+from .._convention import Apply, Array, Explain, Function, Target, explainer, outputs_of, require_positive, split
+from .._files import open_file, write_whole
+from ._adversarial import boundary_distance, pair_loss
+from ._attacks import Bounds, chosen_class, clipper, precisely
+
+__all__ = ["Generators", "UNet", "load", "save", "similar_adversarial_generators", "train_generators"]
 
 
 class UNet(nn.Module):

@@ -1,18 +1,27 @@
 """Backpropagation with other rules: one engine, and the methods that are nothing but their rules."""
 
-from . import composites as composites
-from . import rules as rules
-from .deeplift import deep_shap as deep_shap
-from .deeplift import deeplift as deeplift
-from .engine import replay as replay
-from .excitation import contrastive_lrp as contrastive_lrp
-from .excitation import excitation_backprop as excitation_backprop
-from .ledger import summary as summary
-from .lrp import deconvnet as deconvnet
-from .lrp import deep_taylor as deep_taylor
-from .lrp import guided_backprop as guided_backprop
-from .lrp import lrp as lrp
-from .lrp import softmax_gradient_lrp as softmax_gradient_lrp
-from .patterns import fit_patterns as fit_patterns
-from .patterns import pattern_attribution as pattern_attribution
-from .patterns import pattern_net as pattern_net
+from . import composites, rules
+from ._deeplift import deep_shap, deeplift
+from ._excitation import excitation_backprop
+from ._guided import deconvnet, guided_backprop
+from ._ledger import summary
+from ._lrp import contrastive_lrp, deep_taylor, lrp, softmax_gradient_lrp
+from ._patterns import fit_patterns, pattern_attribution, pattern_net
+
+__all__ = [
+    "composites",
+    "contrastive_lrp",
+    "deconvnet",
+    "deep_shap",
+    "deep_taylor",
+    "deeplift",
+    "excitation_backprop",
+    "fit_patterns",
+    "guided_backprop",
+    "lrp",
+    "pattern_attribution",
+    "pattern_net",
+    "rules",
+    "softmax_gradient_lrp",
+    "summary",
+]

@@ -18,11 +18,34 @@ import jax.numpy as jnp
 from jax.extend.core import primitives as P
 from jax.typing import ArrayLike
 
-from ..explainer import Array
-from ..primitives import is_known
+from .._convention import Array
+from .._graph.primitives import is_known
 from . import rules
-from .engine import BoundUnit, Composite, Rule
-from .units import KINDS, WEIGHTED, Unit
+from ._engine import BoundUnit, Composite, Rule
+from ._units import KINDS, WEIGHTED, Unit
+
+__all__ = [
+    "beta_smooth",
+    "by_gradient",
+    "deconvnet",
+    "epsilon_alpha2_beta1",
+    "epsilon_alpha2_beta1_flat",
+    "epsilon_gamma_box",
+    "epsilon_plus",
+    "epsilon_plus_flat",
+    "excitation_backprop",
+    "first_layer",
+    "first_match",
+    "guided_backprop",
+    "last_layer",
+    "layered",
+    "lrp_defaults",
+    "sequential_preset_a",
+    "sequential_preset_a_flat",
+    "sequential_preset_b",
+    "sequential_preset_b_flat",
+    "uniform",
+]
 
 POWERS = frozenset([P.sqrt_p, P.rsqrt_p, P.cbrt_p, P.square_p, P.integer_pow_p, P.pow_p, P.mul_p, P.div_p])
 Matcher: TypeAlias = "str | Callable[[Unit], bool]"

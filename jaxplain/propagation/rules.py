@@ -19,9 +19,35 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from ..explainer import Array
-from .engine import BoundUnit, Rule
-from .rectified import answers as answers
+from .._convention import Array
+from ._engine import BoundUnit, Rule
+from ._rectified import answers as answers
+
+__all__ = [
+    "alpha_beta",
+    "answers",
+    "backward",
+    "epsilon",
+    "flat",
+    "forward",
+    "gamma",
+    "gradient",
+    "half",
+    "named",
+    "negative",
+    "numerator",
+    "parts",
+    "pass_through",
+    "positive",
+    "proportional",
+    "signal",
+    "softmax",
+    "w_square",
+    "winner",
+    "z_box",
+    "z_plus",
+    "zero",
+]
 
 STABILIZER = 1e-6
 Terms: TypeAlias = "Sequence[tuple[Array | None, Array]]"

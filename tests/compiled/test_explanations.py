@@ -9,7 +9,7 @@ import pytest
 
 import jaxplain
 from jaxplain import composites
-from jaxplain.taxonomy import METHODS
+from jaxplain._taxonomy import METHODS
 from tests.compiled.networks import CLASSES, SHAPE, apply, images, parameters
 
 KEY = jax.random.key(7)

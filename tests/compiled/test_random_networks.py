@@ -1,10 +1,11 @@
 """Eight laws on random networks, as users' compilers make them: ``JAXPLAIN_XLA=default pytest -m slow tests/compiled``.
 
-All of a network's explanations are compiled into one program, so that XLA may fuse any of them with any other. The
-number of networks is `NETWORKS`, or the environment's ``JAXPLAIN_NETWORKS``; the seed of the first one is
-``JAXPLAIN_SEED``.
+All of a network's explanations are compiled into one program, so that XLA may fuse any of them with any other; what
+they are compared with is another one, compiled without optimisations. The number of networks is `NETWORKS`, or the
+environment's ``JAXPLAIN_NETWORKS``; the seed of the first one is ``JAXPLAIN_SEED``.
 """
 
+import functools
 import os
 from unittest import mock
 
@@ -21,6 +22,7 @@ from tests.propagation import test_properties as properties
 NETWORKS, SEED = int(os.environ.get("JAXPLAIN_NETWORKS", 40)), int(os.environ.get("JAXPLAIN_SEED", 0))
 TOLERANCE, AT_KINKS = 1e-4, 0.02  # of a map's maximum; the share of networks where a last digit may choose the winner
 CLASS = 1
+PLAIN = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def turned_norm(random, folded):
@@ -98,13 +100,25 @@ def violations(seed, kind, dtype):
     x, v = (jnp.asarray(random.normal(size=properties.SHAPE), dtype) for _ in range(2))
     f = network(seed, layers)
     score = lambda x: f(x)[:, CLASS]
+    with mock.patch.object(jax.nn, "relu", guided_relu):
+        other = network(seed, layers, folded=True)
+    excitation = lambda x: jaxplain.excitation_backprop(f)(x, target=CLASS)
 
     @jax.jit
     def program(x, v):
         maps = {name: e(x, target=CLASS) for name, e in explanations(f).items()}
-        return maps, derivatives(jaxplain.accelerate(f), x, v), jax.tree.map(lambda a: a.sum(-1), maps)
+        mapped = jax.vmap(lambda x: excitation(x[None])[0])(x)
+        return maps, derivatives(jaxplain.accelerate(f), x, v), mapped, jax.tree.map(lambda a: a.sum(-1), maps)
 
-    maps, fast, _ = program(x, v)
+    @functools.partial(jax.jit, compiler_options=PLAIN)
+    def reference(x, v):
+        with mock.patch.object(jax.nn, "relu", guided_relu):
+            guided = jax.grad(lambda x: other(x)[:, CLASS].sum())(x)
+        one_by_one = jnp.concatenate([excitation(x[i : i + 1]) for i in range(len(x))])
+        return derivatives(f, x, v), score(x) - score(jnp.zeros_like(x)), guided, one_by_one
+
+    maps, fast, mapped, _ = program(x, v)
+    native, change, guided, one_by_one = reference(x, v)
     found = {}
 
     def law(name, a, b, scale=0.0):
@@ -113,26 +127,17 @@ def violations(seed, kind, dtype):
         if not error <= tolerance:
             found[name] = float(error)
 
-    for name, a, b in zip(("value", "vjp", "jvp"), fast, jax.jit(lambda x, v: derivatives(f, x, v))(x, v), strict=True):
+    for name, a, b in zip(("value", "vjp", "jvp"), fast, native, strict=True):
         law(f"accelerate is native: {name}", a, b)
-    change = jax.jit(lambda x: score(x) - score(jnp.zeros_like(x)))(x)
     for rule in ("rescale", "reveal_cancel"):
         law(f"DeepLIFT complete: {rule}", maps[rule].sum((1, 2, 3)), change, np.abs(maps[rule]).sum() * 0.1)
     if kind == "homogeneous":
         law("LRP-0 is input x gradient", maps["LRP-0"], maps["input x gradient"])
     if kind != "all":
-        with mock.patch.object(jax.nn, "relu", guided_relu):
-            other = network(seed, layers, folded=True)
-            law(
-                "guided backprop is an independent one",
-                maps["guided"],
-                jax.jit(jax.grad(lambda x: other(x)[:, CLASS].sum()))(x),
-            )
-    explain = lambda x: jaxplain.excitation_backprop(f)(x, target=CLASS)
-    law("jit is eager", maps["excitation"], explain(x))
-    mapped = jax.jit(jax.vmap(lambda x: explain(x[None])[0]))(x)
-    law("vmap is a loop", mapped, jnp.concatenate([jax.jit(explain)(x[i : i + 1]) for i in range(len(x))]))
-    law("batch mates do not matter", maps["excitation"], mapped)
+        law("guided backprop is an independent one", maps["guided"], guided)
+    law("jit is eager", maps["excitation"], excitation(x))
+    law("vmap is a loop", mapped, one_by_one)
+    law("batch mates do not matter", maps["excitation"], one_by_one)
     table = jaxplain.summary(f, composites.epsilon_plus_flat())(x, target=CLASS)
     passed = max(1.0, *(abs(row.ledger.relevance_out) + abs(row.ledger.relevance_in) for row in table.rows))
     law("the ledger closes", max([table.gap, *(row.ledger.gap for row in table.rows)], key=abs) / passed, 0.0, 1.0)

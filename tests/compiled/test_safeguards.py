@@ -54,8 +54,8 @@ def test_products_by_repeated_arrays_with_a_reduction_behind_them(name):
 
 def as_it_is(f):
     """``f`` as explainers call it that are made from ``accelerate(f, False)``."""
-    from jaxplain.graph import evaluated_with
-    from jaxplain.safeguards import safeguards
+    from jaxplain._graph.trace import evaluated_with
+    from jaxplain.fast._safeguards import safeguards
 
     return evaluated_with(f, safeguards)
 

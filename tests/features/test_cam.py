@@ -11,9 +11,9 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 import jaxplain
-from jaxplain.features.full_grad import full_gradient
-from jaxplain.features.maps import unit_range
-from jaxplain.reductions import over_largest
+from jaxplain._reductions import over_largest
+from jaxplain.features._full_grad import full_gradient
+from jaxplain.features._maps import unit_range
 from tests.features.networks import W3, X, close, twins
 
 NET = twins()["linen"]

@@ -172,7 +172,7 @@ def test_what_is_randomised():
     assert metric(VARIABLES, X, key=KEY, target=0).shape == (4, 2)
     assert seen == {"stem/kernel": (3, 3, 3, 6), "head/kernel": (8, 4), "head/bias": (4,)}
 
-    from jaxplain.metrics.randomisation import RANDOMISE
+    from jaxplain.metrics._randomisation import RANDOMISE
 
     values = jnp.arange(600.0).reshape(20, 30)
     shuffled, drawn = (RANDOMISE[name](KEY, "", values) for name in ("permute", "normal"))

@@ -9,7 +9,8 @@ import pytest
 
 import jaxplain
 from jaxplain import metrics
-from jaxplain.metrics.faithfulness.road import impute
+from jaxplain._images import gaussian_blur
+from jaxplain.metrics.faithfulness._road import impute
 from tests.networks import peer_numbers
 
 PEERS, SHARED = peer_numbers("quantus_metrics.npz")
@@ -48,7 +49,7 @@ def test_insertion_and_deletion_against_a_naive_version(metric, baseline):
     substrate = {
         "zero": jnp.zeros_like(COLOUR),
         "mean": jnp.broadcast_to(COLOUR.mean(axis=(1, 2), keepdims=True), COLOUR.shape),
-        "blur": jaxplain.gradients.gaussian_blur(COLOUR, 5.0),
+        "blur": gaussian_blur(COLOUR, 5.0),
         "colour": jnp.broadcast_to(jnp.array([0.1, -0.2, 0.3]), COLOUR.shape),
     }[baseline]
     option = jnp.array([0.1, -0.2, 0.3]) if baseline == "colour" else baseline

@@ -220,7 +220,7 @@ def test_quantus_adapter():
 
 def test_order_of_floats():
     """Sorted in two halves or by JAX, values come in the same order, ties and signed zeros and all."""
-    from jaxplain.metrics.common import descending, ranks
+    from jaxplain.metrics._common import descending, ranks
 
     special = np.array([0.0, -0.0, 1.0, -1.0, 3e38, -3e38, 2e-38, -2e-38, 1.0000001, 1.0, 0.0, 2.5, -2.5], np.float32)
     values = np.concatenate([special[None].repeat(3, axis=0), RNG.normal(size=(3, 500)).round(2)], axis=1)

@@ -9,8 +9,8 @@ import pytest
 
 import jaxplain
 from jaxplain import metrics
-from jaxplain.metrics.faithfulness.road import impute
-from jaxplain.metrics.similarity import structural_similarity
+from jaxplain.metrics._similarity import structural_similarity
+from jaxplain.metrics.faithfulness._road import impute
 from tests.networks import peer_numbers, variables_from
 
 PEERS, SHARED = peer_numbers("quantus_metrics.npz")

@@ -135,7 +135,7 @@ HARMFUL = {
     "numpy.core.multiarray._reconstruct": b"cnumpy.core.multiarray\n_reconstruct\n)R",
     "torch.load": b"ctorch\nload\n)R",
     "torch._utils._rebuild_tensor_v2.__globals__": b"\x8c\x0ctorch._utils\x8c\x1e_rebuild_tensor_v2.__globals__\x93",
-    "jaxplain.models.checkpoint._find": b"cjaxplain.models.checkpoint\n_find\n)R",
+    "jaxplain.models._checkpoint._find": b"cjaxplain.models._checkpoint\n_find\n)R",
     "collections.OrderedDict.fromkeys": b"ccollections\nOrderedDict.fromkeys\n)R",
 }
 

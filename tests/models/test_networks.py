@@ -14,7 +14,7 @@ import synthetic
 from PIL import Image
 
 from jaxplain import models
-from jaxplain.models.layers import adaptive_average_pool
+from jaxplain.models._layers import adaptive_average_pool
 
 EXPECTED = np.load(Path(__file__).parent / "data" / "networks.npz")
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("densenet121", "resnet50", "vgg16")]

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxplain.gradients import gaussian_blur
+from jaxplain._images import gaussian_blur
 from jaxplain.perturbation import (
     adversarial_gradient_integration,
     deepfool,
@@ -18,7 +18,7 @@ from jaxplain.perturbation import (
     pgd,
     similar_adversarial,
 )
-from jaxplain.perturbation.adversarial import (
+from jaxplain.perturbation._adversarial import (
     boundary_distance,
     lbfgs,
     looking_at,

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from jaxplain.perturbation import fgvis
-from jaxplain.perturbation.fgvis import gated, lane_of
+from jaxplain.perturbation._fgvis import gated, lane_of
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(3, 4, 3, 2))

@@ -10,11 +10,11 @@ import optax
 import pytest
 
 import jaxplain
-from jaxplain.gradients import gaussian_blur
+from jaxplain._images import gaussian_blur
 from jaxplain.perturbation import extremal_perturbation, meaningful_perturbation
-from jaxplain.perturbation.extremal import area_excess, blur_pyramid, smooth_mask
-from jaxplain.perturbation.learned import optimise
-from jaxplain.perturbation.meaningful import enlarge, excess_of, shifts
+from jaxplain.perturbation._extremal import area_excess, blur_pyramid, smooth_mask
+from jaxplain.perturbation._mask_optimisation import optimise
+from jaxplain.perturbation._meaningful import enlarge, excess_of, shifts
 
 KEY = jax.random.key(6)
 X = jax.random.normal(jax.random.key(0), (2, 12, 10, 2), jnp.float64)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxplain import rules
-from jaxplain.propagation import replay
+from jaxplain.propagation._engine import replay
 from tests.zoo import IMAGES, ZOO, control_flow
 
 

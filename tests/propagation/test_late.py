@@ -8,8 +8,8 @@ import pytest
 
 import jaxplain
 from jaxplain import composites
-from jaxplain.fast.after import after
-from jaxplain.propagation import engine
+from jaxplain.fast._delay import after
+from jaxplain.propagation import _engine as engine
 
 X = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
 COMPOSITES = {

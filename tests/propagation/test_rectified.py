@@ -9,10 +9,10 @@ import pytest
 
 import jaxplain
 from jaxplain import composites, rules
-from jaxplain.propagation.engine import replay
-from jaxplain.propagation.lrp import complete_composite
-from jaxplain.propagation.rectified import answer_of, rectified
-from jaxplain.propagation.units import Unit
+from jaxplain.propagation._engine import replay
+from jaxplain.propagation._lrp import complete_composite
+from jaxplain.propagation._rectified import answer_of, rectified
+from jaxplain.propagation._units import Unit
 
 draw = np.random.default_rng(0).normal
 X, V, W, HEAD = (jnp.asarray(draw(size=shape)) for shape in ((3, 6), (6, 6), (6, 6), (6, 4)))

@@ -7,7 +7,8 @@ import pytest
 from jax import lax
 
 import jaxplain
-from jaxplain.propagation.rows import all_rows, equal_rows, operands_by_row, run_short
+from jaxplain._graph import trace as graphs
+from jaxplain.propagation._rows import all_rows, equal_rows, operands_by_row, run_short
 from tests.zoo import BASELINE, IMAGES, TARGETS, ZOO
 
 DRAW = np.random.default_rng(0)
@@ -159,11 +160,11 @@ def test_the_reference_is_evaluated_once():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_short_values_stand_for_equal_rows(name):
-    graph, _ = jaxplain.graph.trace(NETWORKS[name], X)
+    graph, _ = graphs.trace(NETWORKS[name], X)
     if any(op.bodies for op in graph.ops):
         return
     alike = equal_rows(graph)
-    long = jaxplain.graph.run(graph.ops, {**graph.constants, graph.inputs[0]: jnp.broadcast_to(X0, X.shape)})
+    long = graphs.run(graph.ops, {**graph.constants, graph.inputs[0]: jnp.broadcast_to(X0, X.shape)})
     short = run_short(graph.ops, {**graph.constants, graph.inputs[0]: X0}, alike)
     for number, value in short.items():
         expected = long[number]
@@ -174,5 +175,5 @@ def test_short_values_stand_for_equal_rows(name):
 
 
 def test_operations_that_are_not_known_get_all_rows():
-    graph, _ = jaxplain.graph.trace(lambda x: lax.cumprod(x, axis=1), X)
+    graph, _ = graphs.trace(lambda x: lax.cumprod(x, axis=1), X)
     assert operands_by_row(graph.ops[-1], N) is None

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxplain.models.layers import adaptive_average_pool
+from jaxplain.models._layers import adaptive_average_pool
 from tests.zoo.layers import ConvNormAct, SqueezeExcite, avg_pool, conv, flatten, max_pool, norm
 
 CLASSES = 5

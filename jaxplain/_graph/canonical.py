@@ -1,0 +1,82 @@
+"""The same network in fewer spellings: what the search for units need not know."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+from jax.extend import core as jexc
+from jax.extend.core import primitives as P
+
+from .primitives import ELEMENTWISE, STACK
+from .trace import Form
+
+Array = Any
+
+
+def canonical(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
+    """The equations of a jaxpr, some in a form that says more of what they do.
+
+    * An elementwise operation that stretches an operand's axis of size 1 becomes one of operands that were broadcast.
+    * A maximum over an axis along which values were stacked, and its like, becomes an elementwise one of those values.
+    """
+    made_by = {out: eqn for eqn in jaxpr.eqns for out in eqn.outvars}
+    return [unstacked(eqn, made_by) or Form(eqn, broadcasting(eqn)) for eqn in jaxpr.eqns]
+
+
+def broadcasting(eqn: Any) -> Callable[[list[Any]], list[Any]] | None:
+    """For an elementwise equation that stretches operands: how to broadcast them."""
+    if eqn.primitive not in ELEMENTWISE:
+        return None
+    shape = eqn.outvars[0].aval.shape
+    stretched = [v.aval.ndim == len(shape) and v.aval.shape != shape for v in eqn.invars]
+    if not any(stretched) or not shape:
+        return None
+    return lambda values: [jnp.broadcast_to(v, shape) if flag else v for flag, v in zip(stretched, values, strict=True)]
+
+
+def unstacked(eqn: Any, made_by: dict[Any, Any]) -> Form | None:
+    """A reduction of stacked values as an elementwise function of them."""
+    axes = eqn.params.get("axes", ())
+    if eqn.primitive not in FOLDS or len(axes) != 1 or isinstance(eqn.invars[0], jexc.Literal):
+        return None
+    stack = made_by.get(eqn.invars[0])
+    if stack is None or stack.primitive not in (STACK, P.concatenate_p):
+        return None
+    axis = stack.params["axis" if stack.primitive is STACK else "dimension"]
+    if axis != axes[0] or (stack.primitive is P.concatenate_p and any(v.aval.shape[axis] != 1 for v in stack.invars)):
+        return None
+
+    def folded(*pieces: Array) -> Array:
+        pieces = pieces if stack.primitive is STACK else tuple(lax.squeeze(piece, (axis,)) for piece in pieces)
+        return FOLDS[eqn.primitive](pieces).astype(eqn.outvars[0].aval.dtype)
+
+    return Form(eqn.replace(invars=stack.invars), None, folded)
+
+
+def index_of(is_better: Callable[[Array, Array], Array]) -> Callable[[Sequence[Array]], Array]:
+    """The number of the first piece that no other one is better than."""
+
+    def fold(pieces: Sequence[Array]) -> Array:
+        best, index = pieces[0], jnp.zeros(jnp.shape(pieces[0]), jnp.int32)
+        for number, piece in enumerate(pieces[1:], start=1):
+            better = is_better(piece, best)
+            best, index = lax.select(better, piece, best), lax.select(better, jnp.full_like(index, number), index)
+        return index
+
+    return fold
+
+
+FOLDS: dict[Any, Callable[[Sequence[Array]], Array]] = {
+    P.reduce_max_p: functools.partial(functools.reduce, lax.max),
+    P.reduce_min_p: functools.partial(functools.reduce, lax.min),
+    P.reduce_sum_p: functools.partial(functools.reduce, lax.add),
+    P.reduce_prod_p: functools.partial(functools.reduce, lax.mul),
+    P.reduce_or_p: functools.partial(functools.reduce, lax.bitwise_or),
+    P.reduce_and_p: functools.partial(functools.reduce, lax.bitwise_and),
+    P.argmax_p: index_of(lax.gt),
+    P.argmin_p: index_of(lax.lt),
+}

@@ -1,0 +1,187 @@
+"""``jaxplain explain``: from photographs to pictures of what a network saw in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from .. import visualize
+from .._compose import heatmap
+from .._convention import Array, require_logits
+from .._taxonomy import METHODS, Method
+from . import _network as networks
+from ._network import Network
+from ._photographs import Photograph, photographs
+from ._terminal import ImageError, Report, UsageError, did_you_mean
+
+T = TypeVar("T")
+Text = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
+File = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+Images = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGES...]", help_behavior_hint="")]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A photograph as the network takes it, ``x``, and as it is shown, ``view``; both are batches of one."""
+
+    index: int
+    photograph: Photograph
+    x: np.ndarray
+    view: np.ndarray
+
+
+def explain(
+    images: Images = (),
+    *,
+    method: str = "lrp",
+    model: str = "efficientnet_lite0",
+    checkpoint: File = None,
+    target: Text = None,
+    layer: Text = None,
+    composite: str = "epsilon_plus",
+    out: File = None,
+    seed: int = 0,
+    batch_size: int = 4,
+    top: int = 5,
+) -> int:
+    """Explain how a network classifies images, and write a picture of each explanation.
+
+    Args:
+      images: Files of any size and format; without any, a sample photograph is explained.
+      method: One of those listed by `jaxplain methods`.
+      model: A network of the library, or package.module:function for your own; the function returns (apply,
+        variables, preprocess, class names).
+      checkpoint: A PyTorch file with the weights of a network of the library.
+      target: Number or name of the class to explain, by default the predicted one.
+      layer: Name of the layer to explain, for methods that look at one; several with commas between.
+      composite: The rules of LRP and its relatives, such as epsilon_gamma_box.
+      out: The picture to write, by default explanation.png; for several images a folder, by default explanations.
+      seed: Seed of the methods that draw random numbers.
+      batch_size: How many images are explained at once.
+      top: How many classes are printed.
+    """
+    if batch_size < 1 or top < 1:
+        raise UsageError("--batch-size and --top are at least 1")
+    chosen = find_method(method, layer)
+    work = photographs(images, out)
+    size = min(batch_size, len(work))
+    with Report(len(work)) as report:
+        report.step(f"loading {model}")
+        network = networks.load(model, checkpoint)
+        label = None if target is None else network.find_class(target)
+        options: dict[str, Any] = {"layer": layer.split(",") if "," in layer else layer} if layer else {}
+        if "composite" in chosen.needs:
+            options["composite"] = networks.find_composite(composite, network)
+        run = None
+        for batch in batched(prepared(work, network, report), size):
+            filled = batch + batch[-1:] * (size - len(batch))  # every batch has the shape that was compiled
+            x = np.concatenate([example.x for example in filled])
+            index = np.array([example.index for example in filled])
+            if run is None:
+                network.check(x, label)
+                report.step(f"compiling {method} for {model}, once")
+                run = compiled(chosen, network, options, label, seed, x, index)
+                report.step(f"explaining with {method}")
+            maps, outputs = run(network.variables, x, index)
+            require_logits(outputs)
+            maps, probabilities = np.asarray(maps), np.asarray(jax.nn.softmax(outputs.astype(jnp.float32)))
+            for example, attribution, probability in zip(batch, maps, probabilities, strict=False):
+                try:
+                    draw(example, attribution, probability, label, method, network)
+                except (ValueError, OSError) as error:
+                    report.failure(f"{example.photograph.name}: {error}")
+                else:
+                    report.success(ranking(example, probability, top, network))
+    return 1 if report.failed else 0
+
+
+def find_method(name: str, layer: str | None, flag: str = "--method") -> Method:
+    """The method that `--method` names, if it can be run from here."""
+    if name not in METHODS:
+        raise UsageError(f"{flag} {name} is none of `jaxplain methods`{did_you_mean(name, METHODS)}")
+    method = METHODS[name]
+    for need, thing in (("data", "a data set"), ("patterns", "fitted patterns")):
+        if need in method.needs:
+            raise UsageError(f"{flag} {name} needs {thing}, so it runs from Python only: jaxplain.{name}")
+    if layer is not None and "layer" not in method.needs:
+        raise UsageError(f"{flag} {name} looks at no layer: leave out --layer")
+    return method
+
+
+def prepared(work: Iterable[Photograph], network: Network, report: Report) -> Iterator[Example]:
+    """Read the photographs one at a time, and report those that cannot be read."""
+    shape = None
+    for index, photograph in enumerate(work):
+        try:
+            x, view = network.prepare(photograph.read())
+            shape = shape or x.shape
+            if x.shape != shape:
+                raise ImageError(f"its input has shape {x.shape}, that of the first image {shape}")
+        except ImageError as error:
+            report.failure(f"{photograph.name}: {error}")
+        else:
+            yield Example(index, photograph, x, view)
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of ``size`` items, the last one maybe shorter."""
+    items = iter(items)
+    while batch := list(islice(items, size)):
+        yield batch
+
+
+def compiled(
+    method: Method,
+    network: Network,
+    options: dict[str, Any],
+    label: int | None,
+    seed: int,
+    x: np.ndarray,
+    index: np.ndarray,
+) -> Callable[..., Any]:
+    """Compile ``(variables, inputs, positions) -> (attributions, logits)``.
+
+    The position of an image among all of them seeds its random numbers, so that batches do not matter.
+    """
+
+    def run(variables: Any, x: Array, index: Array) -> tuple[Array, Array]:
+        explain = heatmap(method.make(network.apply, **options))
+        keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(index)
+        attributions = explain(variables, x, target=label, key=keys if "key" in method.needs else None)
+        logits = network.apply(variables, x)
+        require_logits(logits)  # of which the caption tells the softmax
+        return attributions, logits
+
+    try:
+        return jax.jit(run).lower(network.variables, x, index).compile()
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{method.name} cannot explain {network.name}: {error}") from error
+
+
+def draw(
+    example: Example, attribution: Array, probability: Array, label: int | None, method: str, network: Network
+) -> None:
+    """Write the picture of one explanation: the photograph, the heat map, the overlay, the class."""
+    predicted = int(probability.argmax())
+    shown = predicted if label is None else label
+    caption = f"{network.class_name(shown)}, {probability[shown]:.1%}"
+    if shown != predicted:
+        caption += f" (predicted: {network.class_name(predicted)}, {probability[predicted]:.1%})"
+    maps = {method.replace("_", " "): attribution[None], "overlay": visualize.overlay(example.view, attribution[None])}
+    visualize.save(visualize.panel(example.view, maps, captions=[caption]), example.photograph.out)
+
+
+def ranking(example: Example, probability: Array, top: int, network: Network) -> str:
+    """The most probable classes of one image, a line each: probability, number, name."""
+    lines = [f"{example.photograph.name} -> {example.photograph.out}"]
+    for index in np.argsort(-probability)[:top]:
+        lines.append(f"{probability[index]:8.1%}  {index:4}  {network.class_name(index)}")
+    return "\n".join(lines)

@@ -1,0 +1,128 @@
+"""The photographs to explain, read one at a time, and the files that their pictures are written to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from .._files import open_file
+from ..models import to_rgb
+from ..visualize import picture_format
+from ._terminal import ImageError, UsageError
+
+# What photographs come in. Pillow knows more: it runs Ghostscript for EPS, whatever the file is called.
+FORMATS = (
+    *("AVIF", "BMP", "DDS", "DIB", "GIF", "ICNS", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "PSD", "QOI"),
+    *("SGI", "TGA", "TIFF", "WEBP"),
+)
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph: how it is called, how it is read, where its explanation is written to."""
+
+    name: str
+    read: Callable[[], Image.Image]
+    out: Path
+
+
+def photographs(paths: Sequence[Path], out: Path | None) -> list[Photograph]:
+    """Plan the work, so that no file overwrites another: one file, or a folder for several photographs.
+
+    Args:
+      paths: the photographs; none stands for the sample photograph.
+      out: the file to write, or the folder to write to.
+    """
+    if len(paths) > 1 or (out and os.path.isdir(out)):
+        folder = out or Path("explanations")
+        if folder.suffix.lower() in Image.registered_extensions():
+            raise UsageError(f"--out {folder} names one file, but there are {len(paths)} images: name a folder")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--out {folder} cannot be made a folder: {error.strerror}") from error
+        files = [folder / name for name in distinct_names(paths or [Path("cat")])]
+    else:
+        files = [out or Path("explanation.png")]
+        try:
+            picture_format(files[0])
+        except (ValueError, OSError) as error:
+            raise UsageError(f"--out {error}") from error
+    return planned(paths, files)
+
+
+def planned(paths: Sequence[Path], files: Sequence[Path]) -> list[Photograph]:
+    """The photographs with the files that are written of them, none of which may be a photograph itself."""
+    originals = set(map(os.path.realpath, paths))  # which does not mind links that lead in a circle
+    for file in files:
+        if os.path.realpath(file) in originals:
+            raise UsageError(f"{file} is one of the images and would be overwritten: choose another --out")
+    if not paths:
+        return [Photograph("sample photograph", sample_photograph, files[0])]
+    return [Photograph(str(path), partial(read, path), file) for path, file in zip(paths, files, strict=True)]
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """A file name for each photograph; letter case alone does not tell files apart everywhere."""
+    taken: set[str] = set()
+    names = []
+    for path in paths:
+        name, count = f"{path.stem}-explanation.png", 1
+        while name.casefold() in taken:
+            count += 1
+            name = f"{path.stem}-{count}-explanation.png"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def read(path: Path) -> Image.Image:
+    """Read a photograph of any mode as RGB."""
+    Image.init()  # all of Pillow's formats
+    with reading(), open_file(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # decoders warn of odd metadata
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+            return to_rgb(image)
+
+
+def checksum_of(path: Path) -> str:
+    """A checksum of a file, by which another photograph of the same name is told from it."""
+    with reading(), open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Say in one sentence why a photograph cannot be read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise ImageError("there is no such file") from None
+    except IsADirectoryError:
+        raise ImageError("this is a folder, not an image") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"this is no image in one of the formats {', '.join(FORMATS)}") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        limit = f"{Image.MAX_IMAGE_PIXELS:,}"
+        raise ImageError(f"it has more than {limit} pixels, as decompression bombs have") from None
+    except Exception as error:  # decoders raise anything on a damaged file
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ImageError(f"it cannot be read: {reason}") from error
+
+
+def sample_photograph() -> Image.Image:
+    """The cat of scikit-image."""
+    try:
+        import skimage.data
+    except ImportError:
+        raise ImportError("the sample photograph needs scikit-image: pip install 'jaxplain[demo]'") from None
+    return Image.fromarray(skimage.data.cat())

@@ -1,0 +1,55 @@
+"""``jaxplain recommend``: which method for which need, by what the library's leaderboard measured."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import tyro
+
+from ..evaluation import recommend as advise
+from ._explain import Text
+from ._methods import Count, words
+from ._terminal import STDOUT, UsageError
+
+Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
+
+
+def recommend(
+    *,
+    goal: str = "faithfulness,localisation",
+    family: Text = None,
+    needs: Text = None,
+    without: Text = None,
+    resolution: Text = None,
+    max_cost: Count = None,
+    max_seconds: Number = None,
+    class_discriminative: bool = False,
+    complete: bool = False,
+    top: int = 5,
+) -> int:
+    """Rank methods by what was measured of them, and say what that was.
+
+    Args:
+      goal: What counts, commas between: faithfulness, localisation, robustness, complexity, speed.
+      family: Only those of linearisation, structure, adversarial or perturbation.
+      needs: Only those that need gradient, layer, baseline, segments, data, composite, patterns, key; several with
+        commas between.
+      without: Only those that need none of these.
+      resolution: Only maps of every colour, pixel, layer position or region; several with commas between.
+      max_cost: Only those with at most so many passes.
+      max_seconds: Only those that took at most so long for an image.
+      class_discriminative: Only those whose maps of different classes differ.
+      complete: Only those whose maps sum to a score or a difference of scores.
+      top: How many are printed.
+    """
+    if top < 1:
+        raise UsageError("--top is at least 1")
+    conditions: dict[str, Any] = {"family": family, "needs": words(needs), "without": words(without)}
+    conditions |= {"resolution": words(resolution) or None, "max_cost": max_cost, "max_seconds": max_seconds}
+    conditions |= {"class_discriminative": class_discriminative or None, "complete": complete}
+    try:
+        advice = advise(words(goal), **conditions)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    STDOUT.print(advice.top(top))
+    return 0

@@ -1,0 +1,48 @@
+"""``jaxplain summary``: the units of a network, their rules, and where relevance goes."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from ..propagation import summary as summarize
+from . import _network as networks
+from ._explain import File, Images, Text
+from ._photographs import photographs
+from ._terminal import STDERR, STDOUT, ImageError, UsageError
+
+
+def summary(
+    image: Images = (),
+    *,
+    composite: str = "epsilon_plus",
+    model: str = "efficientnet_lite0",
+    checkpoint: File = None,
+    target: Text = None,
+) -> int:
+    """Print the units of a network with their rules, and the ledger of relevance for one image.
+
+    Args:
+      image: A file; without one, a sample photograph.
+      composite: One of the library's composites of rules, such as epsilon_gamma_box.
+      model: A network of the library, or package.module:function for your own.
+      checkpoint: A PyTorch file with the weights of a network of the library.
+      target: Number or name of the class to explain, by default the predicted one.
+    """
+    if len(image) > 1:
+        raise UsageError("summary takes one image")
+    STDERR.print(f"loading {model} ...")
+    network = networks.load(model, checkpoint)
+    label = None if target is None else network.find_class(target)
+    rules = networks.find_composite(composite, network)
+    (photograph,) = photographs(image, None)
+    try:
+        x, _ = network.prepare(photograph.read())
+    except ImageError as error:
+        raise UsageError(f"{photograph.name}: {error}") from error
+    network.check(x, label)
+    STDERR.print(f"compiling {composite} for {model} ...")
+    try:
+        STDOUT.print(str(summarize(network.apply, rules)(network.variables, jnp.asarray(x), target=label)))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{model} cannot be summarised: {error}") from error
+    return 0

@@ -1,0 +1,201 @@
+"""Several methods on the same images: their maps in one picture, their metrics and times in one table."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from .._convention import Apply, Array, Function, Target, as_array, outputs_of, scorer, split
+from .._files import write_text
+from ._measures import Better, Methods, Metrics, bench, find_explainers, find_measures, warn_of_softmax
+from ._records import number_or_none
+from ._table import arrow, markdown_table
+
+__all__ = ["Comparison", "compare"]
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+METRICS = ("insertion", "deletion", "sparseness")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Maps of several methods, what was measured of them, and what they took.
+
+    Attributes:
+      maps: method -> attribution, as its explainer returned it.
+      values: method -> metric -> ``(N,)``, one number per example.
+      seconds: method -> seconds per example, of the compiled explainer on this batch.
+      compile_seconds: method -> how much longer the first call took, which compiled it.
+      better: metric -> ``"higher"`` or ``"lower"``, empty where nobody knows.
+      axes: method -> the axis of its attribution's channels, where it has any.
+    """
+
+    maps: dict[str, Array]
+    values: dict[str, dict[str, np.ndarray]]
+    seconds: dict[str, float]
+    compile_seconds: dict[str, float]
+    better: dict[str, Better]
+    axes: dict[str, int]
+
+    def markdown(self) -> str:
+        """The table: means over the examples, seconds per example, seconds of compilation."""
+        heading = ["method", *(f"{name}{arrow(b)}" for name, b in self.better.items()), "s per image", "s to compile"]
+        rows = [
+            [
+                method,
+                *(f"{values.mean():.3g}" for values in self.values[method].values()),
+                f"{self.seconds[method]:.3g}",
+                f"{self.compile_seconds[method]:.1f}",
+            ]
+            for method in self.maps
+        ]
+        return markdown_table(heading, rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All numbers, in types that JSON has; `None` where a metric has no answer."""
+        methods = {
+            method: {
+                "metrics": {
+                    name: {"mean": number_or_none(values.mean()), "values": [number_or_none(v) for v in values]}
+                    for name, values in self.values[method].items()
+                },
+                "seconds_per_image": self.seconds[method],
+                "compile_seconds": self.compile_seconds[method],
+            }
+            for method in self.maps
+        }
+        return {"better": self.better, "methods": methods}
+
+    def panel(
+        self, images: ArrayLike, *, captions: Sequence[str] = (), columns: int = 5, size: int = 200
+    ) -> Image.Image:
+        """One picture of all maps next to their images.
+
+        Args:
+          images: the photographs as they look, as for `jaxplain.visualize.panel`.
+          captions: a line for each image.
+          columns: how many maps stand in a row.
+          size: the height of an image in pixels.
+        """
+        from PIL import Image  # which takes long to import, as does what draws with it
+
+        from .. import visualize
+
+        maps = {n: np.moveaxis(np.asarray(a), self.axes[n], -1) for n, a in self.maps.items()}
+        heat = {n: a.sum(axis=-1) if a.ndim == 4 else a for n, a in maps.items()}
+        names = list(heat)
+        shown = [{n: heat[n] for n in names[i : i + columns]} for i in range(0, len(names), columns)]
+        parts = [visualize.panel(images, maps, captions=captions, size=size) for maps in shown]
+        picture = Image.new("RGB", (max(p.width for p in parts), sum(p.height for p in parts)), "white")
+        for index, part in enumerate(parts):
+            picture.paste(part, (0, sum(p.height for p in parts[:index])))
+        return picture
+
+    def save(self, stem: str | os.PathLike[str], images: ArrayLike, *, captions: Sequence[str] = ()) -> list[Path]:
+        """Write the picture, the table and the numbers: ``stem.png``, ``stem.md``, ``stem.json``.
+
+        Raises:
+          OSError: where a file cannot be written.
+        """
+        from .. import visualize
+
+        files = [Path(f"{os.fspath(stem)}{ending}") for ending in (".png", ".md", ".json")]
+        visualize.save(self.panel(images, captions=captions), files[0])
+        write_text(files[1], self.markdown() + "\n")
+        write_text(files[2], json.dumps(self.as_dict(), indent=2) + "\n")
+        return files
+
+
+def compare(apply: Apply, methods: Methods, *, metrics: Metrics = METRICS) -> Callable[..., Comparison]:
+    """Explain the same images by several methods, measure the maps, and take the time.
+
+    Everything is compiled here: explainers go in as they are made, not jitted.
+
+    Args:
+      apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
+      methods: names of methods, with their default options, or ``{label: name or explainer}``.
+      metrics: names of metrics (`jaxplain.evaluation.BETTER` lists them), or ``{label: name or metric}``, a metric
+        being a function like those of `jaxplain.metrics`: its first parameter is called ``apply``, ``explain`` or
+        ``attribution``, and ``functools.partial`` binds its options: ``softmax=False`` for outputs that are no logits.
+
+    Returns:
+      A function ``(*args, target=None, key=None) -> Comparison`` of the arguments of ``apply``. ``target`` is as for
+      explainers; `None` is the predicted class, for maps and metrics alike. ``key`` is for what draws random numbers.
+
+    Raises:
+      TypeError: for an explainer without a label, or a metric that is none.
+      ValueError: for an unknown name.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxplain
+      >>> f = lambda x: x.sum(axis=(1, 2)) ** 2
+      >>> side_by_side = jaxplain.compare(f, ["gradient", "input_x_gradient"], metrics=["sparseness"])
+      >>> comparison = side_by_side(jnp.ones((1, 4, 4, 3)))
+      >>> list(comparison.maps), float(comparison.values["gradient"]["sparseness"][0])
+      (['gradient', 'input_x_gradient'], 0.0)
+      >>> print(comparison.markdown())
+      | method | sparseness ↑ | s per image | s to compile |
+      |---|---|---|---|
+      | gradient | 0 | ... |
+      | input_x_gradient | 0 | ... |
+    """
+    explainers, measures = find_explainers(apply, methods), find_measures(metrics)
+    for measure in measures:
+        if measure.needs:
+            raise TypeError(
+                f"the metric {measure.name} needs {' and '.join(measure.needs)}: bind it with functools.partial"
+            )
+
+    def comparison(*args: Any, target: Target = None, key: Array | None = None) -> Comparison:
+        context, x = split(args)
+        fixed, score = decided(apply, (*context, x), target)
+        warn_of_softmax(apply, (*context, x), methods, measures)
+        ready = bench(apply, context, explainers, measures, score)
+        maps, values, seconds, compile_seconds = {}, {}, {}, {}
+        for label, explain in ready.explainers.items():
+            call = lambda explain=explain: explain(*ready.arrays, x, target=fixed, key=key)
+            first, _ = timed(call)
+            second, maps[label] = timed(call)
+            seconds[label], compile_seconds[label] = second / len(x), max(first - second, 0.0)
+            values[label] = {
+                m.name: np.asarray(ready.values(label, m, x, maps[label], fixed, key, {})) for m in measures
+            }
+        axes = {label: ready.axis_of(attribution, x) for label, attribution in maps.items()}
+        return Comparison(maps, values, seconds, compile_seconds, {m.name: m.better for m in measures}, axes)
+
+    return comparison
+
+
+def decided(apply: Apply, args: tuple[Any, ...], target: Target) -> tuple[Array | None, Function | None]:
+    """The target as an array, checked while it can be inspected, or as a function of the outputs."""
+    if callable(target):
+        return None, target
+    outputs = outputs_of(jax.jit(apply) if jittable(args) else apply, args)
+    if outputs.ndim == 1 and target is None:
+        return None, lambda scores: scores
+    scorer(target, outputs)  # refuses what does not fit
+    return outputs.argmax(axis=1) if target is None else jnp.asarray(as_array(target)), None
+
+
+def jittable(args: tuple[Any, ...]) -> bool:
+    """Whether a compiled function takes these arguments."""
+    return all(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(args))
+
+
+def timed(call: Callable[[], Array]) -> tuple[float, Array]:
+    """The seconds that a call takes until its result is there, and the result."""
+    start = time.perf_counter()
+    result = jax.block_until_ready(call())
+    return time.perf_counter() - start, result

@@ -1,0 +1,168 @@
+"""From records to a table: means over the images, with the confidence intervals of Student's t."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ._records import require_record
+
+__all__ = ["Statistic", "summarize"]
+
+Values: TypeAlias = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A mean over images.
+
+    Attributes:
+      mean: over the images.
+      low: where the 95 % confidence interval begins; `None` for one image, which has none.
+      high: where it ends.
+      n: how many images have a value.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+    def __str__(self) -> str:
+        if self.low is None:
+            return f"{self.mean:.3f} (no interval)"
+        return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+def summarize(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Statistic]]:
+    """The mean of each metric for each method, with its 95 % confidence interval.
+
+    The interval is ``mean ± t s / √n``, s the standard deviation over the n images and t the quantile of Student's
+    distribution with n - 1 degrees of freedom; so it tells how much the choice of images matters, also where they are
+    few: of 4 images it holds the mean of all in 95 of 100 cases where values are normal. (The percentile bootstrap
+    does in 79.) Images without an answer are left out.
+
+    Args:
+      records: as `evaluate` yields them.
+
+    Returns:
+      method -> metric -> `Statistic`.
+
+    Example:
+      >>> from jaxplain.evaluation import summarize
+      >>> numbers = enumerate([0.2, 0.4, 0.3])
+      >>> records = [{"image": str(i), "method": "lrp", "metrics": {"insertion": v}} for i, v in numbers]
+      >>> print(summarize(records)["lrp"]["insertion"])
+      0.300 (0.052 to 0.548)
+    """
+    return {
+        method: {name: statistic(list(values.values())) for name, values in by_metric.items() if values}
+        for method, by_metric in by_method(records).items()
+    }
+
+
+def by_method(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Method -> metric -> image -> number."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for number, record in enumerate(records):
+        require_record(record, f"records[{number}]")
+        for name, value in record["metrics"].items():
+            values = table.setdefault(record["method"], {}).setdefault(name, {})
+            if value is not None:
+                values.setdefault(record["image"], value)
+    return table
+
+
+def statistic(values: Sequence[float]) -> Statistic:
+    """The mean of some numbers and its confidence interval."""
+    numbers = np.asarray(values, float)
+    mean = float(numbers.mean())
+    if len(numbers) == 1:
+        return Statistic(mean, None, None, 1)
+    half = half_width(numbers)
+    return Statistic(mean, mean - half, mean + half, len(numbers))
+
+
+def exceeds(a: Values, b: Values, better: str) -> bool:
+    """Whether ``a`` is better than ``b`` on the images that both have, with 95 % confidence (a paired t interval).
+
+    Of fewer than 6 images none can tell: five fair coins fall alike more often than that.
+    """
+    sign = -1 if better == "lower" else 1
+    difference = np.array([sign * (a[image] - b[image]) for image in sorted(a.keys() & b.keys())])
+    return len(difference) >= 6 and bool(difference.mean() > half_width(difference))
+
+
+def half_width(numbers: np.ndarray) -> float:
+    """Half of the 95 % confidence interval of the mean of two numbers or more, ``t s / √n``."""
+    scale = np.abs(numbers).max() or 1.0  # of which the squares are finite
+    return float(scale * student_t(0.975, len(numbers) - 1) * (numbers / scale).std(ddof=1) / math.sqrt(len(numbers)))
+
+
+@functools.cache
+def student_t(probability: float, freedom: int) -> float:
+    """The quantile of Student's t distribution, for probabilities of at least 1/2.
+
+    With ``t = √ν tan θ`` the distribution is a finite sum of powers of cos θ (Abramowitz, Stegun 1964, 26.7.3 and
+    26.7.4), of which bisection finds the root.
+    """
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if within(middle, freedom) < 2 * probability - 1 else (low, middle)
+    return math.sqrt(freedom) * math.tan(low)
+
+
+def within(theta: float, freedom: int) -> float:
+    """The probability that ``|t| < √ν tan θ``."""
+    odd, square = freedom % 2, math.cos(theta) ** 2
+    term, total = (math.cos(theta) if odd else 1.0), 0.0
+    for i in range(freedom // 2):
+        total += term
+        term *= square * (2 * i + 1 + odd) / (2 * i + 2 + odd)
+    return 2 / math.pi * (theta + math.sin(theta) * total) if odd else math.sin(theta) * total
+
+
+def arrow(better: str) -> str:
+    """Which direction is better, behind a name."""
+    return {"higher": " ↑", "lower": " ↓"}.get(better, "")
+
+
+def markdown_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join(f"| {' | '.join(row)} |" if row[0] != "---" else f"|{'|'.join(row)}|" for row in lines)
+
+
+def summary_table(
+    summary: Mapping[str, Mapping[str, Statistic]],
+    better: Mapping[str, str],
+    extra: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> str:
+    """Statistics in Markdown; how many images a column is a mean of stands in its heading, and in cells that differ.
+
+    Args:
+      summary: as `summarize` returns it.
+      better: metric -> which direction is better, in the order of the columns.
+      extra: more columns, heading -> a cell for each method.
+    """
+    most = {name: max((s[name].n for s in summary.values() if name in s), default=0) for name in better}
+    heading = ["method", *(f"{name}{arrow(b)} (n = {most[name]})" for name, b in better.items()), *extra]
+    rows = []
+    for index, (method, statistics) in enumerate(summary.items()):
+        cells = [cell(statistics.get(name), most[name]) for name in better]
+        rows.append([method, *cells, *(column[index] for column in extra.values())])
+    return markdown_table(heading, rows)
+
+
+def cell(value: Statistic | None, most: int) -> str:
+    """A statistic in a table."""
+    if value is None:
+        return ""
+    return str(value) if value.n == most else f"{value}, n = {value.n}"

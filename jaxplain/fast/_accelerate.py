@@ -1,0 +1,118 @@
+"""`accelerate`: the same function, its operations in the forms that are fast on a CPU."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar
+
+from jax import lax
+from jax.extend.core import primitives as P
+
+from .._graph.trace import Form, evaluated_with, result, variables
+from ._bit_masks import in_bits, outliving
+from ._convolution import Convolution
+from ._pooling import max_pool, winners
+from ._relus import comparing_results, is_usual, rectifiers
+from ._safeguards import comparing_operands, safeguards, spread_operands, winner_masks
+
+__all__ = ["accelerate"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def accelerate(f: F, enable: bool = True) -> F:
+    """The same function, faster on a CPU; on other devices it stays as it is.
+
+    The function is traced, and evaluated again with other forms of some operations: depthwise and grouped convolutions
+    as sums of shifted slices, those of one position and the derivatives of strided ones as matrix products, max-pooling
+    as a maximum of slices, masks that derivatives remember as bits, and rectifiers behind sums and behind depthwise
+    convolutions as selections, which XLA computes once. Values agree to rounding. Derivatives taken inside ``f`` are
+    fast as well: ``accelerate(jax.grad(f))`` is faster than ``jax.grad(accelerate(f))`` and, behind rectifiers such as
+    ``jax.nn.relu``, needs less memory: with four images, 54 MiB for 274 on ResNet-50, 39 for 129 on
+    EfficientNet-Lite0. In derivatives of depthwise convolutions, and in LRP, an axis of space that is sharded over a
+    mesh whose axes are not explicit is gathered.
+
+    jaxplain's explainers do this by themselves, unless they are made from ``accelerate(apply, False)``.
+
+    Args:
+      f: any JAX function; what is no array in its arguments and results stays as it is.
+      enable: False returns a function that does as ``f`` does, and that explainers leave so.
+
+    Returns:
+      A function with the same arguments and results, to be jitted, vmapped and differentiated like ``f``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxplain, flax.linen as nn
+      >>> net = nn.Conv(8, (3, 3), feature_group_count=8)
+      >>> x = jnp.ones((1, 6, 6, 8))
+      >>> variables = net.init(jax.random.key(0), x)
+      >>> fast = jax.jit(jaxplain.accelerate(net.apply))
+      >>> bool(jnp.allclose(fast(variables, x), net.apply(variables, x), atol=1e-6))
+      True
+    """
+
+    @functools.wraps(f)
+    def faster(*args: Any, **options: Any) -> Any:
+        g = functools.partial(f, **options)
+        return (evaluated_with(g, forms_of) if enable else g)(*args)
+
+    vars(faster)["accelerated"] = enable
+    return faster  # type: ignore[return-value]
+
+
+def accelerated_for(apply: Callable[..., Any], f: Callable[..., Any]) -> Callable[..., Any]:
+    """``f``, which calls the network ``apply``, accelerated unless that was made by ``accelerate(apply, False)``.
+
+    In any case it gets the forms that XLA does not misread (see `jaxplain.fast._safeguards`).
+    """
+    return accelerate(f) if getattr(apply, "accelerated", True) else evaluated_with(f, safeguards)
+
+
+def forms_of(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
+    """The equations of a jaxpr that its results depend on, with the other form of each, if it has one."""
+    jaxpr = comparing_operands(jaxpr)
+    prepare, winners = spread_operands(jaxpr, consts), winner_masks(jaxpr)
+    kept = outliving(jaxpr)
+    once = rectifiers(jaxpr, is_written_out)
+
+    def other(eqn: Any) -> Callable[..., Any] | None:
+        if result(eqn) in winners:
+            return winners[result(eqn)]
+        return once[result(eqn)].form() if result(eqn) in once else form_of(eqn, kept)
+
+    return [Form(eqn, prepare.get(result(eqn)), other(eqn)) for eqn in comparing_results(jaxpr, once)]
+
+
+def form_of(eqn: Any, kept: Collection[Any] = ()) -> Callable[..., Any] | None:
+    """The other form of an equation by itself, if it has one; ``kept`` are masks to keep in bits."""
+    native = functools.partial(eqn.primitive.bind, **eqn.params)
+    form: Any = None
+    if result(eqn) in kept:
+        form = lambda *operands: in_bits(native(*operands))
+    elif eqn.primitive in FORMS and is_usual(eqn.outvars[0].aval) and not is_sharded_inside(eqn):
+        form = FORMS[eqn.primitive](eqn)
+    return functools.partial(lax.platform_dependent, cpu=form, default=native) if form else None
+
+
+def is_sharded_inside(eqn: Any) -> bool:
+    """Whether an explicit mesh shards an axis behind the first, which cannot be padded or sliced."""
+    return any(any(v.aval.sharding.spec[1:]) for v in variables(eqn.invars))
+
+
+def convolution(eqn: Any) -> Convolution:
+    """A convolution and its shapes."""
+    lhs, rhs = (var.aval.shape for var in eqn.invars)
+    return Convolution(eqn.params, lhs, rhs, eqn.outvars[0].aval.shape, eqn.outvars[0].aval.dtype)
+
+
+def is_written_out(eqn: Any) -> bool:
+    """Whether this is a convolution that becomes a sum of slices, its channels last."""
+    return eqn.primitive is P.conv_general_dilated_p and is_usual(eqn.outvars[0].aval) and convolution(eqn).is_slices
+
+
+FORMS: dict[Any, Callable[[Any], Callable[..., Any] | None]] = {
+    P.conv_general_dilated_p: lambda eqn: convolution(eqn).faster(),
+    P.reduce_window_max_p: lambda eqn: max_pool(eqn.params, eqn.invars[0].aval.shape),
+    P.select_and_scatter_add_p: lambda eqn: winners(eqn.params, eqn.invars[1].aval.shape),
+}

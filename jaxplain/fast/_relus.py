@@ -1,0 +1,172 @@
+"""What rectifiers read is computed once.
+
+XLA on a CPU computes what has one large operand again for each of its readers, and what that reads as well. Behind a
+residual block this is the rectifier, the sum in it, the rectifier of the block before, and so on, back to where the
+resolution changed. Behind a depthwise convolution it is the normalisation and the whole convolution, for the mask that
+a derivative needs, or for the input that a rule of LRP multiplies with. A selection has two large operands, the
+condition and the values, and is computed once; behind a depthwise convolution only if a matrix product, which mostly
+follows, reads it as a matrix and not a reshape of it. The values are the same; the gradient of ResNet-50 takes a tenth
+less time, that of EfficientNet-Lite0 a fifth less.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.export import is_symbolic_dim
+from jax.extend import core as jexc
+from jax.extend.core import primitives as P
+
+from .._graph.primitives import ELEMENTWISE
+from .._graph.trace import live, opened, result, variables
+from ._strided_scatter import Array
+
+SUMS = frozenset([P.add_p, P.add_jaxvals_p])
+FOLLOWED = ELEMENTWISE | {P.reshape_p}  # from a costly value on
+COMPARISONS = {  # with a number: where it may be that `clip(x, low, high)` compares as x does
+    P.gt_p: lambda low, number, high: low <= number < high,
+    P.le_p: lambda low, number, high: low <= number < high,
+    P.lt_p: lambda low, number, high: low < number <= high,
+    P.ge_p: lambda low, number, high: low < number <= high,
+}
+
+
+@dataclass(frozen=True)
+class Rectifier:
+    """An equation that keeps its operand between two numbers, and whose operand is to be computed once.
+
+    Attributes:
+      eqn: the equation, ``clip(x, low, high)`` in some form.
+      low: the lower number, or -inf.
+      high: the higher one, or inf.
+      as_matrix: whether a matrix is to be selected, for the product that reads it.
+    """
+
+    eqn: Any
+    low: float
+    high: float
+    as_matrix: bool
+
+    def form(self) -> Callable[..., Any]:
+        """It as a selection on a CPU; its derivative stays its own, outside, so that it keeps a mask at most."""
+        several = self.eqn.primitive.multiple_results
+
+        @jax.custom_jvp
+        def selected(x: Array) -> Array:
+            return lax.platform_dependent(x, cpu=self.selection, default=self.native)
+
+        @selected.defjvp
+        def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+            return selected(*primals), jax.jvp(self.native, primals, tangents)[1]
+
+        return lambda x, *_: [selected(x)] if several else selected(x)
+
+    def native(self, x: Array) -> Array:
+        """As the network does it."""
+        eqn = self.eqn
+        numbers = (literal.val for literal in eqn.invars[1:])
+        out = eqn.primitive.bind(x, *numbers, **eqn.primitive.get_bind_params(eqn.params))
+        return out[0] if eqn.primitive.multiple_results else out
+
+    def selection(self, x: Array) -> Array:
+        """The same, selected."""
+        fits = self.as_matrix and x.ndim > 1 and not any(map(is_symbolic_dim, x.shape))
+        fits = fits and not any(jax.typeof(x).sharding.spec)
+        x, shape = x.reshape(-1, x.shape[-1]) if fits else x, x.shape
+        bound = lambda number: row_of(number, x) if fits else jnp.asarray(number, x.dtype)
+        y = jnp.where(x >= bound(self.high), bound(self.high), x) if self.high < math.inf else x
+        y = jnp.where(x <= bound(self.low), bound(self.low), y) if self.low > -math.inf else y
+        return y.reshape(shape)
+
+
+def row_of(number: float, matrix: Array) -> Array:
+    """A row ``(1, columns)`` of one number, ``min(n + iota, n)``, which XLA does not see, and moves no reshape past."""
+    n = jnp.asarray(number, matrix.dtype)
+    return jnp.minimum(n + lax.iota(matrix.dtype, matrix.shape[-1]), n)[None]
+
+
+def rectifiers(jaxpr: Any, is_costly: Callable[[Any], bool]) -> dict[Any, Rectifier]:
+    """The rectifiers of a jaxpr whose operands are to be computed once, by their results.
+
+    Args:
+      jaxpr: the jaxpr.
+      is_costly: whether an equation computes much, though from one large operand.
+
+    Returns:
+      Those of sums of two arrays, neither of them broadcast, and, where they or their operands are read by others as
+      well, those of costly results, or of what is computed from one element by element.
+    """
+    made_by = {out: eqn for eqn in jaxpr.eqns for out in eqn.outvars}
+    is_broadcast = lambda v: v in made_by and made_by[v].primitive is P.broadcast_in_dim_p
+
+    def large(eqn: Any) -> list[Any]:
+        size = eqn.outvars[0].aval.size
+        return [v for v in variables(eqn.invars) if v.aval.size == size and not is_broadcast(v)]
+
+    def is_sum(v: Any) -> bool:
+        return v in made_by and made_by[v].primitive in SUMS and len(large(made_by[v])) == 2
+
+    def is_behind_costly(v: Any) -> bool:
+        while v in made_by and made_by[v].primitive in FOLLOWED and len(large(made_by[v])) == 1:
+            (v,) = large(made_by[v])
+        return v in made_by and is_costly(made_by[v])
+
+    eqns, found = live(jaxpr), {}
+    readers = Counter(v for eqn in eqns for v in set(variables(eqn.invars)))
+    for eqn in eqns:
+        if (kept := bounds(eqn)) and is_usual(eqn.outvars[0].aval):
+            x, as_matrix = eqn.invars[0], not is_sum(eqn.invars[0])
+            is_shared = readers[x] > 1 or readers[result(eqn)] > 1
+            if not as_matrix or (is_shared and is_behind_costly(x)):
+                found[result(eqn)] = Rectifier(eqn, *kept, as_matrix)
+    return found
+
+
+def comparing_results(jaxpr: Any, rectifiers: Mapping[Any, Rectifier]) -> Iterator[Any]:
+    """The live equations; those that compare a rectifier's operand compare its result, where that says the same."""
+    done: dict[Any, Rectifier] = {}  # by operand
+    for eqn in live(jaxpr):
+        if result(eqn) in rectifiers:
+            done[eqn.invars[0]] = rectifiers[result(eqn)]
+        elif eqn.primitive in COMPARISONS and variables(eqn.invars) == eqn.invars[:1] and eqn.invars[0] in done:
+            rectifier, number = done[eqn.invars[0]], eqn.invars[1]
+            if COMPARISONS[eqn.primitive](rectifier.low, float(number.val), rectifier.high):
+                eqn = eqn.replace(invars=[result(rectifier.eqn), number])
+        yield eqn
+
+
+def bounds(eqn: Any) -> tuple[float, float] | None:
+    """The numbers between which an equation keeps its operand, if it is a rectifier such as ``jax.nn.relu6``."""
+    if not eqn.invars or variables(eqn.invars) != eqn.invars[:1] or len(eqn.outvars) != 1:
+        return None
+    if eqn.primitive in (P.jit_p, P.custom_jvp_call_p) and len(eqn.invars) == 1:
+        return next((composed(opened(jaxpr)[0]) for jaxpr in jexc.jaxprs_in_params(eqn.params)), None)
+    if eqn.primitive in (P.max_p, P.min_p) and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating):
+        number = float(eqn.invars[1].val)
+        if math.isfinite(number):
+            return (number, math.inf) if eqn.primitive is P.max_p else (-math.inf, number)
+    return None
+
+
+def composed(body: Any) -> tuple[float, float] | None:
+    """The same of a jaxpr that rectifies its argument, more than once perhaps, and does nothing else."""
+    value, low, high = body.invars[0], -math.inf, math.inf
+    for eqn in body.eqns:
+        kept = bounds(eqn)
+        if kept is None or eqn.invars[0] is not value:
+            return None
+        (value,) = eqn.outvars
+        low, high = (min(max(bound, kept[0]), kept[1]) for bound in (low, high))
+    return (low, high) if body.eqns and body.outvars[0] is value else None
+
+
+def is_usual(aval: Any) -> bool:
+    """Whether this is the type of floats, at least one of them, of no weak type."""
+    return jnp.issubdtype(aval.dtype, jnp.floating) and not aval.weak_type and 0 not in aval.shape

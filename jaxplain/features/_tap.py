@@ -1,0 +1,170 @@
+"""Reading a network's features: what a layer returned, and the rest of the network as a function of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._channels import axis_of_channels, channels_read, is_picture
+from .._convention import Apply, Array, Function, outputs_of, split
+from .._graph.names import Site, find, last_feature_map, marked_trace, sites_by_name
+from .._graph.trace import Graph, Op, evaluate, read, run, scan_split
+
+__all__ = ["layers", "tap"]
+
+
+class Tapped(NamedTuple):
+    """What `tap` returns.
+
+    Attributes:
+      outputs: what the network returns.
+      features: what the layer returned, its channels last.
+      pullback: the derivative, from a cotangent of the outputs to one of the features.
+    """
+
+    outputs: Array
+    features: Array
+    pullback: Function
+
+
+def tap(apply: Apply, layer: str | None = None) -> Callable[..., Tapped]:
+    """Read the features of a layer, in one pass with the outputs and the way back from them.
+
+    ``outputs = head(features)``,  ``pullback(v) = vᵀ ∂head/∂features``
+
+    Nothing is hooked or left behind: the network is traced and evaluated again, and what lies before the layer takes no
+    part in the way back.
+
+    Args:
+      apply: ``apply(*args) -> outputs``, any JAX function.
+      layer: the name of the layer (see `layers`); None takes the last convolutional feature map, before the network
+        pools or flattens it.
+
+    Returns:
+      A function ``(*args) -> Tapped(outputs, features, pullback)``; the features have their channels last.
+
+    Raises:
+      ValueError: if no layer has that name, or there is no convolutional feature map.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxplain
+      >>> from jax.ad_checkpoint import checkpoint_name
+      >>> f = lambda x: checkpoint_name(x**2, "squares") @ jnp.ones((2, 1))
+      >>> outputs, features, pullback = jaxplain.tap(f, "squares")(jnp.array([[2.0, 3.0]]))
+      >>> print(outputs, features, pullback(jnp.ones((1, 1))))
+      [[13.]] [[4. 9.]] [[1. 1.]]
+    """
+
+    def tapped(*args: Any) -> Tapped:
+        context, x = split(args)
+        features, head = features_of(lambda x: outputs_of(apply, (*context, x)), x, layer)
+        outputs, pullback = jax.vjp(head, features)
+        return Tapped(outputs, features, lambda cotangent: pullback(cotangent)[0])
+
+    return tapped
+
+
+def layers(apply: Apply) -> Callable[..., dict[str, tuple[int, ...]]]:
+    """The names of a network's layers, for the ``layer=`` of methods that look at one.
+
+    Args:
+      apply: ``apply(*args) -> outputs``, any JAX function.
+
+    Returns:
+      A function ``(*args) -> {name: shape of its output}``, in the order of evaluation. Layers that are called several
+      times, lie in a loop or return several arrays appear as ``"name[0]"``, ``"name[1]"``, ...
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxplain, flax.linen as nn
+      >>> net = nn.Sequential([nn.Conv(4, (3, 3)), nn.relu, nn.Conv(8, (3, 3), strides=2)])
+      >>> x = jnp.ones((1, 6, 6, 3))
+      >>> jaxplain.layers(net.apply)(net.init(jax.random.key(0), x), x)
+      {'layers_0': (1, 6, 6, 4), 'layers_2': (1, 3, 3, 8)}
+    """
+
+    def listed(*args: Any) -> dict[str, tuple[int, ...]]:
+        context, x = split(args)
+        graph = marked_trace(lambda x: outputs_of(apply, (*context, x)), x)
+        named: dict[str, tuple[int, ...]] = {}
+        for name, sites in sites_by_name(graph).items():
+            for i, site in enumerate(sites):
+                named[f"{name}[{i}]" if len(sites) > 1 else name] = site.shape
+        return named
+
+    return listed
+
+
+def features_of(f: Function, x: Array, layer: str | None) -> tuple[Array, Function]:
+    """The features of a layer, channels last, and the rest of the network: ``head(features) == f(x)``."""
+    features, head, _ = layer_of(f, x, layer)
+    return features, head
+
+
+def layer_of(f: Function, x: Array, layer: str | None) -> tuple[Array, Function, bool]:
+    """`features_of`, and whether the features may be a picture."""
+    graph = marked_trace(f, x)
+    site = last_feature_map(graph) if layer is None else find(graph, layer)
+    layout = site.layout(graph)
+    values, rest = cut(graph, [x], site)
+    if values.shape[:1] != x.shape[:1]:
+        raise ValueError(
+            f"layer {layer!r} has shape {values.shape} for an input of shape {x.shape}: it needs the batch in front"
+        )
+    labels, read = site.origins(graph), channels_read(graph)
+    channels = x.ndim - 1 if read is None else read
+    known = layout.channels if layout else axis_of_channels(labels, channels)
+    axis = values.ndim - 1 if known is None else known
+    picture = is_picture(labels, axis, channels, x.ndim)
+    features = jnp.moveaxis(values, axis, -1)
+    if features.ndim > x.ndim and features.shape[1] == 1:  # examples in batches of one, vmap(lambda x: f(x[None])[0])
+        return features[:, 0], lambda features: rest(jnp.moveaxis(features[:, None], -1, axis))[0], picture
+    return features, lambda features: rest(jnp.moveaxis(features, -1, axis))[0], picture
+
+
+def cut(graph: Graph, args: Sequence[Any], site: Site) -> tuple[Array, Callable[[Array], list[Any]]]:
+    """Evaluate a graph as far as a value, and return that and what is left: a function of the value."""
+    env = run(graph.ops[: site.op], {**graph.constants, **dict(zip(graph.inputs, args, strict=True))})
+    op = graph.ops[site.op]
+    if site.inner is None:
+        run([op], env)
+        value, resume = env[op.outputs[site.output]], lambda value: [value]
+        outputs = op.outputs[site.output : site.output + 1]
+    else:
+        operands = read(op.inputs, env)
+        value, resume = cut_loop(op, operands, site.turn, site.inner)
+        outputs = op.outputs
+
+    def rest(value: Array) -> list[Any]:
+        after = run(graph.ops[site.op + 1 :], {**env, **dict(zip(outputs, resume(value), strict=True))})
+        return graph.returned(after)
+
+    return value, rest
+
+
+def cut_loop(op: Op, operands: Sequence[Any], turn: int, inner: Site) -> tuple[Array, Callable[[Array], list[Any]]]:
+    """Cut a loop in one of its turns: those before it are done, those after it belong to what is left."""
+    (body,), (consts, carries) = op.bodies, scan_split(op)
+    first, last = consts, consts + carries
+    flip = (lambda a: a[::-1]) if op.params["reverse"] else (lambda a: a)
+    xs = [flip(a) for a in operands[last:]]
+
+    def loop(carry: Sequence[Any], start: int, stop: int) -> tuple[Sequence[Any], Sequence[Any]]:
+        def step(carry: Sequence[Any], x: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+            out = evaluate(body, [*operands[:first], *carry, *x])
+            return out[:carries], out[carries:]
+
+        return jax.lax.scan(step, list(carry), [a[start:stop] for a in xs], length=stop - start)
+
+    carry, before = loop(operands[first:last], 0, turn)
+    value, resume = cut(body, [*operands[:first], *carry, *(a[turn] for a in xs)], inner)
+
+    def rest(value: Array) -> list[Any]:
+        here = resume(value)
+        carry, after = loop(here[:carries], turn + 1, op.params["length"])
+        parts = zip(before, here[carries:], after, strict=True)
+        return [*carry, *(flip(jnp.concatenate([b, y[None], a])) for b, y, a in parts)]
+
+    return value, rest

@@ -1,0 +1,124 @@
+"""Variables of Linen modules from PyTorch state dicts."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._checkpoint import load_checkpoint
+from ._preprocess import Preprocess
+
+__all__ = ["Pretrained", "load_state_dict"]
+
+_TORCH_NAMES = {
+    "kernel": "weight",
+    "bias": "bias",
+    "scale": "weight",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+
+
+class Pretrained(NamedTuple):
+    """A network ready to use: `logits = module.apply(variables, preprocess(images))`."""
+
+    module: nn.Module
+    variables: dict[str, Any]
+    preprocess: Preprocess
+
+
+def load_state_dict(template: Any, state_dict: Mapping[str, np.ndarray]) -> Any:
+    """Fills a Linen module's variables with the arrays of a PyTorch state dict.
+
+    The rule: a variable's path, joined by dots, is PyTorch's name of it, with `kernel` and `scale` called `weight`, and
+    `mean` and `var` called `running_mean` and `running_var`. Kernels turn from (out, in, ...) to (..., in, out).
+
+    Args:
+        template: The variables, or their shapes as `jax.eval_shape(module.init, key, images)` gives them.
+        state_dict: Arrays by name, such as `load_checkpoint` reads.
+
+    Returns:
+        Variables with the template's structure and dtypes.
+
+    Raises:
+        ValueError: Names are missing or left over, or a shape differs.
+
+    Example:
+        >>> template = {"params": {"fc": {"kernel": jnp.zeros((3, 2))}}}
+        >>> load_state_dict(template, {"fc.weight": np.ones((2, 3))})["params"]["fc"]["kernel"].shape
+        (3, 2)
+    """
+    names = jax.tree.leaves(jax.tree.map_with_path(lambda path, _: _torch_name(path), template))
+    found = [name for name in state_dict if not name.endswith("num_batches_tracked")]
+    for a, b, fault in ((names, found, "lacks"), (found, names, "has, unknown to the module,")):
+        if odd := [name for name in a if name not in b]:
+            shown = ", ".join(odd[:3]) + (f" and {len(odd) - 3} more" if len(odd) > 3 else "")
+            raise ValueError(f"the state dict {fault} {shown}: load a checkpoint of this network, or rename its keys")
+    return jax.tree.map_with_path(lambda path, like: _convert(path, state_dict[_torch_name(path)], like), template)
+
+
+def _torch_name(path: tuple[Any, ...]) -> str:
+    _, *modules, leaf = (entry.key for entry in path)
+    return ".".join([*modules, _TORCH_NAMES[leaf]])
+
+
+def _convert(path: tuple[Any, ...], array: np.ndarray, like: Any) -> jax.Array:
+    if path[-1].key == "kernel" and array.ndim > 1:
+        array = np.moveaxis(array, (0, 1), (-1, -2))
+    if array.shape != like.shape:
+        raise ValueError(
+            f"{_torch_name(path)} has shape {array.shape} in JAX's layout where the module expects {like.shape}: "
+            "load a checkpoint of this network with as many classes"
+        )
+    return jnp.asarray(np.array(array, like.dtype, order="C"))
+
+
+def pretrained(
+    module: nn.Module,
+    preprocess: Preprocess,
+    checkpoint: str | os.PathLike[str] | None,
+    key: jax.Array | None = None,
+    rename: Callable[[str], str] = str,
+) -> Pretrained:
+    """The module with variables from a checkpoint, or random ones.
+
+    Args:
+        module: A Linen module that takes images of the size that `preprocess` makes.
+        preprocess: Its preprocessing.
+        checkpoint: A file that `load_checkpoint` reads; None draws random variables.
+        key: Random key of the random variables, `jax.random.key(0)` by default.
+        rename: Maps the checkpoint's names to the module's.
+
+    Returns:
+        The module, its variables and its preprocessing.
+
+    Raises:
+        ValueError: The checkpoint cannot be read, or is another network's.
+    """
+    key = jax.random.key(0) if key is None else key
+    images = jnp.zeros((1, preprocess.crop, preprocess.crop, 3), jnp.float32)
+    template = jax.eval_shape(module.init, key, images)
+    if checkpoint is None:
+        return Pretrained(module, _random(template, key), preprocess)
+    state_dict = {rename(name): array for name, array in load_checkpoint(checkpoint).items()}
+    return Pretrained(module, load_state_dict(template, state_dict), preprocess)
+
+
+def _random(template: Any, key: jax.Array) -> Any:
+    """Kernels of LeCun's scale and normalisations that do nothing; by NumPy, as compiling `module.init` takes long."""
+    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+
+    def draw(path: tuple[Any, ...], like: jax.ShapeDtypeStruct) -> jax.Array:
+        if path[-1].key == "kernel":
+            fan_in = math.prod(like.shape[:-1])
+            return jnp.asarray(generator.standard_normal(like.shape, np.float32) / np.float32(fan_in**0.5))
+        return jnp.full(like.shape, path[-1].key in ("scale", "var"), like.dtype)
+
+    return jax.tree.map_with_path(draw, template)

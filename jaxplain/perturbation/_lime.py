@@ -1,0 +1,124 @@
+"""LIME: a linear surrogate of the network on images of which some segments are hidden."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from .._chunking import chunked_sum
+from .._convention import (
+    Apply,
+    Array,
+    Explain,
+    OfImages,
+    Target,
+    channels_last,
+    example_keys,
+    explainer,
+    require_positive,
+)
+from ._scores_behind_masks import Explained, heed, require_explained, require_images, score_of
+from ._superpixels import paint, segments_of, show
+
+__all__ = ["lime"]
+
+
+def lime(
+    apply: Apply,
+    *,
+    segments: ArrayLike | None = None,
+    samples: int = 1000,
+    baseline: ArrayLike = 0.0,
+    distance: Literal["cosine", "l2"] = "cosine",
+    kernel_width: float = 0.25,
+    ridge: float = 1.0,
+    count: int | None = None,
+    of: Explained = "probability",
+    upsample: bool = True,
+    chunk: int | None = 64,
+) -> Explain:
+    """Local interpretable model-agnostic explanations: a ridge regression on which segments are shown.
+
+    ``min over w, w0 of  Σ_i π(z_i) (score(x_i) - w0 - w · z_i)² + ridge |w|²,  π(z) = exp(-D(1, z)² / width²)``
+
+    ``x_i`` shows the segments with ``z = 1`` and the baseline elsewhere; the first sample is the image itself, the
+    others show each segment with probability 1/2. D is the cosine distance ``1 - √(share of segments shown)``, or the
+    l2 distance ``√(share of segments hidden)``, for which the width wants to be larger, like 0.75. The paper selects
+    a few segments before the regression; here all of them stay.
+
+    Args:
+      apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
+      segments: labels of the pixels, ``(H, W)`` or ``(N, H, W)`` integers from 0. Without them a grid of 7 by 7:
+        the same wherever it runs, so superpixels of `slic` must be asked for, ``segments=slic(images)``.
+      samples: how many images are evaluated for each example.
+      baseline: x0, what hidden segments show: a number or anything that broadcasts against the input.
+      distance: ``"cosine"`` or ``"l2"``.
+      kernel_width: the width of π.
+      ridge: the strength of the penalty; the sum of the weights π tells what is strong.
+      count: how many segments there are, needed only where ``segments`` is traced.
+      of: ``"probability"``, as in the paper, applies the target to the softmax of logits ``(N, K)``; ``"output"`` to
+        the outputs as they are. Outputs of another shape are always taken as they are.
+      upsample: whether every pixel gets the weight of its segment; otherwise the weights ``(N, S)`` are returned.
+      chunk: how many images are evaluated at once; memory does not depend on ``samples``.
+
+    Returns:
+      An explainer that needs ``key``; its maps ``(N, H, W)`` have the unit of the score.
+
+    Raises:
+      ValueError: if ``key`` is missing, the segments do not fit the images, or an option is out of range.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxplain
+      >>> f = lambda x: 3 * x[:, 0, 0, 0] - x[:, 1, 1, 0]
+      >>> labels = jnp.arange(4).reshape(2, 2)
+      >>> explain = jaxplain.perturbation.lime(f, segments=labels, ridge=1e-3)
+      >>> explain(jnp.ones((1, 2, 2, 1)), key=jax.random.key(0)).round(2) + 0.0
+      Array([[[ 3.,  0.],
+              [ 0., -1.]]], dtype=float32)
+
+    Reference:
+      Ribeiro, Singh, Guestrin: "Why Should I Trust You?": Explaining the Predictions of Any Classifier. KDD 2016,
+      arXiv:1602.04938.
+    """
+    require_positive(samples=samples)
+    require_explained(of)
+    if distance not in ("cosine", "l2"):
+        raise ValueError(f"unknown {distance=}: choose cosine or l2")
+    if not (kernel_width > 0 and ridge >= 0):
+        raise ValueError(f"{kernel_width=} must be positive and {ridge=} not negative")
+
+    @explainer(apply, heed=heed(of))
+    @channels_last
+    def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
+        require_images(x, "lime")
+        keys = example_keys(key, x, "lime")
+        labels, size = segments_of(segments, count, x)
+        score, x0 = score_of(f, x, target, of), f.reference(baseline, x)
+        whole = score(x)
+        precise = jnp.promote_types(whole.dtype, jnp.float32)
+
+        def term(index: Array) -> tuple[Array, Array]:
+            drawn = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, index), (size,), jnp.float32))(keys)
+            shown = (drawn < 0.5) | (index == 0)
+            share = shown.mean(axis=1, dtype=precise)
+            squared = (1 - jnp.sqrt(share)) ** 2 if distance == "cosine" else 1 - share
+            features = jnp.concatenate([~shown, jnp.ones_like(shown[:, :1])], axis=1).astype(precise)
+            return moments(jnp.exp(-squared / kernel_width**2), features, whole - score(show(shown, labels, x, x0)))
+
+        # what is lost by what is hidden, so that the first sample is 0 and large scores do not cancel
+        gram, moment = chunked_sum(term, jnp.arange(samples), chunk)
+        penalty = ridge * (jnp.arange(size + 1) < size)  # not on the intercept
+        system = gram + jnp.diag(penalty.astype(gram.dtype))[None]
+        weights = jnp.linalg.solve(system, moment[..., None])[:, :size, 0].astype(x.dtype)
+        return paint(weights, labels, x) if upsample else weights
+
+    return explain
+
+
+def moments(weight: Array, features: Array, value: Array) -> tuple[Array, Array]:
+    """One sample's share in the normal equations: ``w u uᵀ`` and ``w v u`` of weights (N,), features (N, S), values."""
+    weighted = weight[:, None] * features
+    return weighted[:, :, None] * features[:, None, :], weighted * value[:, None].astype(features.dtype)

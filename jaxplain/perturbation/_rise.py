@@ -1,0 +1,117 @@
+"""RISE: the mean of random masks, each weighted by the score that it leaves."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from .._chunking import chunked_sum
+from .._convention import (
+    Apply,
+    Array,
+    Explain,
+    OfImages,
+    Target,
+    channels_last,
+    example_keys,
+    explainer,
+    require_positive,
+)
+from .._images import interpolation
+from ._scores_behind_masks import (
+    Explained,
+    blend,
+    heed,
+    per_example,
+    require_explained,
+    require_images,
+    require_pair,
+    score_of,
+)
+
+__all__ = ["rise"]
+
+
+def rise(
+    apply: Apply,
+    *,
+    masks: int = 4000,
+    grid: tuple[int, int] = (7, 7),
+    probability: float = 0.5,
+    baseline: ArrayLike = 0.0,
+    of: Explained = "probability",
+    chunk: int | None = 64,
+) -> Explain:
+    """Randomized input sampling: random smooth masks, averaged with the score of what they show as weights.
+
+    ``A = 1 / (n p) · Σ_i score(m_i x + (1 - m_i) x0) m_i``
+
+    A mask is a grid of zeros and ones, one with probability p, enlarged by bilinear interpolation to one cell more
+    than the image and cut out at a random position, so that ``E[m] = p`` at every pixel. The map estimates the score
+    given that a pixel is shown; only its differences tell pixels apart.
+
+    Args:
+      apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
+      masks: n, how many are drawn for each example. The error of a map falls as ``1/√n``.
+      grid: the cells of a mask, along the rows and the columns.
+      probability: p, with which a cell is shown.
+      baseline: x0, what is seen where nothing is shown: a number or anything that broadcasts against the input.
+      of: what is explained: ``"probability"``, as in the paper, applies the target to the softmax of logits
+        ``(N, K)``; ``"output"`` to the outputs as they are. Outputs of another shape are always taken as they are.
+      chunk: how many masks are evaluated at once; memory does not depend on ``masks``.
+
+    Returns:
+      An explainer that needs ``key``; its maps ``(N, H, W)`` have the unit of the score.
+
+    Raises:
+      ValueError: if ``key`` is missing, the input is not ``(N, H, W, C)``, or an option is out of range.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxplain
+      >>> left = lambda x: x[:, :, :8].mean(axis=(1, 2, 3))
+      >>> explain = jaxplain.perturbation.rise(left, masks=500, grid=(4, 4))
+      >>> relevance = explain(jnp.ones((1, 16, 16, 1)), key=jax.random.key(0))[0]
+      >>> bool(relevance[:, :8].mean() > relevance[:, 8:].mean())
+      True
+
+    Reference:
+      Petsiuk, Das, Saenko: RISE: Randomized Input Sampling for Explanation of Black-box Models. BMVC 2018,
+      arXiv:1806.07421.
+    """
+    require_positive(masks=masks)
+    require_pair(grid=grid)
+    require_explained(of)
+    if not 0 < probability <= 1:
+        raise ValueError(f"{probability=} must be in (0, 1]")
+
+    @explainer(apply, heed=heed(of))
+    @channels_last
+    def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
+        require_images(x, "rise")
+        keys = example_keys(key, x, "rise")
+        score, x0 = score_of(f, x, target, of), f.reference(baseline, x)
+        draw = lambda key: random_mask(key, (x.shape[1], x.shape[2]), grid, probability)
+
+        def term(index: Array) -> Array:
+            mask = jax.vmap(lambda key: draw(jax.random.fold_in(key, index)))(keys)
+            return per_example(score(blend(mask, x, x0))) * mask
+
+        total = chunked_sum(term, jnp.arange(masks), chunk)
+        return (total / (masks * probability)).astype(x.dtype)
+
+    return explain
+
+
+def random_mask(key: Array, shape: tuple[int, int], grid: tuple[int, int], probability: float) -> Array:
+    """One mask ``(H, W)`` in [0, 1], every pixel of it ``probability`` on average."""
+    cells, rows, columns = jax.random.split(key, 3)
+    shown = (jax.random.uniform(cells, grid, jnp.float32) < probability).astype(jnp.float32)
+
+    def along(key: Array, size: int, count: int) -> Array:
+        cell = -(-size // count)
+        shift = jax.random.randint(key, (), 0, cell, dtype=jnp.int32)
+        centres = (jnp.arange(size, dtype=jnp.int32) + shift).astype(jnp.float32) + 0.5
+        return interpolation(centres * count / ((count + 1) * cell) - 0.5, count)
+
+    return along(rows, shape[0], grid[0]) @ shown @ along(columns, shape[1], grid[1]).T

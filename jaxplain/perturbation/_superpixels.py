@@ -1,0 +1,124 @@
+"""Segments of images: integer labels of the pixels, and images of which some segments are hidden."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from .._channels import Channels, said_axis
+from .._convention import Array, concrete, require_positive
+from ._scores_behind_masks import blend, require_images, require_pair
+
+__all__ = ["grid_segments", "slic"]
+
+
+def grid_segments(shape: tuple[int, int], grid: tuple[int, int] = (7, 7)) -> np.ndarray:
+    """Cut images into a regular grid of segments.
+
+    Args:
+      shape: the height and width of the images, in pixels.
+      grid: the number of cells along the rows and the columns; their sizes differ by at most one pixel.
+
+    Returns:
+      Labels ``(H, W)`` from 0, row by row.
+
+    Raises:
+      ValueError: if there are more cells than pixels.
+
+    Example:
+      >>> import jaxplain
+      >>> jaxplain.perturbation.grid_segments((2, 5), (1, 2))
+      array([[0, 0, 0, 1, 1],
+             [0, 0, 0, 1, 1]], dtype=int32)
+    """
+    require_pair(shape=shape, grid=grid)
+    if grid[0] > shape[0] or grid[1] > shape[1]:
+        raise ValueError(f"a grid of {grid} segments does not fit images of {shape} pixels: pass a coarser one")
+    rows, columns = (np.arange(size) * cells // size for size, cells in zip(shape, grid, strict=True))
+    return (rows[:, None] * grid[1] + columns[None]).astype(np.int32)
+
+
+def slic(
+    images: ArrayLike,
+    *,
+    segments: int = 50,
+    compactness: float = 10.0,
+    sigma: float = 0.0,
+    channels: Channels | None = None,
+) -> np.ndarray:
+    """Cut images into superpixels that follow their edges, by scikit-image's SLIC.
+
+    Colours are scaled to the range of each image first, so that preprocessed images are cut as photographs are.
+
+    Args:
+      images: ``(N, H, W, C)``, known values: call it outside of `jax.jit`.
+      segments: about how many superpixels are wanted.
+      compactness: how much closeness counts against likeness of colour.
+      sigma: the standard deviation of a blur before, in pixels.
+      channels: ``"first"`` for images ``(N, C, H, W)``, ``"last"`` (as without it) for ``(N, H, W, C)``.
+
+    Returns:
+      Labels ``(N, H, W)`` from 0; images differ in how many they have.
+
+    Raises:
+      ImportError: if scikit-image is missing.
+      ValueError: if the images are traced, not of that shape, or look as if their channels were first and nothing says.
+
+    Example:
+      >>> import numpy as np, jaxplain
+      >>> halves = np.repeat([0.0, 1.0], 8).reshape(1, 1, 16, 1) * np.ones((1, 16, 16, 3))
+      >>> labels = jaxplain.perturbation.slic(halves, segments=4)
+      >>> [set(half.ravel().tolist()) for half in (labels[0, :, :8], labels[0, :, 8:])]
+      [{0, 2}, {1, 3}]
+
+    Reference:
+      Achanta, Shaji, Smith, Lucchi, Fua, Süsstrunk: SLIC Superpixels Compared to State-of-the-Art Superpixel Methods.
+      IEEE TPAMI 2012.
+    """
+    require_positive(segments=segments)
+    if not concrete(images):
+        raise ValueError("slic needs the values of the images: call it outside of jax.jit and pass its labels in")
+    pixels = np.asarray(images, np.float64)
+    require_images(pixels, "slic")
+    pixels = np.moveaxis(pixels, said_axis(pixels.shape, channels), -1)
+    try:
+        from skimage.segmentation import slic as cut
+    except ImportError:
+        raise ImportError("slic needs scikit-image: pip install 'jaxplain[demo]', or pass grid_segments(...)") from None
+    low, high = (extreme(pixels, axis=(1, 2, 3), keepdims=True) for extreme in (np.min, np.max))
+    unit = (pixels - low) / np.where(high > low, high - low, 1)
+    options: dict[str, Any] = {"n_segments": segments, "compactness": compactness, "sigma": sigma, "start_label": 0}
+    return np.stack([cut(image, channel_axis=-1, **options) for image in unit]).astype(np.int32)
+
+
+def segments_of(segments: ArrayLike | None, count: int | None, x: Array) -> tuple[Array, int]:
+    """The labels of every pixel, ``(1 or N, H W)``, and how many segments there are, checked."""
+    labels = grid_segments((x.shape[1], x.shape[2])) if segments is None else segments
+    labels = jnp.asarray(labels) if not concrete(labels) else np.asarray(labels)  # values, also while x is traced
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"segments have dtype {labels.dtype}: pass an integer label for every pixel")
+    if labels.shape not in (x.shape[1:3], x.shape[:3]):
+        raise ValueError(f"segments have shape {labels.shape}: pass {x.shape[1:3]} for all images, or {x.shape[:3]}")
+    if concrete(labels):
+        low, high = int(labels.min()), int(labels.max())
+        count = high + 1 if count is None else count
+        if low < 0 or high >= count:
+            raise ValueError(f"segments have labels {low} to {high}: number them from 0 to count - 1 = {count - 1}")
+    elif count is None:
+        raise ValueError("the segments are traced, so their number is unknown: pass count=")
+    require_positive(count=count)
+    return jnp.asarray(labels).reshape(-1, labels.shape[-2] * labels.shape[-1]), count
+
+
+def paint(values: Array, labels: Array, x: Array) -> Array:
+    """Give every pixel of images like ``x`` the value ``(N, S)`` of its segment, ``(N, H, W)``."""
+    labels = jnp.broadcast_to(labels, (x.shape[0], labels.shape[1]))
+    return jnp.take_along_axis(values, labels, axis=1).reshape(x.shape[:3])
+
+
+def show(segments: Array, labels: Array, x: Array, x0: Array) -> Array:
+    """The images with only some segments, ``(N, S)`` booleans, and the baseline elsewhere."""
+    return blend(paint(segments, labels, x), x, x0)

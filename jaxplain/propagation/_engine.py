@@ -1,0 +1,569 @@
+"""The engine: a network evaluated forward with every unit's rule as its backward, so that `jax.vjp` walks back.
+
+Each unit becomes a `jax.custom_vjp` function with the unit's own forward value. Every operand is an explicit argument,
+constants included, so that units work inside ``scan`` and ``cond`` and the result is differentiable in the parameters.
+
+A value that depends on the explained input may travel in several *lanes*: DeepLIFT carries the reference along with the
+input. A rule sees one lane as an array, several as a tuple. A lane may be one row that stands for all (see
+`jaxplain.propagation._rows`); a rule then broadcasts it, and answers None for a lane that takes no relevance.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core as jexc
+from jax.extend.core import primitives as P
+
+from .._convention import Array
+from .._graph.axes import weight_axes_of_input
+from .._graph.canonical import canonical
+from .._graph.dependence import live_ops
+from .._graph.primitives import RANDOM, REFUSED
+from .._graph.trace import Op, opened, run, scan_split, trace, without_closure
+from .._mistakes import INFERENCE
+from ..fast._delay import after
+from ._rectified import rectified
+from ._rows import all_rows, run_short
+from ._search import find_units
+from ._units import UNIFORM, Branching, Plan, Unit
+
+Rule: TypeAlias = Callable[["BoundUnit", Any, Any, Any], Any]
+Composite: TypeAlias = Callable[[Unit], "Rule | None"]
+Lanes: TypeAlias = tuple[Array, ...]
+Values: TypeAlias = dict[int, Array]
+
+
+# -------------------------------------------------------------------------------- a unit with its values
+
+
+@dataclass(frozen=True, eq=False)
+class BoundUnit:
+    """A unit together with the values of its constants: what a rule works with.
+
+    Everything that a `Unit` knows is here as well (``kind``, ``path``, ``nonnegative``, ...).
+
+    Attributes:
+      unit: the unit.
+      constants: their values.
+      rectified: whether relevance provably arrives only where the output is positive, as in front of a ReLU; known to
+        rules that say what they answer with, as these take the relevance as it arrives.
+      relevance: what arrives in the backward pass, for which `late` waits.
+      notes: what the rule noted for the ledger.
+    """
+
+    unit: Unit
+    constants: dict[int, Any]
+    rectified: bool = False
+    relevance: Array | None = None
+    notes: list[Array] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.unit, name)
+
+    def forward(self, *inputs: Array) -> Any:
+        """What the network computes here: an array, or a tuple where the unit has several results."""
+        outputs = self.results(inputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def results(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """All results of the unit; they may be one row that stands for all where the inputs are."""
+        unit, env = self.unit, {**self.constants, **dict(zip(self.unit.inputs, inputs, strict=True))}
+        short = any(v.shape != shape for v, shape in zip(inputs, unit.input_shapes, strict=True))
+        env = run_short(unit.ops, env, unit.alike) if short else run(unit.ops, env)
+        return tuple(env[out] for out in unit.outputs)
+
+    def pull(self, inputs: Any, cotangent: Any) -> Any:
+        """The true backward pass of the unit at ``inputs``, an array or a tuple of them."""
+        several = isinstance(inputs, tuple)
+        cotangents = jax.vjp(self.forward, *(inputs if several else (inputs,)))[1](cotangent)
+        return cotangents if several else cotangents[0]
+
+    def share(self, relevance: Array, z: Array, stabilizer: Any, bias: Any = 0.0) -> Array:
+        """``R / (z + ε sign z)``, noting for the ledger what the bias, the stabiliser and dead denominators take.
+
+        Where the denominator is zero, nothing flows.
+
+        Args:
+          relevance: R.
+          z: the denominator, the sum of all contributions.
+          stabilizer: ε.
+          bias: the part of ``z`` that no input made.
+        """
+        denominator = stabilize(z, stabilizer)
+        share = jnp.where(denominator == 0, 0, relevance / jnp.where(denominator == 0, 1, denominator))
+        lost = jnp.where(z == 0, 0, share * (denominator - z))
+        self.note(bias=share * bias, stabilizer=lost, dead=jnp.where(z == 0, relevance, 0))
+        return share.astype(z.dtype)
+
+    def note(self, *, bias: Any = 0.0, stabilizer: Any = 0.0, dead: Any = 0.0) -> None:
+        """Note for the ledger what of the relevance biases take, the stabiliser takes, and dead denominators lose."""
+        self.notes.append(
+            jnp.stack([jnp.sum(v, dtype=jnp.zeros(()).dtype) for v in map(jnp.asarray, (bias, stabilizer, dead))])
+        )
+
+    # ---------------------------------------------------------------------------------- affine units: y = x w + b
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether the unit has a `weight`, a `bias` and `linear`."""
+        return self.unit.affine is not None
+
+    @functools.cached_property
+    def weight(self) -> Array:
+        """The effective weight: scales before and behind the weight operation (BatchNorm) folded into it."""
+        affine = self._affine
+        base = affine.base
+        if base is None or len(base.inputs) == 1:
+            factors = (self._factor(op) for op in affine.labels)
+            return functools.reduce(jnp.multiply, factors, jnp.ones((), self._dtype))
+        weight = own = self._value(base.inputs[1 - affine.operand])
+        for op in affine.labels:
+            weight = weight * self._along_weight(op, weight.shape)
+        return weight.astype(own.dtype)
+
+    @functools.cached_property
+    def bias(self) -> Array:
+        """The effective bias, of the output's shape: what the unit makes of an input that is zero."""
+        affine = self._affine
+        (shape,) = self.unit.input_shapes
+        env, value = dict(self.constants), self.unit.inputs[0]
+        varying = (jnp.zeros_like(v, self.unit.input_dtypes[0], shape=()) for v in self.constants.values())
+        zero = sum(varying, jnp.zeros((), self.unit.input_dtypes[0]))  # over devices of `shard_map`, as constants do
+        env[value] = jnp.broadcast_to(zero, shape)
+        if affine.base is not None and not affine.before:  # skip the weight operation: it maps zero to zero
+            aval = affine.base.eqn.outvars[0].aval
+            env[affine.base.outputs[0]] = jnp.broadcast_to(zero.astype(aval.dtype), aval.shape)
+            return run(affine.after, env)[self.unit.outputs[0]]
+        return run(self.unit.ops, env)[self.unit.outputs[0]]
+
+    def negated(self) -> BoundUnit:
+        """The same unit with the opposite weight and bias."""
+        other = BoundUnit(self.unit, self.constants, relevance=self.relevance, notes=self.notes)
+        vars(other).update(weight=-self.weight, bias=-self.bias)
+        return other
+
+    def linear(self, x: Array, weight: Array) -> Array:
+        """``x w`` for an input and a weight in place of the unit's own, without bias."""
+        affine = self._affine
+        base = affine.base
+        if base is None or len(base.inputs) == 1:
+            y = x if base is None else self.after_base(*base.bind(x))
+            return (y * weight).astype(self.unit.ops[-1].eqn.outvars[0].aval.dtype)
+        weight = weight.astype(base.eqn.invars[1 - affine.operand].aval.dtype)
+        operands = [x, weight] if affine.operand == 0 else [weight, x]
+        return self.after_base(*base.bind(*operands))
+
+    def after_base(self, value: Array) -> Array:
+        """From the weight operation's result to the unit's: transposes and reshapes between its scales and shifts."""
+        for op in self._affine.after:
+            if op not in self._affine.labels:
+                (value,) = op.bind(value)
+        return value
+
+    def transpose(self, cotangent: Array, weight: Array) -> Array:
+        """``cᵀ w``: the transpose of ``x -> linear(x, weight)``, with as many channels as the weight has."""
+        like = self._operand_type
+        if self._channels:
+            axis, along = self._channels
+            like = like.update(shape=(*like.shape[:axis], weight.shape[along], *like.shape[axis + 1 :]))
+        cotangent = cotangent.astype(self.unit.ops[-1].eqn.outvars[0].aval.dtype)
+        return jax.linear_transpose(lambda x: self.linear(x, weight), like)(cotangent)[0]
+
+    def joined(self, terms: Sequence[tuple[Array | None, Array]]) -> list[tuple[Array, Array]]:
+        """Terms whose sum of ``linear(x, w)`` is the same: one with more channels, wherever channels are contracted.
+
+        One product instead of several: as many multiplications, one result, and no sum. Terms without x are left out.
+        """
+        known = [(x, w) for x, w in terms if x is not None]
+        if self.is_depthwise:
+            return [self.late(term) for term in known]
+        if not self._channels or len(known) < 2:
+            return [(x, self.late(w) if self.is_widening else w) for x, w in known]
+        xs, ws = zip(*known, strict=True)
+        axis, along = self._channels
+        return [self.late((jnp.concatenate(xs, axis), jnp.concatenate(ws, along)))]
+
+    def late(self, values: Any) -> Any:
+        """The same values, not to be computed before the relevance arrives, so that they are not kept for it.
+
+        For weights that a rule has changed, joined inputs, and inputs that will be padded. A value that is there, and
+        that a matrix product reads as it is, would be copied.
+        """
+        return values if self.relevance is None else after(self.relevance, values)
+
+    def parted(self, x: Array) -> list[Array]:
+        """The parts of `joined` inputs."""
+        if not self._channels:
+            return [x]
+        axis, _ = self._channels
+        return jnp.split(x, x.shape[axis] // self.unit.input_shapes[0][axis], axis)
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether this is a convolution of every channel with kernels of its own: cheap, and with padded inputs."""
+        base = self._affine.base
+        if base is None or base.primitive is not P.conv_general_dilated_p or self._channels:
+            return False
+        return base.eqn.invars[1].aval.shape[base.params["dimension_numbers"].rhs_spec[1]] == 1
+
+    @property
+    def is_widening(self) -> bool:
+        """Whether the output is as large as the input, or larger: sums then wait, and their inputs are kept."""
+        return self.unit.ops[-1].eqn.outvars[0].aval.size >= math.prod(self.unit.input_shapes[0])
+
+    @functools.cached_property
+    def _channels(self) -> tuple[int, int] | None:
+        """The axes of the input and of the weight that are contracted with each other, one of each; None for others."""
+        affine = self._affine
+        base = affine.base
+        if base is None or len(base.inputs) == 1 or base.params.get("feature_group_count", 1) > 1:
+            return None
+        if base.primitive is P.dot_general_p:
+            contract, _ = base.params["dimension_numbers"]
+            return (contract[affine.operand][0], contract[1 - affine.operand][0]) if contract[0] else None
+        pairs = enumerate(weight_axes_of_input(base, affine.operand))
+        return next(((i, j) for i, j in pairs if j is not None), None)
+
+    @property
+    def _affine(self) -> Any:
+        if self.unit.affine is None:
+            raise ValueError(
+                f"the unit `{self.unit.kind}` at {self.unit.place} has no weight: give it a rule that needs none, "
+                "or let the composite answer None there"
+            )
+        return self.unit.affine
+
+    @property
+    def _operand_type(self) -> Any:
+        """The type of the explained operand, which says how it lies on devices."""
+        read = (pair for op in self.unit.ops for pair in zip(op.inputs, op.eqn.invars, strict=True))
+        return next(var.aval for atom, var in read if atom in self.unit.inputs)
+
+    @property
+    def _dtype(self) -> Any:
+        return self.unit.ops[0].eqn.outvars[0].aval.dtype
+
+    def _value(self, atom: Any) -> Array:
+        return self.constants[atom] if isinstance(atom, int) else atom.val
+
+    def _factor(self, op: Op) -> Array:
+        """The constant that a scale multiplies by; 1 for a shift."""
+        if op.primitive is P.neg_p or (op.primitive is P.sub_p and not self._explained(op, 0)):
+            return -jnp.ones((), self._dtype)
+        if op.primitive in (P.mul_p, P.div_p):
+            constant = jnp.asarray(self._value(op.inputs[1 if self._explained(op, 0) else 0]))
+            if self._affine.labels[op] is UNIFORM:
+                constant = constant[(0,) * constant.ndim]
+            return constant if op.primitive is P.mul_p else 1 / constant
+        return jnp.ones((), self._dtype)
+
+    def _explained(self, op: Op, operand: int) -> bool:
+        atom = op.inputs[operand]
+        return isinstance(atom, int) and atom not in self.constants
+
+    def _along_weight(self, op: Op, shape: tuple[int, ...]) -> Array:
+        """The factor of a scale, its axes moved to the weight's."""
+        factor, affine = self._factor(op), self._affine
+        axes = affine.labels[op]
+        if factor.ndim == 0:
+            return factor
+        groups = affine.base.params.get("feature_group_count", 1)
+        kept = [i for i, axis in enumerate(axes) if axis is not None]
+        vector = factor[tuple(slice(None) if i in kept else 0 for i in range(factor.ndim))]
+        vector = vector.transpose(tuple(sorted(range(len(kept)), key=lambda i: axes[kept[i]])))
+        order = sorted(axes[i] for i in kept)
+        sizes = dict(zip(order, vector.shape, strict=True))
+        if groups > 1 and op in affine.before and sizes[order[0]] > 1:  # input channels come in groups
+            _, inward = affine.base.params["dimension_numbers"].rhs_spec[:2]
+            outward = affine.base.params["dimension_numbers"].rhs_spec[0]
+            table = jnp.repeat(vector.reshape(groups, -1), shape[outward] // groups, axis=0)  # (out, in of its group)
+            table = table if outward < inward else table.T
+            return table.reshape([n if axis in (inward, outward) else 1 for axis, n in enumerate(shape)])
+        return vector.reshape([sizes.get(axis, 1) for axis in range(len(shape))])
+
+
+def stabilize(z: Array, stabilizer: Any) -> Array:
+    """``z + ε sign z``, with sign 0 = 1."""
+    return z + jnp.where(z >= 0, stabilizer, -jnp.asarray(stabilizer)).astype(z.dtype)
+
+
+def cotangent_like(relevance: Any, x: Array) -> Any:
+    """Relevance in the dtype of the value it belongs to; none for predicates and indices."""
+    if jnp.issubdtype(x.dtype, jnp.inexact):
+        return jnp.zeros_like(x) if relevance is None else jnp.asarray(relevance, x.dtype)
+    return np.zeros(x.shape, jax.dtypes.float0)
+
+
+def total(values: Any) -> Array:
+    """The sum of all relevance in a tree."""
+    leaves = [v for v in jax.tree.leaves(values) if v.dtype != jax.dtypes.float0]
+    return sum((jnp.sum(v.real, dtype=jnp.zeros(()).dtype) for v in leaves), jnp.zeros(()))
+
+
+# ----------------------------------------------------------------------------------------------------------- the replay
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A traced network, ready to be evaluated with rules.
+
+    Attributes:
+      plan: its units.
+      tree: the structure of what it returns.
+    """
+
+    plan: Plan
+    tree: Any
+
+    def __call__(
+        self, rule_of: Composite, *lanes: Array, probes: Values | None = None, accounts: Values | None = None
+    ) -> Any:
+        """Evaluate the network with rules.
+
+        Args:
+          rule_of: the rule of each unit; None leaves it as it is, with its own gradient.
+          lanes: the input, and whatever else travels with it, in as many rows or in one that stands for all.
+          probes: zeros to add to units' results, by position, so that `jax.vjp` returns the relevance there.
+          accounts: zeros of shape ``(5,)``, by position, for which `jax.vjp` returns the unit's ledger.
+
+        Returns:
+          What the network returns; a tuple of that where there are several lanes, each in all rows or in one.
+        """
+        run = _Run(rule_of, len(lanes), probes or {}, accounts or {})
+        outputs = run.plan(self.plan, [tuple(lanes)])
+        trees = [jax.tree.unflatten(self.tree, [out[i] for out in outputs]) for i in range(len(lanes))]
+        return trees[0] if len(lanes) == 1 else tuple(trees)
+
+    def in_operations(self) -> Replay:
+        """The same network, its softmax and normalisation fallen into their operations."""
+        return dataclasses.replace(self, plan=find_units(self.plan.graph, [True], regions=False))
+
+    def values(self, x: Array) -> dict[int, tuple[BoundUnit, Array, Array]]:
+        """The affine units outside loops with their input and output, by position."""
+        found: dict[int, tuple[BoundUnit, Array, Array]] = {}
+
+        def record(unit: Unit, inputs: tuple[Lanes, ...], constants: dict[int, Any], outputs: Lanes) -> None:
+            if unit.affine is not None:
+                found[unit.position] = BoundUnit(unit, constants), inputs[0][0], outputs[0]
+
+        outer = {step.position for step in self.plan.steps if isinstance(step, Unit)}
+        _Run(lambda unit: None, 1, {}, {}, record).plan(self.plan, [(x,)])
+        return {position: value for position, value in found.items() if position in outer}
+
+
+def replay(f: Callable[[Array], Any], x: Any, *, regions: bool = True) -> Replay:
+    """Trace a function of the explained input, and find its units.
+
+    Args:
+      f: any JAX function of one array.
+      x: an input, or its shape and dtype.
+      regions: whether softmax and normalisation are units; without, they fall into their operations.
+
+    Returns:
+      A `Replay`; ``replay(f, x)(lambda unit: None, x)`` is ``f(x)``, with the same gradients.
+    """
+    graph, tree = trace(f, x, instead=canonical)
+    return Replay(find_units(graph, [True], regions=regions), tree)
+
+
+def no_rule(unit: Unit, remedy: str | None = None) -> ValueError:
+    """The error of a unit that a method has no rule for; the remedy is one in the composite, where it takes one."""
+    if unit.kind == "integer":
+        return ValueError(
+            f"the explained input turns into integers before {unit.place}, where no relevance can follow: explain a "
+            "part of the network without it"
+        )
+    why = REFUSED.get("real" if unit.kind == "complex" else unit.ops[-1].primitive.name)
+    example = f"lambda unit: rules.gradient() if unit.kind == {unit.kind!r} else None"
+    own = f"give it one in the composite, for example {example}"
+    return ValueError(f"no rule for `{unit.kind}` at {unit.place}{f', where {why}' if why else ''}: {remedy or own}")
+
+
+def refuse_training_mode(network: Replay, x: Any) -> None:
+    """Raise where a network draws random numbers, or normalises with the statistics of its batch."""
+    if op := next((op for op in live_ops(network.plan.graph) if is_random(op)), None):
+        raise ValueError(
+            f"the network draws random numbers at {op.place}, as dropout does in training: switch it to inference, "
+            f"{INFERENCE}"
+        )
+    for unit in network.plan.units():
+        if unit.kind == "norm" and len(x) != 1 and unit.input_shapes[0][:1] == x.shape[:1]:
+            reduced = [op for op in unit.ops if op.primitive is P.reduce_sum_p and 0 in op.params["axes"]]
+            if any(op.eqn.invars[0].aval.shape == unit.input_shapes[0] for op in reduced):
+                raise ValueError(
+                    f"the normalisation at {unit.place} takes its statistics from the batch, as BatchNorm does in "
+                    f"training, so that examples depend on each other: switch it to inference, {INFERENCE}"
+                )
+
+
+def is_random(op: Op) -> bool:
+    """Whether an operation draws random numbers, or runs one that does."""
+    return op.primitive in RANDOM or any(map(any_random, jexc.jaxprs_in_params(op.params)))
+
+
+def any_random(jaxpr: Any) -> bool:
+    """Whether a jaxpr draws random numbers."""
+    return any(
+        e.primitive in RANDOM or any(map(any_random, jexc.jaxprs_in_params(e.params))) for e in opened(jaxpr)[0].eqns
+    )
+
+
+def in_full(values: Sequence[Lanes], like: Sequence[Any]) -> list[Lanes]:
+    """Values in lanes, every lane in all the rows that the network was traced with."""
+    types = [getattr(a, "aval", a) for a in like]
+    return [tuple(all_rows(v, a.shape) for v in lanes) for lanes, a in zip(values, types, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One evaluation. A value that depends on the explained input is a tuple of lanes."""
+
+    rule_of: Composite
+    lanes: int
+    probes: Values
+    accounts: Values
+    record: Callable[[Unit, tuple[Lanes, ...], dict[int, Any], Lanes], None] | None = None
+    in_loop: bool = False
+
+    def plan(self, plan: Plan, args: Sequence[Any]) -> list[Lanes]:
+        """Evaluate a plan; every output comes in lanes."""
+        env: dict[int, Any] = {**plan.graph.constants, **dict(zip(plan.graph.inputs, args, strict=True))}
+
+        def lanes_of(atom: Any) -> Lanes:
+            if not isinstance(atom, int):
+                return (atom.val,) * self.lanes
+            return env[atom] if atom in plan.dependent else (env[atom],) * self.lanes
+
+        rules = {step: self.rule_of(step) for step in plan.steps if isinstance(step, Unit)}
+        told = rectified(plan, rules)
+        for step in plan.steps:
+            if isinstance(step, Op):
+                values = run([step], {a: lanes_of(a)[0] for a in step.reads})  # in the input's lane
+                env.update((out, values[out]) for out in step.outputs)
+            elif isinstance(step, Branching):
+                results = self.branching(step, [lanes_of(a) for a in step.op.inputs])
+                for out, lanes in zip(step.op.outputs, results, strict=True):
+                    env[out] = lanes if out in plan.dependent else lanes[0]
+            else:
+                self.unit(step, rules[step], step in told, env)
+        return [lanes_of(a) for a in plan.graph.outputs]
+
+    def unit(self, unit: Unit, rule: Rule | None, told: bool, env: dict[int, Any]) -> None:
+        constants = {a: env[a] for a in unit.constants}
+        inputs = tuple(env[a] for a in unit.inputs)
+        if rule is None or not unit.is_float:  # beside indices, as of top_k, only the gradient is defined
+            bound = BoundUnit(unit, constants)
+            each = [bound.results(lane) for lane in zip(*inputs, strict=True)]
+            env.update(zip(unit.outputs, zip(*each, strict=True), strict=True))
+        else:
+            varying = jnp.zeros_like(inputs[0][0], jnp.zeros(()).dtype, shape=(5,))  # over devices of `shard_map`
+            account = self.accounts.get(unit.position, 0) + varying
+            lanes = ruled(unit, rule, inputs, constants, account, told, self.in_loop)
+            several = len(unit.outputs) > 1
+            env.update({out: tuple(y[i] if several else y for y in lanes) for i, out in enumerate(unit.outputs)})
+        if self.record:
+            self.record(unit, inputs, constants, env[unit.outputs[0]])
+        if unit.position in self.probes:
+            probe = self.probes[unit.position]
+            env[unit.outputs[0]] = tuple(y + probe for y in env[unit.outputs[0]])
+
+    def branching(self, step: Branching, operands: list[Lanes]) -> list[Lanes]:
+        """Evaluate control flow, every lane of an operand as an operand of its own."""
+        op, flags, inner = step.op, step.flags, dataclasses.replace(self, in_loop=True)
+        split = lambda values, flags: tuple(v if flag else v[:1] for v, flag in zip(values, flags, strict=True))
+        whole = lambda values: [v if len(v) == self.lanes else v * self.lanes for v in values]
+        given = lambda values: [v if flag else v[0] for v, flag in values]
+
+        if op.primitive is P.cond_p:
+            if flags[0] and self.lanes > 1:
+                raise ValueError(
+                    f"a `cond` at {op.place} is decided by the explained input, so that an input and its reference may "
+                    "take different branches: explain it by a method without a reference"
+                )
+            branches = [
+                lambda *xs, p=p: in_full(inner.plan(p, given(zip(xs, flags[1:], strict=True))), op.eqn.outvars)
+                for p in step.plans
+            ]
+            return list(jax.lax.switch(operands[0][0], branches, *split(operands[1:], flags[1:])))
+
+        ((body,), (consts, carries)) = step.plans, scan_split(op)
+        operands[consts + carries :] = in_full(operands[consts + carries :], op.eqn.invars[consts + carries :])
+        outs = [*flags[consts : consts + carries], *(a in body.dependent for a in body.graph.outputs[carries:])]
+        const, carry, xs = (
+            split(operands[a:b], flags[a:b])
+            for a, b in ((0, consts), (consts, consts + carries), (consts + carries, None))
+        )
+
+        def turn(carry: Any, x: Any) -> tuple[Any, Any]:
+            out = inner.plan(body, given(zip((*const, *carry, *x), flags, strict=True)))
+            ys = in_full(out[carries:], [body.graph.aval(a) for a in body.graph.outputs[carries:]])
+            return split(out[:carries], outs[:carries]), split(ys, outs[carries:])
+
+        shapes = lambda values: jax.tree.map(jnp.shape, values)
+        options = {name: op.params[name] for name in ("length", "reverse", "unroll")}
+        if shapes(operands) != shapes(full := in_full(operands, op.eqn.invars)):
+            first = lambda carry, xs: turn(carry, jax.tree.map(lambda x: x[0], xs))[0]
+            if not options["length"] or shapes(jax.eval_shape(first, carry, xs)) != shapes(carry):
+                return self.branching(step, full)
+        carry, ys = jax.lax.scan(turn, carry, xs, **options)
+        return whole([*carry, *ys])
+
+
+def ruled(
+    unit: Unit,
+    rule: Rule,
+    inputs: tuple[Lanes, ...],
+    constants: dict[int, Any],
+    account: Array,
+    rectified: bool,
+    in_loop: bool,
+) -> Lanes:
+    """Evaluate one unit, its rule as its backward."""
+
+    def forward(inputs: tuple[Lanes, ...], constants: dict[int, Any]) -> Lanes:
+        bound = BoundUnit(unit, constants)
+        if own := getattr(rule, "forward", None):
+            return own(bound, inputs[0] if len(inputs) == 1 else inputs)
+        return tuple(bound.forward(*lane) for lane in zip(*inputs, strict=True))
+
+    def backward(inputs: tuple[Lanes, ...], constants: dict[int, Any], outputs: Lanes, relevance: Lanes) -> Any:
+        bound = BoundUnit(unit, constants, rectified, relevance[0])
+        if bound.is_affine and bound.is_depthwise and not hasattr(rule, "forward"):  # computed again, not kept
+            outputs = forward(bound.late(inputs), constants)
+        bare = lambda lanes: lanes[0] if len(outputs) == 1 else lanes
+        given = tuple(map(bare, inputs))
+        result = rule(bound, given[0] if len(given) == 1 else given, bare(outputs), bare(relevance))
+        results = (result,) if len(given) == 1 else tuple(result)
+        lanes = tuple((r,) if len(outputs) == 1 else tuple(r) for r in results)
+        lanes = jax.tree.map(cotangent_like, lanes, inputs, is_leaf=lambda r: r is None)
+        return lanes, jnp.stack([total(relevance), total(lanes), *sum(bound.notes, jnp.zeros(3))]).astype(account.dtype)
+
+    walk, hoisted = lambda *args: backward(*args[:-1]), []
+    if in_loop:  # there, a rule must not close over traced values, such as an ε that is vmapped: they become operands
+        outputs = jax.eval_shape(forward, inputs, constants)
+        walk, hoisted = without_closure(backward, inputs, constants, outputs, outputs)
+
+    @jax.custom_vjp
+    def f(inputs: Any, constants: Any, account: Any, hoisted: Any) -> Lanes:
+        return forward(inputs, constants)
+
+    def f_forward(inputs: Any, constants: Any, account: Any, hoisted: Any) -> Any:
+        outputs = forward(inputs, constants)  # not f: an explanation is differentiated through its values as they are
+        return outputs, (inputs, constants, outputs, hoisted)
+
+    def f_backward(residuals: Any, relevance: Lanes) -> Any:
+        *values, hoisted = residuals
+        lanes, ledger = walk(*values, relevance, hoisted)
+        return lanes, None, ledger, None
+
+    f.defvjp(f_forward, f_backward)
+    return f(inputs, constants, account, hoisted)

@@ -1,0 +1,167 @@
+"""Where relevance goes: a table of a network's units with their rules, and what each of them keeps from its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._convention import Apply, Array, Target, full_precision, outputs_of, split
+from ..fast._accelerate import accelerated_for
+from ._engine import BoundUnit, Composite, Rule, total
+from ._lrp import prepared, start
+from ._rectified import answers
+from ._units import Unit
+
+__all__ = ["summary"]
+
+
+class Entry(NamedTuple):
+    """The ledger of one unit, summed over the batch: ``relevance_in = relevance_out + bias + stabilizer + dead``.
+
+    Attributes:
+      relevance_in: what its output received.
+      relevance_out: what its inputs got.
+      bias: absorbed by biases and other constants.
+      stabilizer: absorbed by the stabiliser of the denominators.
+      dead: lost where a denominator is zero.
+    """
+
+    relevance_in: float
+    relevance_out: float
+    bias: float
+    stabilizer: float
+    dead: float
+
+    @property
+    def gap(self) -> float:
+        """What is unaccounted for: not 0 where a rule neither conserves relevance nor notes what it keeps."""
+        return self.relevance_in - self.relevance_out - self.bias - self.stabilizer - self.dead
+
+
+@dataclass(frozen=True)
+class Row:
+    """One unit: what it is, which rule it has, its ledger."""
+
+    unit: Unit
+    rule: str
+    ledger: Entry
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A table of units; print it.
+
+    Attributes:
+      rows: every unit that has a rule, in the order of evaluation.
+      start: the relevance of the outputs, summed over the batch.
+      total: the relevance of the input, summed over the batch.
+    """
+
+    rows: tuple[Row, ...]
+    start: float
+    total: float
+
+    @property
+    def gap(self) -> float:
+        """``start`` less the input's relevance and all that units kept: 0 where nothing is unaccounted for."""
+        kept = sum(r.ledger.bias + r.ledger.stabilizer + r.ledger.dead for r in self.rows)
+        return self.start - self.total - kept
+
+    def __str__(self) -> str:
+        shown = [row for row in self.rows if row.unit.kind != "shape" or row.ledger.bias]
+        head = ("", "path", "kind", "input", "output", "rule", "in", "out", "bias", "stabiliser", "dead")
+        lines = [head, *(_cells(row) for row in shown)]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+        numbers = range(6, len(head))
+        table = [
+            "  ".join(
+                c.rjust(w) if i in numbers else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in lines
+        ]
+        table.insert(1, "  ".join("-" * w for w in widths))
+        end = (
+            f"relevance of the outputs {self.start:.6g}, of the input {self.total:.6g}, unaccounted for {self.gap:.2g}"
+        )
+        return "\n".join(line.rstrip() for line in (*table, "", end))
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    unit = row.unit
+    shape = lambda s: "x".join(map(str, s)) or "()"
+    first = "first " if unit.first and unit.affine else ""
+    return (
+        str(unit.position),
+        unit.path or "-",
+        first + unit.kind,
+        " ".join(map(shape, unit.input_shapes)),
+        shape(unit.output_shape),
+        row.rule,
+        *(f"{value:.4g}" for value in row.ledger),
+    )
+
+
+def summary(apply: Apply, composite: Composite | None = None) -> Callable[..., Summary]:
+    """The units of a network, the rule of each, and the ledger of relevance.
+
+    Args:
+      apply: ``apply(*args) -> outputs``, any JAX function.
+      composite: as for `jaxplain.lrp`.
+
+    Returns:
+      A function ``(*args, target=None) -> Summary``; it compiles the explanation to run it once.
+
+    Raises:
+      ValueError: as `jaxplain.lrp`.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxplain
+      >>> f = lambda x: jnp.maximum(x @ jnp.array([[1.0, -1.0], [2.0, 1.0]]) + 0.5, 0)
+      >>> table = jaxplain.summary(f)(jnp.array([[1.0, 1.0]]), target=0)
+      >>> [(row.unit.kind, row.rule) for row in table.rows]
+      [('dense', 'epsilon()'), ('activation', 'pass_through()')]
+      >>> round(table.rows[0].ledger.bias, 3), round(table.total, 3)
+      (0.5, 3.0)
+    """
+
+    def summarize(*args: Any, target: Target = None) -> Summary:
+        context, x = split(args)
+
+        def ledger(context: Any, x: Array) -> tuple[Array, Array, Any]:
+            network, rule_of = prepared(lambda x: outputs_of(apply, (*context, x)), x, composite)
+            accounts = {unit.position: jnp.zeros(5) for unit in network.plan.units()}
+            run = lambda x, accounts: network(noting(rule_of), x, accounts=accounts)
+            outputs, pullback = jax.vjp(run, x, accounts)
+            relevance = start(outputs, target)
+            result, entries = pullback(relevance)
+            return relevance.sum(), result.sum(), entries
+
+        network, rule_of = prepared(lambda x: outputs_of(apply, (*context, x)), x, composite)
+        first, last, entries = jax.jit(accelerated_for(apply, full_precision(ledger)))(context, x)
+        rows = tuple(
+            Row(unit, getattr(rule_of(unit), "__name__", "-"), Entry(*np.asarray(entries[unit.position]).tolist()))
+            for unit in network.plan.units()
+        )
+        return Summary(rows, float(first), float(last))
+
+    return summarize
+
+
+def noting(rule_of: Composite) -> Composite:
+    """The same rules; operations that only move numbers note what falls on constants."""
+
+    @answers("gradient")
+    def moved(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
+        result = unit.pull(x, r)
+        unit.note(bias=total(r) - total(result))
+        return result
+
+    def noted(unit: Unit) -> Rule | None:
+        return moved if unit.kind == "shape" and unit.is_float else rule_of(unit)
+
+    return noted
