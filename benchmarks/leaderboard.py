@@ -3,7 +3,7 @@
     pip install '.[demo]' && python -m benchmarks.leaderboard FOLDER
 
 takes a folder of photographs whose names begin with the number of their ImageNet class, and writes
-`benchmarks/results/leaderboard.md` and `leaderboard.json`, and the same numbers to `jaxplain/evaluation/evidence.json`,
+`benchmarks/results/leaderboard.md`, and the numbers to `jaxplain/evaluation/evidence.json`,
 which `jaxplain.recommend` reads. The network is EfficientNet-Lite0; what is explained is the true class.
 
 * insertion, deletion: 10 steps, insertion into a blurred image and deletion to grey; of every photograph.
@@ -249,7 +249,6 @@ def write(chosen, records, times, machine):
         "better": better,
     }
     text = json.dumps({"about": about, "controls": list(CONTROLS), "methods": entries}, indent=1) + "\n"
-    (RESULTS / "leaderboard.json").write_text(text)
     EVIDENCE.write_text(text)
     cell = lambda label: f"{times[label]:.3g}" if label in times else ""
     table = summary_table(summary, better, {"s per image": [cell(label) for label in summary]})

@@ -32,11 +32,13 @@ class Form(NamedTuple):
       eqn: the equation.
       prepare: what is done to its operands before, a function from a list of them to another one; None for nothing.
       other: a function of its operands to call instead; None evaluates it as it is.
+      given: a value computed before it that `prepare` takes as a second argument, by the equation's variable.
     """
 
     eqn: Any
-    prepare: Callable[[list[Any]], list[Any]] | None = None
+    prepare: Callable[..., list[Any]] | None = None
     other: Callable[..., Any] | None = None
+    given: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +198,7 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, whole: Ca
     return Graph(tuple(ops), inputs, outputs, constants, avals)
 
 
-def evaluated_with(f: Callable[..., Any], instead: Instead) -> Callable[..., Any]:
+def evaluated_with(f: Callable[..., Any], instead: Instead, *, before: Instead | None = None) -> Callable[..., Any]:
     """The same function, some of its operations evaluated in another way.
 
     Args:
@@ -204,6 +206,7 @@ def evaluated_with(f: Callable[..., Any], instead: Instead) -> Callable[..., Any
       instead: ``(jaxpr, values of its constants) -> forms of its equations``, in order. It may leave out what is not
         live, and change equations. Loops, branches and functions with a derivative of their own are entered and stay
         what they are.
+      before: forms that make another function of it first.
 
     Returns:
       A function of the same arguments.
@@ -221,7 +224,8 @@ def evaluated_with(f: Callable[..., Any], instead: Instead) -> Callable[..., Any
             kept[:] = tree, [None if isinstance(leaf, jax.Array) else leaf for leaf in out]
             return [leaf for leaf in out if isinstance(leaf, jax.Array)]
 
-        jaxpr, consts = opened(jax.make_jaxpr(traced)(*arrays))
+        closed = jax.make_jaxpr(traced)(*arrays)
+        jaxpr, consts = opened(rewrite(closed, before) if before else closed)
         values, (tree, out) = iter(interpret(jaxpr, consts, arrays, instead)), kept
         return tree.unflatten([next(values) if leaf is None else leaf for leaf in out])
 
@@ -232,11 +236,12 @@ def interpret(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], instead: I
     """Evaluate a jaxpr, some of its equations in another way."""
     env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
     read = lambda atom: atom.val if isinstance(atom, jexc.Literal) else env[atom]
-    for eqn, prepare, other in instead(jaxpr, consts):
+    for eqn, prepare, other, given in instead(jaxpr, consts):
         stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
         with source_info_util.user_context(eqn.source_info.traceback, name_stack=stack), eqn.ctx.manager:
             values = list(map(read, eqn.invars))
-            values = prepare(values) if prepare else values
+            if prepare:
+                values = prepare(values) if given is None else prepare(values, env[given])
             if other is None:
                 out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(with_bodies(eqn, instead)))
             else:
@@ -285,7 +290,7 @@ def any_other(jaxpr: Any, consts: Sequence[Any], instead: Instead) -> bool:
         )
 
     return all(hasattr(v.aval, "weak_type") for v in jaxpr.invars) and any(
-        prepare is not None or other is not None or entered(eqn) for eqn, prepare, other in instead(jaxpr, consts)
+        prepare is not None or other is not None or entered(eqn) for eqn, prepare, other, _ in instead(jaxpr, consts)
     )
 
 

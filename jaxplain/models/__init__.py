@@ -1,7 +1,5 @@
 """Reference networks, and weights from PyTorch checkpoints without PyTorch."""
 
-from __future__ import annotations
-
 from ._checkpoint import load_checkpoint
 from ._densenet import densenet121
 from ._efficientnet import efficientnet_lite0

@@ -1,7 +1,6 @@
 """DeepLIFT: multipliers that account for the difference from a reference, complete on every network.
 
-The network is evaluated on the input and on the reference at once, two lanes of the engine. A reference that all
-examples share is one row that stands for all, and is evaluated once. What travels back is the
+The network is evaluated on the input and on the reference at once, two lanes of the engine. What travels back is the
 multiplier m of ``Σ_i m_i Δx_i = Δy``, so that every unit's rule only has to be complete by itself: affine units and
 moves have their own transpose for a rule. Softmax and normalisation fall into their operations, each of which is.
 """
@@ -13,7 +12,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend.core import primitives as P
 from jax.typing import ArrayLike
 
@@ -75,8 +73,7 @@ def deeplift(
     @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        shared = np.ndim(baseline) < x.ndim or np.shape(baseline)[0] == 1
-        return attribution(f, x, rows(baseline, x) if shared else reference(baseline, x), target, rule)
+        return attribution(f, x, reference(baseline, x), target, rule)
 
     return explain
 
@@ -122,20 +119,14 @@ def deep_shap(
                 f"baselines have shape {data.shape}: stack examples of shape {x.shape[1:]} in a first axis"
             )
         fixed = f(x).argmax(axis=1) if target is None and jax.eval_shape(f, x).ndim == 2 else target
-        one = lambda x0: attribution(f, x, rows(x0[None], x), fixed, rule)
+        one = lambda x0: attribution(f, x, reference(x0, x), fixed, rule)
         return (chunked_sum(one, data, chunk) / len(data)).astype(x.dtype)
 
     return explain
 
 
-def rows(baseline: ArrayLike, x: Array) -> Array:
-    """A baseline that all examples share: one row, or as many as ``x`` has where its type says that it is sharded."""
-    sharded = any(jax.typeof(x).sharding.spec[:1])  # which one row could not be
-    return reference(baseline, x) if sharded else reference(baseline, x)[:1]
-
-
 def attribution(f: Function, x: Array, x0: Array, target: Target, rule: str) -> Array:
-    """DeepLIFT with a reference per example, or one row for all: ``Σ over lanes of difference · multiplier``."""
+    """DeepLIFT, with a reference per example: ``Σ over lanes of difference · multiplier``."""
     network = replay(f, x)
     refuse_training_mode(network, x)  # which asks for normalisation as a unit
     network = network.in_operations()
@@ -292,7 +283,7 @@ def rescale_rule(unit: Unit) -> Rule | None:
 
     def rule(unit: BoundUnit, x: Any, y: Any, m: Any) -> Any:
         x, x0 = lanes_first(x)
-        result = multipliers(unit, x, rows_like(x0, x), y[0], rows_like(y[1], y[0]), m[0])
+        result = multipliers(unit, x, x0, y[0], y[1], m[0])
         return in_lanes(result, lambda m: (m, None))
 
     return rule
@@ -330,12 +321,12 @@ class Parts:
         x, x0, p, n = lanes_first(x)
         several = isinstance(x, tuple)
         y, y0 = (unit.forward(*(v if several else (v,))) for v in (x, x0))
-        return (y, y0, *self.parts(unit, x, rows_like(x0, x), p, n, y, rows_like(y0, y)))
+        return (y, y0, *self.parts(unit, x, x0, p, n, y, y0))
 
     def __call__(self, unit: BoundUnit, x: Any, y: Any, m: Any) -> Any:
         """The multipliers, none in the lanes of the input and the reference."""
         x, x0, p, n = lanes_first(x)
-        m_p, m_n = self.multipliers(unit, x, rows_like(x0, x), p, n, y[0], rows_like(y[1], y[0]), m[2], m[3])
+        m_p, m_n = self.multipliers(unit, x, x0, p, n, y[0], y[1], m[2], m[3])
         if isinstance(x, tuple):
             return tuple((None, None, *m) for m in zip(m_p, m_n, strict=True))
         return None, None, m_p, m_n
@@ -406,11 +397,6 @@ def as_tuple(values: Any) -> tuple[Any, ...]:
 def lanes_first(x: Any) -> tuple[Any, ...]:
     """Operands in lanes, as lanes of operands."""
     return tuple(zip(*x, strict=True)) if isinstance(x[0], tuple) else x
-
-
-def rows_like(x0: Any, x: Any) -> Any:
-    """The reference of every example, where one row stood for all."""
-    return jax.tree.map(lambda x0, x: jnp.broadcast_to(x0, x.shape), x0, x)
 
 
 def in_lanes(result: Any, lanes: Callable[[Array], tuple[Any, ...]]) -> Any:

@@ -4,15 +4,13 @@ Each unit becomes a `jax.custom_vjp` function with the unit's own forward value.
 constants included, so that units work inside ``scan`` and ``cond`` and the result is differentiable in the parameters.
 
 A value that depends on the explained input may travel in several *lanes*: DeepLIFT carries the reference along with the
-input. A rule sees one lane as an array, several as a tuple. A lane may be one row that stands for all (see
-`jaxplain.propagation._rows`); a rule then broadcasts it, and answers None for a lane that takes no relevance.
+input. A rule sees one lane as an array, several as a tuple, and answers None for a lane that takes no relevance.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -24,15 +22,11 @@ from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 from .._convention import Array
-from .._graph.axes import weight_axes_of_input
 from .._graph.canonical import canonical
 from .._graph.dependence import live_ops
 from .._graph.primitives import RANDOM, REFUSED
 from .._graph.trace import Op, opened, run, scan_split, trace, without_closure
 from .._mistakes import INFERENCE
-from ..fast._delay import after
-from ._rectified import rectified
-from ._rows import all_rows, run_short
 from ._search import find_units
 from ._units import UNIFORM, Branching, Plan, Unit
 
@@ -54,16 +48,11 @@ class BoundUnit:
     Attributes:
       unit: the unit.
       constants: their values.
-      rectified: whether relevance provably arrives only where the output is positive, as in front of a ReLU; known to
-        rules that say what they answer with, as these take the relevance as it arrives.
-      relevance: what arrives in the backward pass, for which `late` waits.
       notes: what the rule noted for the ledger.
     """
 
     unit: Unit
     constants: dict[int, Any]
-    rectified: bool = False
-    relevance: Array | None = None
     notes: list[Array] = field(default_factory=list)
 
     def __getattr__(self, name: str) -> Any:
@@ -75,11 +64,9 @@ class BoundUnit:
         return outputs[0] if len(outputs) == 1 else outputs
 
     def results(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
-        """All results of the unit; they may be one row that stands for all where the inputs are."""
-        unit, env = self.unit, {**self.constants, **dict(zip(self.unit.inputs, inputs, strict=True))}
-        short = any(v.shape != shape for v, shape in zip(inputs, unit.input_shapes, strict=True))
-        env = run_short(unit.ops, env, unit.alike) if short else run(unit.ops, env)
-        return tuple(env[out] for out in unit.outputs)
+        """All results of the unit."""
+        env = run(self.unit.ops, {**self.constants, **dict(zip(self.unit.inputs, inputs, strict=True))})
+        return tuple(env[out] for out in self.unit.outputs)
 
     def pull(self, inputs: Any, cotangent: Any) -> Any:
         """The true backward pass of the unit at ``inputs``, an array or a tuple of them."""
@@ -147,7 +134,7 @@ class BoundUnit:
 
     def negated(self) -> BoundUnit:
         """The same unit with the opposite weight and bias."""
-        other = BoundUnit(self.unit, self.constants, relevance=self.relevance, notes=self.notes)
+        other = BoundUnit(self.unit, self.constants, notes=self.notes)
         vars(other).update(weight=-self.weight, bias=-self.bias)
         return other
 
@@ -170,68 +157,9 @@ class BoundUnit:
         return value
 
     def transpose(self, cotangent: Array, weight: Array) -> Array:
-        """``cᵀ w``: the transpose of ``x -> linear(x, weight)``, with as many channels as the weight has."""
-        like = self._operand_type
-        if self._channels:
-            axis, along = self._channels
-            like = like.update(shape=(*like.shape[:axis], weight.shape[along], *like.shape[axis + 1 :]))
+        """``cᵀ w``: the transpose of ``x -> linear(x, weight)``."""
         cotangent = cotangent.astype(self.unit.ops[-1].eqn.outvars[0].aval.dtype)
-        return jax.linear_transpose(lambda x: self.linear(x, weight), like)(cotangent)[0]
-
-    def joined(self, terms: Sequence[tuple[Array | None, Array]]) -> list[tuple[Array, Array]]:
-        """Terms whose sum of ``linear(x, w)`` is the same: one with more channels, wherever channels are contracted.
-
-        One product instead of several: as many multiplications, one result, and no sum. Terms without x are left out.
-        """
-        known = [(x, w) for x, w in terms if x is not None]
-        if self.is_depthwise:
-            return [self.late(term) for term in known]
-        if not self._channels or len(known) < 2:
-            return [(x, self.late(w) if self.is_widening else w) for x, w in known]
-        xs, ws = zip(*known, strict=True)
-        axis, along = self._channels
-        return [self.late((jnp.concatenate(xs, axis), jnp.concatenate(ws, along)))]
-
-    def late(self, values: Any) -> Any:
-        """The same values, not to be computed before the relevance arrives, so that they are not kept for it.
-
-        For weights that a rule has changed, joined inputs, and inputs that will be padded. A value that is there, and
-        that a matrix product reads as it is, would be copied.
-        """
-        return values if self.relevance is None else after(self.relevance, values)
-
-    def parted(self, x: Array) -> list[Array]:
-        """The parts of `joined` inputs."""
-        if not self._channels:
-            return [x]
-        axis, _ = self._channels
-        return jnp.split(x, x.shape[axis] // self.unit.input_shapes[0][axis], axis)
-
-    @property
-    def is_depthwise(self) -> bool:
-        """Whether this is a convolution of every channel with kernels of its own: cheap, and with padded inputs."""
-        base = self._affine.base
-        if base is None or base.primitive is not P.conv_general_dilated_p or self._channels:
-            return False
-        return base.eqn.invars[1].aval.shape[base.params["dimension_numbers"].rhs_spec[1]] == 1
-
-    @property
-    def is_widening(self) -> bool:
-        """Whether the output is as large as the input, or larger: sums then wait, and their inputs are kept."""
-        return self.unit.ops[-1].eqn.outvars[0].aval.size >= math.prod(self.unit.input_shapes[0])
-
-    @functools.cached_property
-    def _channels(self) -> tuple[int, int] | None:
-        """The axes of the input and of the weight that are contracted with each other, one of each; None for others."""
-        affine = self._affine
-        base = affine.base
-        if base is None or len(base.inputs) == 1 or base.params.get("feature_group_count", 1) > 1:
-            return None
-        if base.primitive is P.dot_general_p:
-            contract, _ = base.params["dimension_numbers"]
-            return (contract[affine.operand][0], contract[1 - affine.operand][0]) if contract[0] else None
-        pairs = enumerate(weight_axes_of_input(base, affine.operand))
-        return next(((i, j) for i, j in pairs if j is not None), None)
+        return jax.linear_transpose(lambda x: self.linear(x, weight), self._operand_type)(cotangent)[0]
 
     @property
     def _affine(self) -> Any:
@@ -331,12 +259,12 @@ class Replay:
 
         Args:
           rule_of: the rule of each unit; None leaves it as it is, with its own gradient.
-          lanes: the input, and whatever else travels with it, in as many rows or in one that stands for all.
+          lanes: the input, and whatever else travels with it.
           probes: zeros to add to units' results, by position, so that `jax.vjp` returns the relevance there.
           accounts: zeros of shape ``(5,)``, by position, for which `jax.vjp` returns the unit's ledger.
 
         Returns:
-          What the network returns; a tuple of that where there are several lanes, each in all rows or in one.
+          What the network returns; a tuple of that where there are several lanes.
         """
         run = _Run(rule_of, len(lanes), probes or {}, accounts or {})
         outputs = run.plan(self.plan, [tuple(lanes)])
@@ -417,12 +345,6 @@ def any_random(jaxpr: Any) -> bool:
     )
 
 
-def in_full(values: Sequence[Lanes], like: Sequence[Any]) -> list[Lanes]:
-    """Values in lanes, every lane in all the rows that the network was traced with."""
-    types = [getattr(a, "aval", a) for a in like]
-    return [tuple(all_rows(v, a.shape) for v in lanes) for lanes, a in zip(values, types, strict=True)]
-
-
 @dataclass(frozen=True)
 class _Run:
     """One evaluation. A value that depends on the explained input is a tuple of lanes."""
@@ -444,7 +366,6 @@ class _Run:
             return env[atom] if atom in plan.dependent else (env[atom],) * self.lanes
 
         rules = {step: self.rule_of(step) for step in plan.steps if isinstance(step, Unit)}
-        told = rectified(plan, rules)
         for step in plan.steps:
             if isinstance(step, Op):
                 values = run([step], {a: lanes_of(a)[0] for a in step.reads})  # in the input's lane
@@ -454,10 +375,10 @@ class _Run:
                 for out, lanes in zip(step.op.outputs, results, strict=True):
                     env[out] = lanes if out in plan.dependent else lanes[0]
             else:
-                self.unit(step, rules[step], step in told, env)
+                self.unit(step, rules[step], env)
         return [lanes_of(a) for a in plan.graph.outputs]
 
-    def unit(self, unit: Unit, rule: Rule | None, told: bool, env: dict[int, Any]) -> None:
+    def unit(self, unit: Unit, rule: Rule | None, env: dict[int, Any]) -> None:
         constants = {a: env[a] for a in unit.constants}
         inputs = tuple(env[a] for a in unit.inputs)
         if rule is None or not unit.is_float:  # beside indices, as of top_k, only the gradient is defined
@@ -467,7 +388,7 @@ class _Run:
         else:
             varying = jnp.zeros_like(inputs[0][0], jnp.zeros(()).dtype, shape=(5,))  # over devices of `shard_map`
             account = self.accounts.get(unit.position, 0) + varying
-            lanes = ruled(unit, rule, inputs, constants, account, told, self.in_loop)
+            lanes = apply_with_rule(unit, rule, inputs, constants, account, self.in_loop)
             several = len(unit.outputs) > 1
             env.update({out: tuple(y[i] if several else y for y in lanes) for i, out in enumerate(unit.outputs)})
         if self.record:
@@ -478,56 +399,63 @@ class _Run:
 
     def branching(self, step: Branching, operands: list[Lanes]) -> list[Lanes]:
         """Evaluate control flow, every lane of an operand as an operand of its own."""
-        op, flags, inner = step.op, step.flags, dataclasses.replace(self, in_loop=True)
-        split = lambda values, flags: tuple(v if flag else v[:1] for v, flag in zip(values, flags, strict=True))
-        whole = lambda values: [v if len(v) == self.lanes else v * self.lanes for v in values]
-        given = lambda values: [v if flag else v[0] for v, flag in values]
+        return (self.cond if step.op.primitive is P.cond_p else self.scan)(step, operands)
 
-        if op.primitive is P.cond_p:
-            if flags[0] and self.lanes > 1:
-                raise ValueError(
-                    f"a `cond` at {op.place} is decided by the explained input, so that an input and its reference may "
-                    "take different branches: explain it by a method without a reference"
-                )
-            branches = [
-                lambda *xs, p=p: in_full(inner.plan(p, given(zip(xs, flags[1:], strict=True))), op.eqn.outvars)
-                for p in step.plans
-            ]
-            return list(jax.lax.switch(operands[0][0], branches, *split(operands[1:], flags[1:])))
+    def cond(self, step: Branching, operands: list[Lanes]) -> list[Lanes]:
+        """A branch: both of its sides are plans, and take the lanes of what depends on the input."""
+        index_varies, *varies = step.flags
+        if index_varies and self.lanes > 1:
+            raise ValueError(
+                f"a `cond` at {step.op.place} is decided by the explained input, so that an input and its reference "
+                "may take different branches: explain it by a method without a reference"
+            )
+        inner = dataclasses.replace(self, in_loop=True)
+        branches = [lambda *args, plan=plan: inner.plan(plan, as_values(args, varies)) for plan in step.plans]
+        return list(jax.lax.switch(operands[0][0], branches, *as_operands(operands[1:], varies)))
 
-        ((body,), (consts, carries)) = step.plans, scan_split(op)
-        operands[consts + carries :] = in_full(operands[consts + carries :], op.eqn.invars[consts + carries :])
-        outs = [*flags[consts : consts + carries], *(a in body.dependent for a in body.graph.outputs[carries:])]
-        const, carry, xs = (
-            split(operands[a:b], flags[a:b])
-            for a, b in ((0, consts), (consts, consts + carries), (consts + carries, None))
-        )
+    def scan(self, step: Branching, operands: list[Lanes]) -> list[Lanes]:
+        """A loop: what is constant, what is carried and what is sliced are scanned in the lanes that they have."""
+        op, varies, (body,) = step.op, step.flags, step.plans
+        consts, carries = scan_split(op)
+        inner = dataclasses.replace(self, in_loop=True)
+        # A result is in lanes where what is carried is, from the second turn on, or where what is stacked is.
+        stacked = body.graph.outputs[carries:]
+        out_varies = [*varies[consts : consts + carries], *(a in body.dependent for a in stacked)]
+        given = as_operands(operands, varies)
+        const, carry, slices = given[:consts], given[consts : consts + carries], given[consts + carries :]
 
-        def turn(carry: Any, x: Any) -> tuple[Any, Any]:
-            out = inner.plan(body, given(zip((*const, *carry, *x), flags, strict=True)))
-            ys = in_full(out[carries:], [body.graph.aval(a) for a in body.graph.outputs[carries:]])
-            return split(out[:carries], outs[:carries]), split(ys, outs[carries:])
+        def scan_body(carry: Any, slices: Any) -> tuple[Any, Any]:
+            results = inner.plan(body, as_values((*const, *carry, *slices), varies))
+            results = as_operands(results, out_varies)
+            return results[:carries], results[carries:]
 
-        shapes = lambda values: jax.tree.map(jnp.shape, values)
         options = {name: op.params[name] for name in ("length", "reverse", "unroll")}
-        if shapes(operands) != shapes(full := in_full(operands, op.eqn.invars)):
-            first = lambda carry, xs: turn(carry, jax.tree.map(lambda x: x[0], xs))[0]
-            if not options["length"] or shapes(jax.eval_shape(first, carry, xs)) != shapes(carry):
-                return self.branching(step, full)
-        carry, ys = jax.lax.scan(turn, carry, xs, **options)
-        return whole([*carry, *ys])
+        carry, stacks = jax.lax.scan(scan_body, carry, slices, **options)
+        return [lanes if len(lanes) == self.lanes else lanes * self.lanes for lanes in (*carry, *stacks)]
 
 
-def ruled(
+def as_operands(values: Sequence[Lanes], varies: Sequence[bool]) -> tuple[Lanes, ...]:
+    """Values as control flow takes them: all lanes of what varies with the input, one of what does not."""
+    return tuple(lanes if flag else lanes[:1] for lanes, flag in zip(values, varies, strict=True))
+
+
+def as_values(operands: Sequence[Lanes], varies: Sequence[bool]) -> list[Any]:
+    """And as a plan takes them: what does not vary without lanes."""
+    return [lanes if flag else lanes[0] for lanes, flag in zip(operands, varies, strict=True)]
+
+
+def apply_with_rule(
     unit: Unit,
     rule: Rule,
     inputs: tuple[Lanes, ...],
     constants: dict[int, Any],
     account: Array,
-    rectified: bool,
     in_loop: bool,
 ) -> Lanes:
-    """Evaluate one unit, its rule as its backward."""
+    """Evaluate one unit, with its rule as its backward pass.
+
+    The derivative in ``account``, a dummy, is the unit's ledger.
+    """
 
     def forward(inputs: tuple[Lanes, ...], constants: dict[int, Any]) -> Lanes:
         bound = BoundUnit(unit, constants)
@@ -536,34 +464,34 @@ def ruled(
         return tuple(bound.forward(*lane) for lane in zip(*inputs, strict=True))
 
     def backward(inputs: tuple[Lanes, ...], constants: dict[int, Any], outputs: Lanes, relevance: Lanes) -> Any:
-        bound = BoundUnit(unit, constants, rectified, relevance[0])
-        if bound.is_affine and bound.is_depthwise and not hasattr(rule, "forward"):  # computed again, not kept
-            outputs = forward(bound.late(inputs), constants)
-        bare = lambda lanes: lanes[0] if len(outputs) == 1 else lanes
-        given = tuple(map(bare, inputs))
-        result = rule(bound, given[0] if len(given) == 1 else given, bare(outputs), bare(relevance))
-        results = (result,) if len(given) == 1 else tuple(result)
+        bound = BoundUnit(unit, constants)
+        # A rule sees one lane, and one operand, as an array, several as a tuple.
+        unwrap = lambda lanes: lanes[0] if len(outputs) == 1 else lanes
+        operands = tuple(map(unwrap, inputs))
+        result = rule(bound, operands[0] if len(operands) == 1 else operands, unwrap(outputs), unwrap(relevance))
+        # Its answer goes back into lanes, zeros where there is none, in the dtype of the operand.
+        results = (result,) if len(operands) == 1 else tuple(result)
         lanes = tuple((r,) if len(outputs) == 1 else tuple(r) for r in results)
         lanes = jax.tree.map(cotangent_like, lanes, inputs, is_leaf=lambda r: r is None)
         return lanes, jnp.stack([total(relevance), total(lanes), *sum(bound.notes, jnp.zeros(3))]).astype(account.dtype)
 
-    walk, hoisted = lambda *args: backward(*args[:-1]), []
+    backward_fn, closed_over = lambda *args: backward(*args[:-1]), []
     if in_loop:  # there, a rule must not close over traced values, such as an ε that is vmapped: they become operands
         outputs = jax.eval_shape(forward, inputs, constants)
-        walk, hoisted = without_closure(backward, inputs, constants, outputs, outputs)
+        backward_fn, closed_over = without_closure(backward, inputs, constants, outputs, outputs)
 
     @jax.custom_vjp
-    def f(inputs: Any, constants: Any, account: Any, hoisted: Any) -> Lanes:
+    def f(inputs: Any, constants: Any, account: Any, closed_over: Any) -> Lanes:
         return forward(inputs, constants)
 
-    def f_forward(inputs: Any, constants: Any, account: Any, hoisted: Any) -> Any:
+    def f_forward(inputs: Any, constants: Any, account: Any, closed_over: Any) -> Any:
         outputs = forward(inputs, constants)  # not f: an explanation is differentiated through its values as they are
-        return outputs, (inputs, constants, outputs, hoisted)
+        return outputs, (inputs, constants, outputs, closed_over)
 
     def f_backward(residuals: Any, relevance: Lanes) -> Any:
-        *values, hoisted = residuals
-        lanes, ledger = walk(*values, relevance, hoisted)
+        *values, closed_over = residuals
+        lanes, ledger = backward_fn(*values, relevance, closed_over)
         return lanes, None, ledger, None
 
     f.defvjp(f_forward, f_backward)
-    return f(inputs, constants, account, hoisted)
+    return f(inputs, constants, account, closed_over)

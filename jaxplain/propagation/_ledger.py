@@ -14,7 +14,6 @@ from .._convention import Apply, Array, Target, full_precision, outputs_of, spli
 from ..fast._accelerate import accelerated_for
 from ._engine import BoundUnit, Composite, Rule, total
 from ._lrp import prepared, start
-from ._rectified import answers
 from ._units import Unit
 
 __all__ = ["summary"]
@@ -155,7 +154,6 @@ def summary(apply: Apply, composite: Composite | None = None) -> Callable[..., S
 def noting(rule_of: Composite) -> Composite:
     """The same rules; operations that only move numbers note what falls on constants."""
 
-    @answers("gradient")
     def moved(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
         result = unit.pull(x, r)
         unit.note(bias=total(r) - total(result))

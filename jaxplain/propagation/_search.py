@@ -25,7 +25,6 @@ from .._graph.primitives import ELEMENTWISE, INDEXED, MAXIMA, MOVES, ORDERS, REL
 from .._graph.signs import nonnegative_values, nonpositive_values
 from .._graph.trace import Atom, Graph, Op, is_elementwise_call, scan_split
 from ..fast._relus import bounds
-from ._rows import equal_rows
 from ._units import UNIFORM, WEIGHTED, Affine, Branching, Plan, Step, Unit, located
 
 REDUCTIONS = frozenset([P.reduce_sum_p, P.reduce_max_p, P.reduce_min_p])
@@ -58,7 +57,6 @@ class _Search:
         self.uses.update(a for a in graph.outputs if isinstance(a, int))
         self.nonnegative = nonnegative_values(graph)
         self.nonpositive = nonpositive_values(graph, self.nonnegative)
-        self.alike = equal_rows(graph, lambda op: not self.explained(op))
         self.dominator = self.dominators()
 
     # ----------------------------------------------------------------------------------------------- the walk
@@ -141,7 +139,6 @@ class _Search:
             named.path,
             named.place,
             all(map(self.is_float, outputs)),
-            self.alike.intersection(outer),
             **more,
         )
 

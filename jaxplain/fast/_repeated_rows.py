@@ -1,0 +1,174 @@
+"""Rows that are all equal, computed once: what a network makes of one image that is repeated for a whole batch.
+
+DeepLIFT's reference is such an image. A value is a *repeated row* where it was broadcast along its first axis, and
+where an operation that works on every row by itself reads repeated rows alone. Operations on them are evaluated for one
+row, and the result is broadcast; where nobody reads the broadcast, XLA leaves it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax.extend import core as jexc
+from jax.extend.core import primitives as P
+
+from .._graph.primitives import ELEMENTWISE, SPLIT, STACK, TILE, UNSTACK
+from .._graph.trace import Form, as_they_are, has_own_derivative, is_elementwise_call, multiplies, opened, result
+
+CALLS = (P.jit_p, P.remat_p, P.closed_call_p)
+
+
+def repeated_rows(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
+    """The equations of a jaxpr; if it multiplies repeated rows, those that do are evaluated for one row."""
+    repeated = repeated_in(jaxpr)
+    if not any(result(eqn) in repeated and multiplies(eqn) for eqn in jaxpr.eqns):
+        return as_they_are(jaxpr, consts)
+    row_of: dict[Any, Any] = {}  # a repeated value -> its one row, as soon as that is computed
+
+    def once(eqn: Any) -> Callable[..., Any] | None:
+        if result(eqn) not in repeated:
+            return None
+
+        def evaluate(*values: Any) -> Any:
+            pairs = zip(eqn.invars, values, strict=True)
+            rows = for_one_row(eqn, [row_of[v] if is_row(v, repeated) else value for v, value in pairs], repeated)
+            row_of.update(zip(eqn.outvars, rows, strict=True))
+            every = [jnp.broadcast_to(y, out.aval.shape) for y, out in zip(rows, eqn.outvars, strict=True)]
+            return every if eqn.primitive.multiple_results else every[0]
+
+        return evaluate
+
+    return [Form(eqn, other=once(eqn)) for eqn in jaxpr.eqns]
+
+
+def for_one_row(eqn: Any, operands: Sequence[Any], repeated: Collection[Any]) -> list[Any]:
+    """The results of an equation for the one row that its repeated operands hold."""
+    if has_own_derivative(eqn):  # elementwise, and cheap: for all rows, so that the derivative stays
+        every = [jnp.broadcast_to(value, v.aval.shape) for value, v in zip(operands, eqn.invars, strict=True)]
+        return [y[:1] for y in bound(eqn, every, eqn.params)]
+    if eqn.primitive not in CALLS:
+        name = OF_RESULT.get(eqn.primitive)
+        return bound(eqn, operands, eqn.params | ({name: (1, *eqn.params[name][1:])} if name else {}))
+    jaxpr, consts = opened(called(eqn))
+    inside = repeated_in(jaxpr, inner_of(eqn, jaxpr, repeated))
+    env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *operands), strict=True))
+    for inner in jaxpr.eqns:
+        values = [v.val if isinstance(v, jexc.Literal) else env[v] for v in inner.invars]
+        outs = for_one_row(inner, values, inside) if result(inner) in inside else bound(inner, values, inner.params)
+        env.update(zip(inner.outvars, outs, strict=True))
+    return [env[out] for out in jaxpr.outvars]
+
+
+def bound(eqn: Any, operands: Sequence[Any], params: dict[str, Any]) -> list[Any]:
+    """The results of an equation with other parameters."""
+    out = eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(params))
+    return list(out) if eqn.primitive.multiple_results else [out]
+
+
+# ----------------------------------------------------------------------------------------------- which values are
+
+
+def repeated_in(jaxpr: Any, given: Collection[Any] = ()) -> set[Any]:
+    """The values of a jaxpr that are repeated rows, provided that the given arguments are."""
+    found = set(given)
+    for eqn in jaxpr.eqns:
+        if (eqn.primitive in (P.broadcast_in_dim_p, TILE) and is_repeated(eqn)) or (
+            any(is_row(v, found) for v in eqn.invars) and keeps_rows(eqn, found)
+        ):
+            found.update(eqn.outvars)
+    return found
+
+
+def is_row(atom: Any, repeated: Collection[Any] | Mapping[Any, Any]) -> bool:
+    """Whether an operand is among the repeated rows."""
+    return not isinstance(atom, jexc.Literal) and atom in repeated
+
+
+def is_repeated(eqn: Any) -> bool:
+    """Whether the first axis of a broadcast only repeats, and is longer than one."""
+    shape, out = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
+    if out[:1] in ((), (1,)) or len(eqn.invars) > 1 or eqn.params.get("sharding"):
+        return False
+    if eqn.primitive is TILE:
+        return shape[:1] == (1,)
+    kept = eqn.params["broadcast_dimensions"]
+    return 0 not in kept or shape[0] == 1
+
+
+def keeps_rows(eqn: Any, repeated: Collection[Any]) -> bool:
+    """Whether an equation works on every row by itself, and all operands that it takes by the row are repeated."""
+    flags = [is_row(v, repeated) for v in eqn.invars]
+    if eqn.primitive in CALLS:
+        jaxpr, _ = opened(called(eqn))
+        inside = repeated_in(jaxpr, inner_of(eqn, jaxpr, repeated))
+        reading = [inner for inner in jaxpr.eqns if any(is_row(v, inside) for v in inner.invars)]
+        return all(
+            is_row(out, inside) for out in (*jaxpr.outvars, *(out for inner in reading for out in inner.outvars))
+        )
+    if has_own_derivative(eqn) and not is_elementwise_call(eqn):
+        return False
+    return operands_by_row(eqn, eqn.invars[flags.index(True)].aval.shape[0]) == tuple(flags)
+
+
+def called(eqn: Any) -> Any:
+    """The jaxpr that a call runs."""
+    return eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+
+
+def inner_of(eqn: Any, jaxpr: Any, repeated: Collection[Any]) -> list[Any]:
+    """The arguments of the jaxpr that a call runs that are repeated rows."""
+    return [inner for v, inner in zip(eqn.invars, jaxpr.invars, strict=True) if is_row(v, repeated)]
+
+
+def operands_by_row(eqn: Any, n: int) -> tuple[bool, ...] | None:
+    """Which operands an equation takes row by row: row i of its result comes of their rows i, and all of the others.
+
+    Args:
+      eqn: the equation.
+      n: the number of rows.
+
+    Returns:
+      One flag per operand; None where rows meet, change their place, or are told apart.
+    """
+    params, shapes = eqn.params, [a.aval.shape for a in eqn.invars]
+    if params.get("sharding") or params.get("out_sharding"):
+        return None
+    if eqn.primitive is P.conv_general_dilated_p:
+        axes = params["dimension_numbers"]
+        batch_first = axes.lhs_spec[0] == axes.out_spec[0] == 0 and params["batch_group_count"] == 1
+        return (True, False) if batch_first else None
+    if eqn.primitive is P.dot_general_p:
+        (contracted, _), (batch, other) = params["dimension_numbers"]
+        if tuple(batch[:1]) == tuple(other[:1]) == (0,):
+            return True, True
+        return (True, False) if not batch and 0 not in contracted else None
+    if not is_elementwise_call(eqn) and not (eqn.primitive in BY_ROW and BY_ROW[eqn.primitive](params, n)):
+        return None
+    return tuple(shape[:1] == (n,) for shape in shapes) if all(s[:1] in ((), (1,), (n,)) for s in shapes) else None
+
+
+BY_ROW: dict[Any, Callable[[dict[str, Any], int], bool]] = {
+    **dict.fromkeys(ELEMENTWISE, lambda p, n: True),
+    **dict.fromkeys((P.reduce_sum_p, P.reduce_max_p, P.reduce_min_p, P.argmax_p), lambda p, n: 0 not in p["axes"]),
+    **dict.fromkeys((P.cumsum_p, P.cummax_p, P.cummin_p, SPLIT, STACK, UNSTACK, P.top_k_p), lambda p, n: p["axis"] > 0),
+    **dict.fromkeys((P.reduce_window_sum_p, P.reduce_window_max_p, P.reduce_window_min_p), lambda p, n: row_window(p)),
+    P.sort_p: lambda p, n: p["dimension"] > 0,
+    TILE: lambda p, n: p["reps"][0] == 1,
+    P.reshape_p: lambda p, n: p["dimensions"] is None and p["new_sizes"][:1] == (n,),
+    P.broadcast_in_dim_p: lambda p, n: p["broadcast_dimensions"][:1] == (0,) and p["shape"][0] == n,
+    P.slice_p: lambda p, n: (p["start_indices"][0], p["limit_indices"][0], (p["strides"] or (1,))[0]) == (0, n, 1),
+    P.transpose_p: lambda p, n: p["permutation"][0] == 0,
+    P.squeeze_p: lambda p, n: 0 not in p["dimensions"],
+    P.rev_p: lambda p, n: 0 not in p["dimensions"],
+    P.concatenate_p: lambda p, n: p["dimension"] > 0,
+    P.pad_p: lambda p, n: tuple(p["padding_config"][0]) == (0, 0, 0),
+}
+OF_RESULT = {P.reshape_p: "new_sizes", P.broadcast_in_dim_p: "shape", P.slice_p: "limit_indices", TILE: "reps"}
+
+
+def row_window(params: dict[str, Any]) -> bool:
+    """Whether a pooling window is one row high."""
+    ones = ("window_dimensions", "window_strides", "base_dilation", "window_dilation")
+    return all(params[name][0] == 1 for name in ones) and tuple(params["padding"][0]) == (0, 0)
