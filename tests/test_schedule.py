@@ -113,6 +113,18 @@ def test_values_depend_on_what_they_wait_for():
     np.testing.assert_array_equal(gradient[1], 2)
 
 
+def test_products_of_integers_and_loops_are_not_waited_for():
+    def f(x, w, counts):
+        hidden = [x]
+        for _ in range(6):
+            hidden.append(jnp.tanh(hidden[-1] @ w))
+        total = jax.lax.fori_loop(0, 3, lambda i, h: h @ w + i, hidden[-1])
+        return total + (counts @ counts).sum() + jnp.abs(hidden[1]) @ jnp.abs(w)
+
+    x, w, counts = jnp.ones((8, 8)), jnp.eye(8) / 2, jnp.ones((8, 8), jnp.int32)
+    np.testing.assert_allclose(jax.jit(jaxplain.accelerate(f))(x, w, counts), f(x, w, counts), rtol=1e-6)
+
+
 def test_nothing_waits_for_an_empty_array():
     np.testing.assert_array_equal(delayed(jnp.ones((0, 3)), X), X)
     mapped = jax.jit(jax.vmap(delayed, (0, None), None))(jnp.ones((0, 2, 3)), X)

@@ -1,7 +1,8 @@
 """Values that are zero whatever the input is: relevance of negative sums, in front of a ReLU.
 
 What a rule hands on is mostly a multiple of the layer's input, and behind a ReLU that is zero where the sum was
-negative. So nothing arrives at negative sums, and products of what arrives there need not be computed.
+negative. So nothing arrives at negative sums, and products of what arrives there need not be computed. Zero times
+infinity counts as zero here.
 """
 
 from __future__ import annotations

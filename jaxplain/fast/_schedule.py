@@ -29,7 +29,7 @@ def waiting(eqns: Sequence[Any]) -> dict[Any, Any]:
 
     Products of values that are all there already do not: their operands would be copied.
     """
-    written: list[Any] = []  # the results of products, in order
+    written, last = 0, None  # how many products, and the result of the last one
     ready: dict[Any, int] = {}  # for a value: how many products had been written when all that it needs was there
     made: set[Any] = set()
     waits: dict[Any, Any] = {}
@@ -37,14 +37,19 @@ def waiting(eqns: Sequence[Any]) -> dict[Any, Any]:
         read = variables(eqn.invars)
         when = max((ready.get(v, 0) for v in read), default=0)
         if multiplies(eqn):
-            if eqn.primitive in PRODUCTS and len(written) - when >= LONG and not made.isdisjoint(read):
-                waits[result(eqn)] = written[-1]
-            written.append(result(eqn))
-            when = len(written)
+            if eqn.primitive in PRODUCTS and last is not None and written - when >= LONG and not made.isdisjoint(read):
+                waits[result(eqn)] = last
+            written += 1
+            when, last = written, next(filter(is_float, eqn.outvars), last)
         elif eqn.primitive in MADE:
             made.update(eqn.outvars)
         ready.update(dict.fromkeys(eqn.outvars, when))
     return waits
+
+
+def is_float(v: Any) -> bool:
+    """Whether a value can be waited for: real numbers, at least one."""
+    return jnp.issubdtype(v.aval.dtype, jnp.floating) and 0 not in v.aval.shape
 
 
 def delayed(first: jax.Array, values: T) -> T:
