@@ -23,8 +23,6 @@ from ._relus import bounds
 CALLS = (P.jit_p, P.remat_p, P.closed_call_p)
 LINEAR = MOVES | PRODUCTS | {P.reduce_sum_p, P.reduce_window_sum_p, P.cumsum_p, P.neg_p, P.abs_p}
 ALIKE = (P.neg_p, P.abs_p, P.convert_element_type_p, P.copy_p, P.stop_gradient_p, P.name_p)
-
-
 Facts = frozenset[tuple[int, str]]  # of values, by their numbers: (v, "positive"), (v, "not zero")
 
 
@@ -36,13 +34,13 @@ class Known:
       zero: those that are zero everywhere.
       facts: what holds of others wherever a value is not zero.
       below: for a predicate the value that is negative, or zero, wherever it holds.
-      pooled: for the maxima of windows what they were taken of.
+      pooled: for the maxima of windows what they were taken of, and the windows.
     """
 
     zero: set[int] = field(default_factory=set)
     facts: dict[int, Facts] = field(default_factory=dict)
     below: dict[int, int] = field(default_factory=dict)
-    pooled: dict[int, int] = field(default_factory=dict)
+    pooled: dict[int, tuple[Any, ...]] = field(default_factory=dict)
 
     def is_zero(self, atom: Any) -> bool:
         """Whether a value, or a literal, is zero everywhere."""
@@ -103,10 +101,10 @@ def learn(eqn: Any, operands: Sequence[Any], out: int, known: Known) -> None:
     elif primitive in (P.add_p, P.sub_p, P.add_jaxvals_p):
         is_zero, holds = all(zeros), common(zeros, facts)
     elif primitive is P.reduce_window_max_p:
-        known.pooled[out] = operands[0]
+        known.pooled[out] = operands[0], *windows(eqn)
     elif primitive is P.select_and_scatter_add_p:  # to the largest of each window, which is then not zero either
-        x = operands[1]
-        is_maximum = any(known.pooled.get(v, -1) == x for v, what in facts[0] if what == "not zero")
+        pooled = operands[1], *windows(eqn)
+        is_maximum = any(known.pooled.get(v) == pooled for v, what in facts[0] if what == "not zero")
         is_zero, holds = zeros[0], facts[1] if is_maximum else frozenset()
     elif primitive in LINEAR:
         is_zero = (any if primitive in PRODUCTS else all)(zeros)
@@ -114,6 +112,13 @@ def learn(eqn: Any, operands: Sequence[Any], out: int, known: Known) -> None:
     known.facts[out] = holds
     if is_zero:
         known.zero.add(out)
+
+
+def windows(eqn: Any) -> tuple[Any, ...]:
+    """Where the windows of a pooling lie, or of its derivative, which knows no dilations."""
+    dilations = [eqn.params.get(name, ()) for name in ("base_dilation", "window_dilation")]
+    places = [tuple(map(tuple, eqn.params["padding"])), tuple(n for n in sum(map(tuple, dilations), ()) if n != 1)]
+    return (*places, tuple(eqn.params["window_dimensions"]), tuple(eqn.params["window_strides"]))
 
 
 def is_relu(eqn: Any) -> bool:
