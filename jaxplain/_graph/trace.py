@@ -348,11 +348,16 @@ def callee(eqn: Any, whole: Callable[[Any], bool]) -> Any:
     """The jaxpr to inline where an equation only calls one, or chooses one by the platform: all compute the same."""
     if choices := eqn.params.get("branches_platforms"):
         return eqn.params["branches"][choices.index(None) if None in choices else 0]
-    if eqn.primitive in (P.jit_p, P.remat_p, P.closed_call_p, P.call_p):
-        return eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+    if eqn.primitive in PLAIN_CALLS:
+        return called(eqn)
     if has_own_derivative(eqn) and not whole(eqn):
         return function_of(eqn)
     return None
+
+
+def called(eqn: Any) -> Any:
+    """The jaxpr that a call runs."""
+    return eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
 
 
 def has_own_derivative(eqn: Any) -> bool:
@@ -418,4 +423,5 @@ def scan_split(op: Op) -> tuple[int, int]:
 
 
 source_info_util.register_exclusion(__file__)  # lines are the user's
+PLAIN_CALLS = (P.jit_p, P.remat_p, P.closed_call_p, P.call_p)  # which only call
 ENTERED = (CALLS | CONTROL_FLOW) - {P.call_p}

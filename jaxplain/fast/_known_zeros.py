@@ -17,10 +17,9 @@ from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 from .._graph.primitives import MOVES, PRODUCTS
-from .._graph.trace import opened
+from .._graph.trace import PLAIN_CALLS, called, opened
 from ._relus import bounds
 
-CALLS = (P.jit_p, P.remat_p, P.closed_call_p)
 LINEAR = MOVES | PRODUCTS | {P.reduce_sum_p, P.reduce_window_sum_p, P.cumsum_p, P.neg_p, P.abs_p}
 ALIKE = (P.neg_p, P.abs_p, P.convert_element_type_p, P.copy_p, P.stop_gradient_p, P.name_p)
 Facts = frozenset[tuple[int, str]]  # of values, by their numbers: (v, "positive"), (v, "not zero")
@@ -65,8 +64,8 @@ def follow(jaxpr: Any, names: dict[Any, Any], known: Known, numbers: Iterator[in
     """Go through a jaxpr and what it calls, naming each value by a number of its own, or by the number that it is."""
     for eqn in jaxpr.eqns:
         operands = [v if isinstance(v, jexc.Literal) else names[v] for v in eqn.invars]
-        if eqn.primitive in CALLS and not bounds(eqn):  # the same jaxpr may be called again, with other operands
-            inside, _ = opened(eqn.params.get("jaxpr", eqn.params.get("call_jaxpr")))
+        if eqn.primitive in PLAIN_CALLS and not bounds(eqn):  # the same jaxpr may be called again, with other operands
+            inside, _ = opened(called(eqn))
             within = {v: next(numbers) for v in inside.constvars} | dict(zip(inside.invars, operands, strict=True))
             follow(inside, within, known, numbers)
             results = [v if isinstance(v, jexc.Literal) else within[v] for v in inside.outvars]

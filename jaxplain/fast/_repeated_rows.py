@@ -15,9 +15,17 @@ from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 from .._graph.primitives import ELEMENTWISE, SPLIT, STACK, TILE, UNSTACK
-from .._graph.trace import Form, as_they_are, has_own_derivative, is_elementwise_call, multiplies, opened, result
-
-CALLS = (P.jit_p, P.remat_p, P.closed_call_p)
+from .._graph.trace import (
+    PLAIN_CALLS,
+    Form,
+    as_they_are,
+    called,
+    has_own_derivative,
+    is_elementwise_call,
+    multiplies,
+    opened,
+    result,
+)
 
 
 def repeated_rows(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
@@ -48,7 +56,7 @@ def for_one_row(eqn: Any, operands: Sequence[Any], repeated: Collection[Any]) ->
     if has_own_derivative(eqn):  # elementwise, and cheap: for all rows, so that the derivative stays
         every = [jnp.broadcast_to(value, v.aval.shape) for value, v in zip(operands, eqn.invars, strict=True)]
         return [y[:1] for y in bound(eqn, every, eqn.params)]
-    if eqn.primitive not in CALLS:
+    if eqn.primitive not in PLAIN_CALLS:
         name = OF_RESULT.get(eqn.primitive)
         return bound(eqn, operands, eqn.params | ({name: (1, *eqn.params[name][1:])} if name else {}))
     jaxpr, consts = opened(called(eqn))
@@ -100,7 +108,7 @@ def is_repeated(eqn: Any) -> bool:
 def keeps_rows(eqn: Any, repeated: Collection[Any]) -> bool:
     """Whether an equation works on every row by itself, and all operands that it takes by the row are repeated."""
     flags = [is_row(v, repeated) for v in eqn.invars]
-    if eqn.primitive in CALLS:
+    if eqn.primitive in PLAIN_CALLS:
         jaxpr, _ = opened(called(eqn))
         inside = repeated_in(jaxpr, inner_of(eqn, jaxpr, repeated))
         reading = [inner for inner in jaxpr.eqns if any(is_row(v, inside) for v in inner.invars)]
@@ -110,11 +118,6 @@ def keeps_rows(eqn: Any, repeated: Collection[Any]) -> bool:
     if has_own_derivative(eqn) and not is_elementwise_call(eqn):
         return False
     return operands_by_row(eqn, eqn.invars[flags.index(True)].aval.shape[0]) == tuple(flags)
-
-
-def called(eqn: Any) -> Any:
-    """The jaxpr that a call runs."""
-    return eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
 
 
 def inner_of(eqn: Any, jaxpr: Any, repeated: Collection[Any]) -> list[Any]:
