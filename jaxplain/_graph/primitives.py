@@ -68,6 +68,9 @@ ORDERS = primitives("sort top_k")  # each is an element of an operand, put in it
 MAXIMA = primitives("cummax cummin reduce_max reduce_min reduce_window_max reduce_window_min")
 SUMS = primitives("cumsum reduce_sum reduce_window_sum scatter_add")
 PRODUCTS = primitives("conv_general_dilated dot_general")
+SHIFTS = primitives("add add_jaxvals neg sub")  # a sum of operands with signs
+REDUCTIONS = primitives("reduce_max reduce_min reduce_sum")
+ROOTS = primitives("cbrt pow rsqrt sqrt")
 DISCRETE = primitives("argmax argmin iota reduce_and reduce_or reduce_xor")  # predicates and indices
 RANDOM = primitives(
     "random_bits random_fold_in random_gamma random_seed random_split rng_bit_generator rng_uniform threefry2x32"

@@ -28,7 +28,7 @@ from .._graph.primitives import RANDOM, REFUSED
 from .._graph.trace import Op, opened, run, scan_split, trace, without_closure
 from .._mistakes import INFERENCE
 from ._search import find_units
-from ._units import UNIFORM, Branching, Plan, Unit
+from ._units import UNIFORM, ControlFlow, Plan, Unit
 
 Rule: TypeAlias = Callable[["BoundUnit", Any, Any, Any], Any]
 Composite: TypeAlias = Callable[[Unit], "Rule | None"]
@@ -110,10 +110,10 @@ class BoundUnit:
         affine = self._affine
         base = affine.base
         if base is None or len(base.inputs) == 1:
-            factors = (self._factor(op) for op in affine.labels)
+            factors = (self._factor(op) for op in affine.weight_axes)
             return functools.reduce(jnp.multiply, factors, jnp.ones((), self._dtype))
         weight = own = self._value(base.inputs[1 - affine.operand])
-        for op in affine.labels:
+        for op in affine.weight_axes:
             weight = weight * self._along_weight(op, weight.shape)
         return weight.astype(own.dtype)
 
@@ -152,7 +152,7 @@ class BoundUnit:
     def after_base(self, value: Array) -> Array:
         """From the weight operation's result to the unit's: transposes and reshapes between its scales and shifts."""
         for op in self._affine.after:
-            if op not in self._affine.labels:
+            if op not in self._affine.weight_axes:
                 (value,) = op.bind(value)
         return value
 
@@ -189,7 +189,7 @@ class BoundUnit:
             return -jnp.ones((), self._dtype)
         if op.primitive in (P.mul_p, P.div_p):
             constant = jnp.asarray(self._value(op.inputs[1 if self._explained(op, 0) else 0]))
-            if self._affine.labels[op] is UNIFORM:
+            if self._affine.weight_axes[op] is UNIFORM:
                 constant = constant[(0,) * constant.ndim]
             return constant if op.primitive is P.mul_p else 1 / constant
         return jnp.ones((), self._dtype)
@@ -201,7 +201,7 @@ class BoundUnit:
     def _along_weight(self, op: Op, shape: tuple[int, ...]) -> Array:
         """The factor of a scale, its axes moved to the weight's."""
         factor, affine = self._factor(op), self._affine
-        axes = affine.labels[op]
+        axes = affine.weight_axes[op]
         if factor.ndim == 0:
             return factor
         groups = affine.base.params.get("feature_group_count", 1)
@@ -370,7 +370,7 @@ class _Run:
             if isinstance(step, Op):
                 values = run([step], {a: lanes_of(a)[0] for a in step.reads})  # in the input's lane
                 env.update((out, values[out]) for out in step.outputs)
-            elif isinstance(step, Branching):
+            elif isinstance(step, ControlFlow):
                 results = self.branching(step, [lanes_of(a) for a in step.op.inputs])
                 for out, lanes in zip(step.op.outputs, results, strict=True):
                     env[out] = lanes if out in plan.dependent else lanes[0]
@@ -397,11 +397,11 @@ class _Run:
             probe = self.probes[unit.position]
             env[unit.outputs[0]] = tuple(y + probe for y in env[unit.outputs[0]])
 
-    def branching(self, step: Branching, operands: list[Lanes]) -> list[Lanes]:
+    def branching(self, step: ControlFlow, operands: list[Lanes]) -> list[Lanes]:
         """Evaluate control flow, every lane of an operand as an operand of its own."""
         return (self.cond if step.op.primitive is P.cond_p else self.scan)(step, operands)
 
-    def cond(self, step: Branching, operands: list[Lanes]) -> list[Lanes]:
+    def cond(self, step: ControlFlow, operands: list[Lanes]) -> list[Lanes]:
         """A branch: both of its sides are plans, and take the lanes of what depends on the input."""
         index_varies, *varies = step.flags
         if index_varies and self.lanes > 1:
@@ -413,7 +413,7 @@ class _Run:
         branches = [lambda *args, plan=plan: inner.plan(plan, as_values(args, varies)) for plan in step.plans]
         return list(jax.lax.switch(operands[0][0], branches, *as_operands(operands[1:], varies)))
 
-    def scan(self, step: Branching, operands: list[Lanes]) -> list[Lanes]:
+    def scan(self, step: ControlFlow, operands: list[Lanes]) -> list[Lanes]:
         """A loop: what is constant, what is carried and what is sliced are scanned in the lanes that they have."""
         op, varies, (body,) = step.op, step.flags, step.plans
         consts, carries = scan_split(op)

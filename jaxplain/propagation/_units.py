@@ -92,18 +92,18 @@ class Affine:
       operand: which operand of the base is explained.
       before: scales and shifts before the base.
       after: scales, shifts and reshapes behind it.
-      labels: for each scale, the axis of the weight that each of its axes belongs to.
+      weight_axes: for each scale, the axis of the weight that each of its axes belongs to.
     """
 
     base: Op | None
     operand: int
     before: tuple[Op, ...]
     after: tuple[Op, ...]
-    labels: dict[Op, tuple[Any, ...]]
+    weight_axes: dict[Op, tuple[Any, ...]]
 
 
 @dataclass(frozen=True, eq=False)
-class Branching:
+class ControlFlow:
     """Control flow, its bodies as plans; ``flags`` tells which operands depend on the explained input."""
 
     op: Op
@@ -111,7 +111,7 @@ class Branching:
     flags: tuple[bool, ...]
 
 
-Step: TypeAlias = "Op | Unit | Branching"
+Step: TypeAlias = "Op | Unit | ControlFlow"
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,7 @@ class Plan:
         for step in self.steps:
             if isinstance(step, Unit):
                 yield step
-            elif isinstance(step, Branching):
+            elif isinstance(step, ControlFlow):
                 for plan in step.plans:
                     yield from plan.units()
 
@@ -141,19 +141,19 @@ class Plan:
 # ---------------------------------------------------------------------------------------------------- first and last
 
 
-def located(plan: Plan) -> Plan:
+def number_units(plan: Plan) -> Plan:
     """Number the units, and find the first and the last layers by data flow."""
     counters = itertools.count(), itertools.count()
-    return _located(plan, [False] * len(plan.graph.inputs), [False] * len(plan.graph.outputs), counters)
+    return _number(plan, [False] * len(plan.graph.inputs), [False] * len(plan.graph.outputs), counters)
 
 
-def _located(plan: Plan, before: Sequence[bool], behind: Sequence[bool], counters: Any) -> Plan:
+def _number(plan: Plan, before: Sequence[bool], behind: Sequence[bool], counters: Any) -> Plan:
     """Tell each unit whether a weighted one lies before or behind it, given what lies around the graph."""
     graph = plan.graph
     any_of = lambda marks, atoms: any(isinstance(a, int) and marks.get(a, False) for a in atoms)
     weighted: Callable[[Step], bool] = lambda step: (
         (isinstance(step, Unit) and step.kind in WEIGHTED)
-        or (isinstance(step, Branching) and any(u.kind in WEIGHTED for p in step.plans for u in p.units()))
+        or (isinstance(step, ControlFlow) and any(u.kind in WEIGHTED for p in step.plans for u in p.units()))
     )
     ends: Callable[[Step], tuple[Sequence[Any], Sequence[int]]] = lambda step: (
         (step.inputs, step.outputs) if isinstance(step, Unit | Op) else (step.op.inputs, step.op.outputs)
@@ -177,10 +177,10 @@ def _located(plan: Plan, before: Sequence[bool], behind: Sequence[bool], counter
             positions, layers = counters
             layer = next(layers) if weighted(step) else -1
             step = dataclasses.replace(step, position=next(positions), layer=layer, first=not mark, last=not lasts[i])
-        elif isinstance(step, Branching):
+        elif isinstance(step, ControlFlow):
             loop = step.op.primitive is P.scan_p and weighted(step)
             plans = tuple(
-                _located(p, [mark or loop] * len(p.graph.inputs), [lasts[i] or loop] * len(p.graph.outputs), counters)
+                _number(p, [mark or loop] * len(p.graph.inputs), [lasts[i] or loop] * len(p.graph.outputs), counters)
                 for p in step.plans
             )
             step = dataclasses.replace(step, plans=plans)

@@ -1,0 +1,99 @@
+"""Softmax, normalisation and branching activations: all between one value and another one of the same shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jax.extend.core import primitives as P
+
+from ..._graph.primitives import REDUCTIONS, RELABEL, ROOTS, SHIFTS
+from ..._graph.trace import Op
+from .._units import Unit
+from ._view import View
+
+
+def match(view: View, last: Op) -> Unit | None:
+    """The region that ends in an operation of several explained operands: all that lies behind one value."""
+    # The region begins where all of the operands come from.
+    root = view.dominator.get(last.outputs[0])
+    if len(set(view.explained(last))) < 2 or root is None or not view.is_float(last.outputs[0]):
+        return None
+    root = softmax_root(view, last, root)
+    if view.shape(root) != view.shape(last.outputs[0]):
+        return None
+    # Everything between is inside.
+    inside: dict[Op, None] = {}
+    stack = [last]
+    while stack:
+        member = stack.pop()
+        inside[member] = None
+        makers = (view.producer[value] for value in view.explained(member) if value != root)
+        stack += [op for op in makers if op not in inside]
+    ops = [op for op in view.graph.ops if op in inside]
+    # And what it computes says what it is.
+    kind = kind_of_region(view, ops, root)
+    if kind is None or (kind != "activation" and not view.regions):
+        return None
+    return view.new_unit(kind, ops, (root,), last.outputs)
+
+
+def softmax_root(view: View, last: Op, root: int) -> int:
+    """Where a softmax begins that ends in ``last``: before its exp, and before its maximum is subtracted."""
+    maker = view.producer.get(root)
+    if last.primitive is P.div_p and maker and maker.primitive is P.exp_p:
+        root = view.dominator[root]
+    elif last.primitive is not P.sub_p:
+        return root
+    maker = view.producer.get(root)
+    subtracts = maker and maker.primitive is P.sub_p and len(view.explained(maker)) == 2
+    return view.dominator.get(root, root) if subtracts else root
+
+
+def kind_of_region(view: View, ops: Sequence[Op], root: int) -> str | None:
+    """What operations from one value to one value are; None where they are no function with a name.
+
+    A softmax divides by a sum of exp (its logarithm subtracts one). A normalisation divides, or takes a root, and
+    what it divides has gone through linear operations alone.
+    """
+    primitives = {op.primitive for op in ops}
+    if not primitives & REDUCTIONS:
+        return None if all(is_jointly_linear(view, op) for op in ops) else "activation"
+    if {P.exp_p, P.reduce_sum_p} <= primitives and ops[-1].primitive in (P.div_p, P.sub_p):
+        return "softmax"
+    divides = any(op.primitive in ROOTS or (op.primitive is P.div_p and view.depends(op.inputs[1])) for op in ops)
+    is_linear = all(scales_linearly(view, op, root) for op in signal_path(view, ops, root))
+    return "norm" if divides and is_linear else None
+
+
+def is_jointly_linear(view: View, op: Op) -> bool:
+    """Whether an operation is linear in its explained operands together."""
+    adds = op.primitive in SHIFTS and all(map(view.is_float, op.outputs))
+    return adds or view.is_linear(op) or not view.explained(op)
+
+
+def signal_path(view: View, ops: Sequence[Op], root: int) -> list[Op]:
+    """The operations of a region through which a value passes element by element, and not by way of a statistic."""
+    path, reached = [], set(ops[-1].outputs)
+    for op in reversed(ops):
+        if reached.intersection(op.outputs):
+            path.append(op)
+            reached.update(a for a in view.explained(op) if is_as_rich(view, a, root))
+    return path
+
+
+def is_as_rich(view: View, value: int, root: int) -> bool:
+    """Whether a value has as many numbers as the root of a region, and is no statistic that was broadcast."""
+    op = view.producer.get(value)
+    while value != root and op and op.primitive in RELABEL and view.explained(op):
+        (value,) = view.explained(op)
+        op = view.producer.get(value)
+    is_spread = value != root and op is not None and op.primitive is P.broadcast_in_dim_p
+    return not is_spread and view.size(value) == view.size(root)
+
+
+def scales_linearly(view: View, op: Op, root: int) -> bool:
+    """Whether an operation adds values, or multiplies or divides one by a statistic or a constant."""
+    if op.primitive in (P.mul_p, P.div_p):
+        rich = [isinstance(a, int) and view.depends(a) and is_as_rich(view, a, root) for a in op.inputs]
+        return sum(rich) == 1 and (rich[0] or op.primitive is P.mul_p)
+    return is_jointly_linear(view, op)

@@ -1,0 +1,87 @@
+"""Single operations: a sum, a product, a maximum, or one that only moves numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jax.extend.core import primitives as P
+
+from ..._graph.primitives import INDEXED, MAXIMA, MOVES, ORDERS
+from ..._graph.trace import Atom, Op, scan_split
+from .._units import Unit
+from ._view import View, is_elementwise
+
+SEVERAL = {  # what an operation of several explained operands is
+    **dict.fromkeys((P.add_p, P.sub_p, P.add_jaxvals_p), "sum"),
+    **dict.fromkeys((P.mul_p, P.dot_general_p, P.conv_general_dilated_p), "product"),
+    **dict.fromkeys((P.max_p, P.min_p), "max_pool"),
+    P.div_p: "division",
+}
+
+
+def match(view: View, op: Op, outputs: tuple[int, ...] | None = None) -> Unit:
+    """The unit of one operation, or of some of its results."""
+    operands, outputs = view.explained(op), outputs or op.outputs
+    gates = tuple(is_gate(view, a, op) for a in operands)
+    kind = kind_of(view, op, operands, outputs)
+    return view.new_unit(kind, (op,), tuple(dict.fromkeys(operands)), outputs, gates=gates)
+
+
+def is_gate(view: View, atom: Atom, op: Op) -> bool:
+    """Whether a factor is broadcast over the other, or squashed: what is usually called a gate."""
+    if view.size(atom) < view.size(op.outputs[0]):
+        return True
+    maker = view.producer.get(atom) if isinstance(atom, int) else None
+    while maker is not None and maker.primitive in MOVES and view.explained(maker):
+        if maker.primitive is P.broadcast_in_dim_p:
+            return True
+        maker = view.producer.get(view.explained(maker)[0])
+    return maker is not None and maker.primitive in (P.logistic_p, P.clamp_p)
+
+
+def kind_of(view: View, op: Op, operands: tuple[int, ...], outputs: Sequence[int]) -> str:
+    """What an operation is to the values that depend on the input."""
+    if any(map(view.is_complex, (*operands, *outputs))):
+        return "complex"
+    if not any(map(view.is_float, outputs)):
+        return "shape"  # predicates and indices carry no relevance
+    if not any(map(view.is_float, operands)):
+        return "integer"
+    if op.primitive in ORDERS:
+        return kind_of_order(view, op, operands)
+    if op.primitive in INDEXED and not all(map(view.is_float, operands)):
+        return "select"  # which of the values is chosen depends on the explained input
+    if op.primitive in MAXIMA:
+        return "max_pool"
+    if op.primitive is P.select_n_p:
+        return "select" if view.depends(op.inputs[0]) else "shape"
+    if op.primitive in MOVES:
+        return "shape"
+    if op.primitive is P.scatter_add_p:
+        return "sum"
+    if is_one_function(view, op) or (is_elementwise(op) and len(set(operands)) == 1):
+        return "activation"
+    return SEVERAL.get(op.primitive, op.primitive.name) if len(operands) > 1 else op.primitive.name
+
+
+def kind_of_order(view: View, op: Op, operands: tuple[int, ...]) -> str:
+    """What a sort is: the order of values by themselves, or by others, which depend on the input or do not."""
+    keys = op.inputs[: op.params.get("num_keys", 1)]
+    if not any(map(view.depends, keys)):
+        return "shape"
+    values = tuple(a for a in op.inputs if view.is_float(a))
+    if len(values) == 1 and values == operands == keys:
+        return "sort"
+    return "select" if set(values) <= set(operands) else "integer"
+
+
+def is_one_function(view: View, op: Op) -> bool:
+    """Whether a loop computes one function of each element, with numbers, as a polynomial by Horner's rule."""
+    if op.primitive is not P.scan_p or len(op.outputs) != 1 or len(set(view.explained(op))) != 1:
+        return False
+    (body,), (consts, carries) = op.bodies, scan_split(op)
+    shapes = [body.avals[a].shape for a in body.inputs]
+    start = range(consts, consts + carries)
+    are_numbers = all(view.depends(a) or i in start or not shapes[i] for i, a in enumerate(op.inputs))
+    keep_shape = {*shapes} <= {(), view.shape(op.outputs[0])}
+    return are_numbers and keep_shape and all(map(is_elementwise, body.ops))
