@@ -76,7 +76,7 @@ def test_relevance_is_that_of_both_sides(name):
 
 
 @pytest.mark.parametrize(
-    "second", [rules.flat(), rules.w_square(), rules.z_box(-1.0, 1.0), lambda unit, x, y, r: jnp.ones_like(x)]
+    "second", [rules.flat(), rules.w_square(), rules.z_box(-1.0, 1.0), lambda call, x, y, r: jnp.ones_like(x)]
 )
 def test_rules_that_give_zeros_a_share_need_both_sides(second, monkeypatch):
     f, middle = through(jax.nn.relu), lambda unit: unit.layer == 1
@@ -94,10 +94,10 @@ def test_biases(bias, monkeypatch):
 
 
 WRAPPED = {  # user rules around γ in front of a ReLU: it is called with other relevance than what arrives
-    "even relevance": lambda rule: lambda unit, x, y, r: rule(unit, x, y, jnp.full_like(r, r.mean())),
-    "noise": lambda rule: lambda unit, x, y, r: rule(unit, x + 0.5, unit.forward(x + 0.5), r),
-    "negated": lambda rule: lambda unit, x, y, r: rule(unit.negated(), x, -y, r),
-    "decorated": lambda rule: functools.wraps(rule)(lambda unit, x, y, r: rule(unit, -x, unit.forward(-x), r)),
+    "even relevance": lambda rule: lambda call, x, y, r: rule(call, x, y, jnp.full_like(r, r.mean())),
+    "noise": lambda rule: lambda call, x, y, r: rule(call, x + 0.5, call.forward(x + 0.5), r),
+    "negated": lambda rule: lambda call, x, y, r: rule(call.negated(), x, -y, r),
+    "decorated": lambda rule: functools.wraps(rule)(lambda call, x, y, r: rule(call, -x, call.forward(-x), r)),
 }
 
 

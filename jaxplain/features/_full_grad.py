@@ -80,14 +80,14 @@ def full_gradient(f: Function, x: Array, target: Target) -> Terms:
     outer = [step for step in network.plan.steps if isinstance(step, Unit) and step.affine]
     if inner := [unit for unit in network.plan.units() if unit.affine and unit not in outer]:
         raise ValueError(f"full_grad does not look into loops and branches, as at {inner[0].place}")
-    bound = network.values(x)
-    probes = {unit.position: jnp.zeros_like(bound[unit.position][2]) for unit in outer}
+    calls = network.values(x)
+    probes = {unit.position: jnp.zeros_like(calls[unit.position][2]) for unit in outer}
     outputs, pullback = jax.vjp(lambda x, probes: network(lambda unit: None, x, probes=probes), x, probes)
     to_input, to_layers = pullback(score_gradient(target, outputs))
     known = follow(network.plan.graph, of_input(network.plan.graph))
     biases = []
     for unit in outer:
-        term = bound[unit.position][0].bias * to_layers[unit.position]
+        term = calls[unit.position][0].affine.bias * to_layers[unit.position]
         axis = axis_of_channels(known.get(unit.outputs[0]), x.ndim - 1)
         biases.append(term if axis is None else jnp.moveaxis(term, axis, -1))
     return Terms(x * to_input, biases)

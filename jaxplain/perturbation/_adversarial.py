@@ -238,7 +238,7 @@ def looking_at(f: Function, x: Array, layers: int | Sequence[str]) -> Callable[[
     """What some layers return, by name or so many convolutions, evenly spaced, over its root mean square at ``x``."""
     if isinstance(layers, int):
         network = replay(f, x)
-        kinds = {place: unit.kind for place, (unit, _, _) in network.values(x).items()}
+        kinds = {place: call.unit.kind for place, (call, _, _) in network.values(x).items()}
         found = next(filter(None, ([p for p, kind in kinds.items() if kind == k] for k in WEIGHTED)), None)
         if found is None:
             raise ValueError("perceptual_ball found no convolution or dense layer outside loops: pass features=")

@@ -23,7 +23,8 @@ from .._convention import (
 )
 from .._reductions import over_largest
 from ..propagation._deeplift import in_lanes, lanes_first
-from ..propagation._engine import BoundUnit, Composite, refuse_training_mode, replay
+from ..propagation._engine import refuse_training_mode, replay
+from ..propagation._unit_call import Composite, UnitCall
 from ._attacks import chosen_class, descend, holds, memory_of, precisely, repeat
 from ._mask_optimisation import require_optimizer
 
@@ -147,16 +148,16 @@ def gated(tolerance: float | None) -> Composite:
     return lambda unit: rule if unit.kind == "activation" else gradient
 
 
-def gate(tolerance: float, unit: BoundUnit, e_x: Any, h: tuple[Array, Array], c: tuple[Array, Array]) -> Any:
+def gate(tolerance: float, call: UnitCall, e_x: Any, h: tuple[Array, Array], c: tuple[Array, Array]) -> Any:
     """``c [min(0, h(x)) - τ |h(x)| <= h(e) <= max(0, h(x)) + τ |h(x)|]``, and from there the derivative."""
     h_e, h_x = h
     rounding = jnp.sqrt(jnp.finfo(h_x.dtype).eps)  # the compiler may evaluate e = x in another order than x
     slack = (tolerance + rounding) * jnp.abs(h_x)
     passes = (jnp.minimum(0, h_x) - slack <= h_e) & (h_e <= jnp.maximum(0, h_x) + slack)
-    return gradient(unit, e_x, h, (jnp.where(passes, c[0], 0), c[1]))
+    return gradient(call, e_x, h, (jnp.where(passes, c[0], 0), c[1]))
 
 
-def gradient(unit: BoundUnit, e_x: Any, h: Any, c: Any) -> Any:
+def gradient(call: UnitCall, e_x: Any, h: Any, c: Any) -> Any:
     """The gradient in the first lane; nothing in the second, which is a constant."""
     e, _ = lanes_first(e_x)
-    return in_lanes(unit.pull(e, c[0]), lambda c: (c, None))
+    return in_lanes(call.vjp(e, c[0]), lambda c: (c, None))

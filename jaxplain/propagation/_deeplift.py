@@ -17,7 +17,8 @@ from jax.typing import ArrayLike
 
 from .._chunking import chunked_sum
 from .._convention import Apply, Array, Explain, Function, Target, explainer, full_precision, reference, scorer
-from ._engine import BoundUnit, Composite, Rule, no_rule, refuse_training_mode, replay
+from ._engine import no_rule, refuse_training_mode, replay
+from ._unit_call import Composite, Rule, TwoWayRule, UnitCall
 from ._units import Unit
 
 __all__ = ["deep_shap", "deeplift"]
@@ -148,9 +149,9 @@ def attribution(f: Function, x: Array, x0: Array, target: Target, rule: str) -> 
 # --------------------- multipliers of one unit: rule(unit, x, x0, y, y0, m) -> m of its inputs
 
 
-def rescale(unit: BoundUnit, x: Array, x0: Array, y: Array, y0: Array, m: Array) -> Array:
+def rescale(call: UnitCall, x: Array, x0: Array, y: Array, y0: Array, m: Array) -> Array:
     """``m Δy / Δx``, and the derivative where ``Δx`` nearly vanishes."""
-    return m * ratio(y - y0, x - x0) + unit.pull(x, jnp.where(vanishes(x - x0), m, 0))
+    return m * ratio(y - y0, x - x0) + call.vjp(x, jnp.where(vanishes(x - x0), m, 0))
 
 
 def vanishes(difference: Array) -> Array:
@@ -164,32 +165,32 @@ def ratio(numerator: Array, denominator: Array) -> Array:
     return jnp.where(small, 0, numerator / jnp.where(small, 1, denominator))
 
 
-def winners(unit: BoundUnit, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> Any:
+def winners(call: UnitCall, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> Any:
     """What a maximum gains goes to the input's winner, what it loses to the reference's; a minimum the reverse.
 
     Where all of the reference's values were equal, as in a constant one, the input's winner takes the loss as well. Not
     wherever it was one of several: of equal inputs, two operations may take two different ones for the winner.
     """
-    minimum = unit.ops[0].primitive in (P.min_p, P.reduce_min_p, P.reduce_window_min_p, P.cummin_p)
-    other_extreme = -unit.forward(*jax.tree.map(jnp.negative, as_tuple(x0)))
+    minimum = call.unit.ops[0].primitive in (P.min_p, P.reduce_min_p, P.reduce_window_min_p, P.cummin_p)
+    other_extreme = -call.forward(*jax.tree.map(jnp.negative, as_tuple(x0)))
     constant = jnp.abs(y0 - other_extreme) <= TIE * jnp.abs(y - y0)
     to_input = (y < y0 if minimum else y > y0) | constant
     change = m * (y - y0)
     contributions = jax.tree.map(
-        jnp.add, unit.pull(x, jnp.where(to_input, change, 0)), unit.pull(x0, jnp.where(to_input, 0, change))
+        jnp.add, call.vjp(x, jnp.where(to_input, change, 0)), call.vjp(x0, jnp.where(to_input, 0, change))
     )
     return jax.tree.map(lambda c, x, x0: ratio(c, x - x0), contributions, x, x0)  # it moved at least as far
 
 
-def ordered(unit: BoundUnit, x: Array, x0: Array, y: Array, y0: Array, m: Array) -> Array:
+def ordered(call: UnitCall, x: Array, x0: Array, y: Array, y0: Array, m: Array) -> Array:
     """Sorting, as if each value went through one function G: ``m_i = (G(x_i) - G(x0_i)) / (x_i - x0_i)``.
 
     Its slope ``G'(v)`` is the mean multiplier of the places between v's own in the order of the input and in that of
     the reference: as many results move past v there as inputs do, less those that move back. Where v's place is the
     same in both it is the mean of the two next to it. A value that moves past no other has its place's multiplier.
     """
-    op = unit.ops[0]
-    axis = op.params.get("dimension", op.params.get("axis"))
+    op = call.unit.ops[0]
+    axis = op.params["dimension" if "dimension" in op.params else "axis"]
     x, x0, m = (jnp.moveaxis(v, axis, -1) for v in (x, x0, m))
     n, m = x.shape[-1], m if op.primitive is P.sort_p else m[..., ::-1]  # from the lowest place to the highest
     m = jnp.concatenate([jnp.zeros((*m.shape[:-1], n - m.shape[-1]), m.dtype), m], -1)
@@ -210,11 +211,11 @@ def ordered(unit: BoundUnit, x: Array, x0: Array, y: Array, y0: Array, m: Array)
     return jnp.moveaxis(jnp.where(vanishes(x - x0), at(slope, position[..., :n]), means), -1, axis)
 
 
-def midpoint(unit: BoundUnit, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> Any:
+def midpoint(call: UnitCall, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> Any:
     """The derivative half-way, which is exact for products: each factor's difference times the other's mean."""
-    if unit.ops[-1].primitive is P.mul_p and isinstance(x, tuple):
+    if call.unit.ops[-1].primitive is P.mul_p and isinstance(x, tuple):
         return tuple(m * factor for factor in factors(*x, *x0))
-    return unit.pull(jax.tree.map(lambda a, a0: (a + a0) / 2, x, x0), m)
+    return call.vjp(jax.tree.map(lambda a, a0: (a + a0) / 2, x, x0), m)
 
 
 def factors(a: Array, v: Array, a0: Array, v0: Array) -> tuple[Array, Array]:
@@ -229,7 +230,7 @@ def factors(a: Array, v: Array, a0: Array, v0: Array) -> tuple[Array, Array]:
     return of_end * v + (1 - of_end) * v0, (1 - of_end) * a + of_end * a0
 
 
-def quotient(unit: BoundUnit, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> Any:
+def quotient(call: UnitCall, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> Any:
     """A division as the product of the dividend with the reciprocal."""
     (a, b), (a0, b0) = x, x0
     v, v0 = 1 / b, 1 / b0
@@ -238,7 +239,7 @@ def quotient(unit: BoundUnit, x: Any, x0: Any, y: Array, y0: Array, m: Array) ->
     return m * m_a, m * m_v * jnp.where(small, -v * v, ratio(v - v0, b - b0))
 
 
-def unchanged(unit: BoundUnit, x: Array, x0: Array, y: Array, y0: Array, m: Array) -> Array:
+def unchanged(call: UnitCall, x: Array, x0: Array, y: Array, y0: Array, m: Array) -> Array:
     """An identity, whatever gradient it has."""
     return m
 
@@ -281,9 +282,9 @@ def rescale_rule(unit: Unit) -> Rule | None:
     if multipliers is None:
         return None
 
-    def rule(unit: BoundUnit, x: Any, y: Any, m: Any) -> Any:
+    def rule(call: UnitCall, x: Any, y: Any, m: Any) -> Any:
         x, x0 = lanes_first(x)
-        result = multipliers(unit, x, x0, y[0], y[1], m[0])
+        result = multipliers(call, x, x0, y[0], y[1], m[0])
         return in_lanes(result, lambda m: (m, None))
 
     return rule
@@ -295,82 +296,75 @@ def rescale_rule(unit: Unit) -> Rule | None:
 def cancel_rule(unit: Unit) -> Rule:
     """The rule of a unit in four lanes; the parts of the difference are computed by what it has for a forward."""
     if unit.kind in ("shape", "sum") and unit.ops[-1].primitive is not P.stop_gradient_p:
-        return Parts(moved_parts, moved_multipliers)
+        return in_parts(moved_parts, moved_multipliers)
     if unit.affine is not None:
-        return Parts(affine_parts, affine_multipliers)
+        return in_parts(affine_parts, affine_multipliers)
     if unit.kind == "activation":
-        return Parts(activation_parts, activation_multipliers)
+        return in_parts(activation_parts, activation_multipliers)
     multipliers = multipliers_of(unit) or midpoint
 
-    def net(unit: BoundUnit, x: Any, x0: Any, p: Any, n: Any, y: Array, y0: Array, m_p: Array, m_n: Array) -> Any:
+    def net(call: UnitCall, x: Any, x0: Any, p: Any, n: Any, y: Array, y0: Array, m_p: Array, m_n: Array) -> Any:
         m = jnp.where(y > y0, m_p, jnp.where(y < y0, m_n, (m_p + m_n) / 2))
-        result = multipliers(unit, x, x0, y, y0, m)
+        result = multipliers(call, x, x0, y, y0, m)
         return result, result
 
-    return Parts(lambda unit, x, x0, p, n, y, y0: (jnp.maximum(y - y0, 0), jnp.minimum(y - y0, 0)), net)
+    return in_parts(lambda call, x, x0, p, n, y, y0: (jnp.maximum(y - y0, 0), jnp.minimum(y - y0, 0)), net)
 
 
-class Parts:
+def in_parts(parts: Callable[..., Any], multipliers: Callable[..., Any]) -> TwoWayRule:
     """A rule in four lanes: ``parts(...) -> (Δy+, Δy-)`` forward, ``multipliers(...) -> (m+, m-)`` backward."""
 
-    def __init__(self, parts: Callable[..., Any], multipliers: Callable[..., Any]):
-        self.parts, self.multipliers = parts, multipliers
-
-    def forward(self, unit: BoundUnit, x: Any) -> Any:
-        """The unit's value for the input and the reference, and the parts of their difference."""
+    def forward(call: UnitCall, x: Any) -> Any:
         x, x0, p, n = lanes_first(x)
-        several = isinstance(x, tuple)
-        y, y0 = (unit.forward(*(v if several else (v,))) for v in (x, x0))
-        return (y, y0, *self.parts(unit, x, x0, p, n, y, y0))
+        y, y0 = (call.forward(*as_tuple(v)) for v in (x, x0))
+        return (y, y0, *parts(call, x, x0, p, n, y, y0))
 
-    def __call__(self, unit: BoundUnit, x: Any, y: Any, m: Any) -> Any:
-        """The multipliers, none in the lanes of the input and the reference."""
+    def backward(call: UnitCall, x: Any, y: Any, m: Any) -> Any:
         x, x0, p, n = lanes_first(x)
-        m_p, m_n = self.multipliers(unit, x, x0, p, n, y[0], y[1], m[2], m[3])
-        if isinstance(x, tuple):
+        m_p, m_n = multipliers(call, x, x0, p, n, y[0], y[1], m[2], m[3])
+        if isinstance(x, tuple):  # none in the lanes of the input and the reference
             return tuple((None, None, *m) for m in zip(m_p, m_n, strict=True))
         return None, None, m_p, m_n
 
+    return TwoWayRule(forward, backward)
 
-def moved_parts(unit: BoundUnit, x: Any, x0: Any, p: Any, n: Any, y: Array, y0: Array) -> tuple[Array, Array]:
+
+def moved_parts(call: UnitCall, x: Any, x0: Any, p: Any, n: Any, y: Array, y0: Array) -> tuple[Array, Array]:
     """The linear part of the unit, without the constants it may put in."""
-    linear = lambda v: jax.jvp(lambda *x: unit.forward(*x), as_tuple(x), as_tuple(v))[1]
+    linear = lambda v: jax.jvp(lambda *x: call.forward(*x), as_tuple(x), as_tuple(v))[1]
     return linear(p), linear(n)
 
 
 def moved_multipliers(
-    unit: BoundUnit, x: Any, x0: Any, p: Any, n: Any, y: Array, y0: Array, m_p: Array, m_n: Array
+    call: UnitCall, x: Any, x0: Any, p: Any, n: Any, y: Array, y0: Array, m_p: Array, m_n: Array
 ) -> Any:
     """The transpose, of each part by itself."""
-    return unit.pull(x, m_p), unit.pull(x, m_n)
+    return call.vjp(x, m_p), call.vjp(x, m_n)
 
 
-def affine_parts(unit: BoundUnit, x: Array, x0: Array, p: Array, n: Array, y: Array, y0: Array) -> tuple[Array, Array]:
+def affine_parts(call: UnitCall, x: Array, x0: Array, p: Array, n: Array, y: Array, y0: Array) -> tuple[Array, Array]:
     """The sums of the positive and of the negative contributions to the difference."""
     up, down = jnp.maximum(x - x0, 0), jnp.minimum(x - x0, 0)
-    plus, minus = jnp.maximum(unit.weight, 0), jnp.minimum(unit.weight, 0)
-    return (
-        unit.linear(up, plus) + unit.linear(down, minus),
-        unit.linear(up, minus) + unit.linear(down, plus),
-    )
+    apply, plus, minus = call.affine.apply, jnp.maximum(call.affine.weight, 0), jnp.minimum(call.affine.weight, 0)
+    return apply(up, plus) + apply(down, minus), apply(up, minus) + apply(down, plus)
 
 
 def affine_multipliers(
-    unit: BoundUnit, x: Array, x0: Array, p: Any, n: Any, y: Any, y0: Any, m_p: Array, m_n: Array
+    call: UnitCall, x: Array, x0: Array, p: Any, n: Any, y: Any, y0: Any, m_p: Array, m_n: Array
 ) -> Any:
     """Each contribution by the part it belongs to."""
-    plus, minus = jnp.maximum(unit.weight, 0), jnp.minimum(unit.weight, 0)
-    up = unit.transpose(m_p, plus) + unit.transpose(m_n, minus)
-    down = unit.transpose(m_n, plus) + unit.transpose(m_p, minus)
+    transpose, weight = call.affine.transpose, call.affine.weight
+    plus, minus = jnp.maximum(weight, 0), jnp.minimum(weight, 0)
+    up, down = transpose(m_p, plus) + transpose(m_n, minus), transpose(m_n, plus) + transpose(m_p, minus)
     m = jnp.where(x > x0, up, jnp.where(x < x0, down, (up + down) / 2))
     return m, m
 
 
 def activation_parts(
-    unit: BoundUnit, x: Array, x0: Array, p: Array, n: Array, y: Array, y0: Array
+    call: UnitCall, x: Array, x0: Array, p: Array, n: Array, y: Array, y0: Array
 ) -> tuple[Array, Array]:
     """Each part's effect, the mean of adding it before and after the other."""
-    f = unit.forward
+    f = call.forward
     y_p, y_n = f(x0 + p), f(x0 + n)
     gain, loss = (y_p - y0 + y - y_n) / 2, (y_n - y0 + y - y_p) / 2
     slope, defined = ratio(y - y0, x - x0), jnp.isfinite(y_p) & jnp.isfinite(y_n)  # a root of one part may not exist
@@ -378,11 +372,11 @@ def activation_parts(
 
 
 def activation_multipliers(
-    unit: BoundUnit, x: Array, x0: Array, p: Array, n: Array, y: Array, y0: Array, m_p: Array, m_n: Array
+    call: UnitCall, x: Array, x0: Array, p: Array, n: Array, y: Array, y0: Array, m_p: Array, m_n: Array
 ) -> Any:
     """``m± Δy± / Δz±``, the derivative where a part nearly vanishes."""
-    gain, loss = activation_parts(unit, x, x0, p, n, y, y0)
-    derivative = lambda part, m: unit.pull(x, jnp.where(vanishes(part), m, 0))
+    gain, loss = activation_parts(call, x, x0, p, n, y, y0)
+    derivative = lambda part, m: call.vjp(x, jnp.where(vanishes(part), m, 0))
     return m_p * ratio(gain, p) + derivative(p, m_p), m_n * ratio(loss, n) + derivative(n, m_n)
 
 

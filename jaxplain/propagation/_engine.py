@@ -10,9 +10,8 @@ input. A rule sees one lane as an array, several as a tuple, and answers None fo
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import jax
@@ -27,201 +26,14 @@ from .._graph.dependence import live_ops
 from .._graph.primitives import RANDOM, REFUSED
 from .._graph.trace import Op, opened, run, scan_split, trace, without_closure
 from .._mistakes import INFERENCE
+from ._account import Account, Entry
 from ._search import find_units
-from ._units import UNIFORM, ControlFlow, Plan, Unit
+from ._unit_call import Composite, Rule, TwoWayRule, UnitCall
+from ._units import ControlFlow, Plan, Unit
 
-Rule: TypeAlias = Callable[["BoundUnit", Any, Any, Any], Any]
-Composite: TypeAlias = Callable[[Unit], "Rule | None"]
 Lanes: TypeAlias = tuple[Array, ...]
 Values: TypeAlias = dict[int, Array]
-
-
-# -------------------------------------------------------------------------------- a unit with its values
-
-
-@dataclass(frozen=True, eq=False)
-class BoundUnit:
-    """A unit together with the values of its constants: what a rule works with.
-
-    Everything that a `Unit` knows is here as well (``kind``, ``path``, ``nonnegative``, ...).
-
-    Attributes:
-      unit: the unit.
-      constants: their values.
-      notes: what the rule noted for the ledger.
-    """
-
-    unit: Unit
-    constants: dict[int, Any]
-    notes: list[Array] = field(default_factory=list)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.unit, name)
-
-    def forward(self, *inputs: Array) -> Any:
-        """What the network computes here: an array, or a tuple where the unit has several results."""
-        outputs = self.results(inputs)
-        return outputs[0] if len(outputs) == 1 else outputs
-
-    def results(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
-        """All results of the unit."""
-        env = run(self.unit.ops, {**self.constants, **dict(zip(self.unit.inputs, inputs, strict=True))})
-        return tuple(env[out] for out in self.unit.outputs)
-
-    def pull(self, inputs: Any, cotangent: Any) -> Any:
-        """The true backward pass of the unit at ``inputs``, an array or a tuple of them."""
-        several = isinstance(inputs, tuple)
-        cotangents = jax.vjp(self.forward, *(inputs if several else (inputs,)))[1](cotangent)
-        return cotangents if several else cotangents[0]
-
-    def share(self, relevance: Array, z: Array, stabilizer: Any, bias: Any = 0.0) -> Array:
-        """``R / (z + ε sign z)``, noting for the ledger what the bias, the stabiliser and dead denominators take.
-
-        Where the denominator is zero, nothing flows.
-
-        Args:
-          relevance: R.
-          z: the denominator, the sum of all contributions.
-          stabilizer: ε.
-          bias: the part of ``z`` that no input made.
-        """
-        denominator = stabilize(z, stabilizer)
-        share = jnp.where(denominator == 0, 0, relevance / jnp.where(denominator == 0, 1, denominator))
-        lost = jnp.where(z == 0, 0, share * (denominator - z))
-        self.note(bias=share * bias, stabilizer=lost, dead=jnp.where(z == 0, relevance, 0))
-        return share.astype(z.dtype)
-
-    def note(self, *, bias: Any = 0.0, stabilizer: Any = 0.0, dead: Any = 0.0) -> None:
-        """Note for the ledger what of the relevance biases take, the stabiliser takes, and dead denominators lose."""
-        self.notes.append(
-            jnp.stack([jnp.sum(v, dtype=jnp.zeros(()).dtype) for v in map(jnp.asarray, (bias, stabilizer, dead))])
-        )
-
-    # ---------------------------------------------------------------------------------- affine units: y = x w + b
-
-    @property
-    def is_affine(self) -> bool:
-        """Whether the unit has a `weight`, a `bias` and `linear`."""
-        return self.unit.affine is not None
-
-    @functools.cached_property
-    def weight(self) -> Array:
-        """The effective weight: scales before and behind the weight operation (BatchNorm) folded into it."""
-        affine = self._affine
-        base = affine.base
-        if base is None or len(base.inputs) == 1:
-            factors = (self._factor(op) for op in affine.weight_axes)
-            return functools.reduce(jnp.multiply, factors, jnp.ones((), self._dtype))
-        weight = own = self._value(base.inputs[1 - affine.operand])
-        for op in affine.weight_axes:
-            weight = weight * self._along_weight(op, weight.shape)
-        return weight.astype(own.dtype)
-
-    @functools.cached_property
-    def bias(self) -> Array:
-        """The effective bias, of the output's shape: what the unit makes of an input that is zero."""
-        affine = self._affine
-        (shape,) = self.unit.input_shapes
-        env, value = dict(self.constants), self.unit.inputs[0]
-        varying = (jnp.zeros_like(v, self.unit.input_dtypes[0], shape=()) for v in self.constants.values())
-        zero = sum(varying, jnp.zeros((), self.unit.input_dtypes[0]))  # over devices of `shard_map`, as constants do
-        env[value] = jnp.broadcast_to(zero, shape)
-        if affine.base is not None and not affine.before:  # skip the weight operation: it maps zero to zero
-            aval = affine.base.eqn.outvars[0].aval
-            env[affine.base.outputs[0]] = jnp.broadcast_to(zero.astype(aval.dtype), aval.shape)
-            return run(affine.after, env)[self.unit.outputs[0]]
-        return run(self.unit.ops, env)[self.unit.outputs[0]]
-
-    def negated(self) -> BoundUnit:
-        """The same unit with the opposite weight and bias."""
-        other = BoundUnit(self.unit, self.constants, notes=self.notes)
-        vars(other).update(weight=-self.weight, bias=-self.bias)
-        return other
-
-    def linear(self, x: Array, weight: Array) -> Array:
-        """``x w`` for an input and a weight in place of the unit's own, without bias."""
-        affine = self._affine
-        base = affine.base
-        if base is None or len(base.inputs) == 1:
-            y = x if base is None else self.after_base(*base.bind(x))
-            return (y * weight).astype(self.unit.ops[-1].eqn.outvars[0].aval.dtype)
-        weight = weight.astype(base.eqn.invars[1 - affine.operand].aval.dtype)
-        operands = [x, weight] if affine.operand == 0 else [weight, x]
-        return self.after_base(*base.bind(*operands))
-
-    def after_base(self, value: Array) -> Array:
-        """From the weight operation's result to the unit's: transposes and reshapes between its scales and shifts."""
-        for op in self._affine.after:
-            if op not in self._affine.weight_axes:
-                (value,) = op.bind(value)
-        return value
-
-    def transpose(self, cotangent: Array, weight: Array) -> Array:
-        """``cᵀ w``: the transpose of ``x -> linear(x, weight)``."""
-        cotangent = cotangent.astype(self.unit.ops[-1].eqn.outvars[0].aval.dtype)
-        return jax.linear_transpose(lambda x: self.linear(x, weight), self._operand_type)(cotangent)[0]
-
-    @property
-    def _affine(self) -> Any:
-        if self.unit.affine is None:
-            raise ValueError(
-                f"the unit `{self.unit.kind}` at {self.unit.place} has no weight: give it a rule that needs none, "
-                "or let the composite answer None there"
-            )
-        return self.unit.affine
-
-    @property
-    def _operand_type(self) -> Any:
-        """The type of the explained operand, which says how it lies on devices."""
-        read = (pair for op in self.unit.ops for pair in zip(op.inputs, op.eqn.invars, strict=True))
-        return next(var.aval for atom, var in read if atom in self.unit.inputs)
-
-    @property
-    def _dtype(self) -> Any:
-        return self.unit.ops[0].eqn.outvars[0].aval.dtype
-
-    def _value(self, atom: Any) -> Array:
-        return self.constants[atom] if isinstance(atom, int) else atom.val
-
-    def _factor(self, op: Op) -> Array:
-        """The constant that a scale multiplies by; 1 for a shift."""
-        if op.primitive is P.neg_p or (op.primitive is P.sub_p and not self._explained(op, 0)):
-            return -jnp.ones((), self._dtype)
-        if op.primitive in (P.mul_p, P.div_p):
-            constant = jnp.asarray(self._value(op.inputs[1 if self._explained(op, 0) else 0]))
-            if self._affine.weight_axes[op] is UNIFORM:
-                constant = constant[(0,) * constant.ndim]
-            return constant if op.primitive is P.mul_p else 1 / constant
-        return jnp.ones((), self._dtype)
-
-    def _explained(self, op: Op, operand: int) -> bool:
-        atom = op.inputs[operand]
-        return isinstance(atom, int) and atom not in self.constants
-
-    def _along_weight(self, op: Op, shape: tuple[int, ...]) -> Array:
-        """The factor of a scale, its axes moved to the weight's."""
-        factor, affine = self._factor(op), self._affine
-        axes = affine.weight_axes[op]
-        if factor.ndim == 0:
-            return factor
-        groups = affine.base.params.get("feature_group_count", 1)
-        kept = [i for i, axis in enumerate(axes) if axis is not None]
-        vector = factor[tuple(slice(None) if i in kept else 0 for i in range(factor.ndim))]
-        vector = vector.transpose(tuple(sorted(range(len(kept)), key=lambda i: axes[kept[i]])))
-        order = sorted(axes[i] for i in kept)
-        sizes = dict(zip(order, vector.shape, strict=True))
-        if groups > 1 and op in affine.before and sizes[order[0]] > 1:  # input channels come in groups
-            _, inward = affine.base.params["dimension_numbers"].rhs_spec[:2]
-            outward = affine.base.params["dimension_numbers"].rhs_spec[0]
-            table = jnp.repeat(vector.reshape(groups, -1), shape[outward] // groups, axis=0)  # (out, in of its group)
-            table = table if outward < inward else table.T
-            return table.reshape([n if axis in (inward, outward) else 1 for axis, n in enumerate(shape)])
-        return vector.reshape([sizes.get(axis, 1) for axis in range(len(shape))])
-
-
-def stabilize(z: Array, stabilizer: Any) -> Array:
-    """``z + ε sign z``, with sign 0 = 1."""
-    return z + jnp.where(z >= 0, stabilizer, -jnp.asarray(stabilizer)).astype(z.dtype)
+Entries: TypeAlias = dict[int, Entry]
 
 
 def cotangent_like(relevance: Any, x: Array) -> Any:
@@ -229,12 +41,6 @@ def cotangent_like(relevance: Any, x: Array) -> Any:
     if jnp.issubdtype(x.dtype, jnp.inexact):
         return jnp.zeros_like(x) if relevance is None else jnp.asarray(relevance, x.dtype)
     return np.zeros(x.shape, jax.dtypes.float0)
-
-
-def total(values: Any) -> Array:
-    """The sum of all relevance in a tree."""
-    leaves = [v for v in jax.tree.leaves(values) if v.dtype != jax.dtypes.float0]
-    return sum((jnp.sum(v.real, dtype=jnp.zeros(()).dtype) for v in leaves), jnp.zeros(()))
 
 
 # ----------------------------------------------------------------------------------------------------------- the replay
@@ -253,7 +59,7 @@ class Replay:
     tree: Any
 
     def __call__(
-        self, rule_of: Composite, *lanes: Array, probes: Values | None = None, accounts: Values | None = None
+        self, rule_of: Composite, *lanes: Array, probes: Values | None = None, entries: Entries | None = None
     ) -> Any:
         """Evaluate the network with rules.
 
@@ -261,12 +67,12 @@ class Replay:
           rule_of: the rule of each unit; None leaves it as it is, with its own gradient.
           lanes: the input, and whatever else travels with it.
           probes: zeros to add to units' results, by position, so that `jax.vjp` returns the relevance there.
-          accounts: zeros of shape ``(5,)``, by position, for which `jax.vjp` returns the unit's ledger.
+          entries: `no_entry`, by position, for which `jax.vjp` returns the unit's ledger.
 
         Returns:
           What the network returns; a tuple of that where there are several lanes.
         """
-        run = _Run(rule_of, len(lanes), probes or {}, accounts or {})
+        run = _Run(rule_of, len(lanes), probes or {}, entries or {})
         outputs = run.plan(self.plan, [tuple(lanes)])
         trees = [jax.tree.unflatten(self.tree, [out[i] for out in outputs]) for i in range(len(lanes))]
         return trees[0] if len(lanes) == 1 else tuple(trees)
@@ -275,13 +81,13 @@ class Replay:
         """The same network, its softmax and normalisation fallen into their operations."""
         return dataclasses.replace(self, plan=find_units(self.plan.graph, [True], regions=False))
 
-    def values(self, x: Array) -> dict[int, tuple[BoundUnit, Array, Array]]:
+    def values(self, x: Array) -> dict[int, tuple[UnitCall, Array, Array]]:
         """The affine units outside loops with their input and output, by position."""
-        found: dict[int, tuple[BoundUnit, Array, Array]] = {}
+        found: dict[int, tuple[UnitCall, Array, Array]] = {}
 
         def record(unit: Unit, inputs: tuple[Lanes, ...], constants: dict[int, Any], outputs: Lanes) -> None:
             if unit.affine is not None:
-                found[unit.position] = BoundUnit(unit, constants), inputs[0][0], outputs[0]
+                found[unit.position] = UnitCall(unit, constants), inputs[0][0], outputs[0]
 
         outer = {step.position for step in self.plan.steps if isinstance(step, Unit)}
         _Run(lambda unit: None, 1, {}, {}, record).plan(self.plan, [(x,)])
@@ -352,7 +158,7 @@ class _Run:
     rule_of: Composite
     lanes: int
     probes: Values
-    accounts: Values
+    entries: Entries
     record: Callable[[Unit, tuple[Lanes, ...], dict[int, Any], Lanes], None] | None = None
     in_loop: bool = False
 
@@ -382,13 +188,11 @@ class _Run:
         constants = {a: env[a] for a in unit.constants}
         inputs = tuple(env[a] for a in unit.inputs)
         if rule is None or not unit.is_float:  # beside indices, as of top_k, only the gradient is defined
-            bound = BoundUnit(unit, constants)
-            each = [bound.results(lane) for lane in zip(*inputs, strict=True)]
+            call = UnitCall(unit, constants)
+            each = [call.results(lane) for lane in zip(*inputs, strict=True)]
             env.update(zip(unit.outputs, zip(*each, strict=True), strict=True))
         else:
-            varying = jnp.zeros_like(inputs[0][0], jnp.zeros(()).dtype, shape=(5,))  # over devices of `shard_map`
-            account = self.accounts.get(unit.position, 0) + varying
-            lanes = apply_with_rule(unit, rule, inputs, constants, account, self.in_loop)
+            lanes = apply_with_rule(unit, rule, inputs, constants, self.entries.get(unit.position), self.in_loop)
             several = len(unit.outputs) > 1
             env.update({out: tuple(y[i] if several else y for y in lanes) for i, out in enumerate(unit.outputs)})
         if self.record:
@@ -449,31 +253,32 @@ def apply_with_rule(
     rule: Rule,
     inputs: tuple[Lanes, ...],
     constants: dict[int, Any],
-    account: Array,
+    entry: Entry | None,
     in_loop: bool,
 ) -> Lanes:
     """Evaluate one unit, with its rule as its backward pass.
 
-    The derivative in ``account``, a dummy, is the unit's ledger.
+    The derivative in ``entry``, a dummy, is the unit's ledger; without one nothing is summed for it.
     """
 
     def forward(inputs: tuple[Lanes, ...], constants: dict[int, Any]) -> Lanes:
-        bound = BoundUnit(unit, constants)
-        if own := getattr(rule, "forward", None):
-            return own(bound, inputs[0] if len(inputs) == 1 else inputs)
-        return tuple(bound.forward(*lane) for lane in zip(*inputs, strict=True))
+        call = UnitCall(unit, constants)
+        if isinstance(rule, TwoWayRule):
+            return rule.forward(call, inputs[0] if len(inputs) == 1 else inputs)
+        return tuple(call.forward(*lane) for lane in zip(*inputs, strict=True))
 
     def backward(inputs: tuple[Lanes, ...], constants: dict[int, Any], outputs: Lanes, relevance: Lanes) -> Any:
-        bound = BoundUnit(unit, constants)
+        account = Account(is_kept=entry is not None)
+        call = UnitCall(unit, constants, account)
         # A rule sees one lane, and one operand, as an array, several as a tuple.
         unwrap = lambda lanes: lanes[0] if len(outputs) == 1 else lanes
         operands = tuple(map(unwrap, inputs))
-        result = rule(bound, operands[0] if len(operands) == 1 else operands, unwrap(outputs), unwrap(relevance))
+        result = rule(call, operands[0] if len(operands) == 1 else operands, unwrap(outputs), unwrap(relevance))
         # Its answer goes back into lanes, zeros where there is none, in the dtype of the operand.
         results = (result,) if len(operands) == 1 else tuple(result)
         lanes = tuple((r,) if len(outputs) == 1 else tuple(r) for r in results)
         lanes = jax.tree.map(cotangent_like, lanes, inputs, is_leaf=lambda r: r is None)
-        return lanes, jnp.stack([total(relevance), total(lanes), *sum(bound.notes, jnp.zeros(3))]).astype(account.dtype)
+        return lanes, account.entry(relevance, lanes)
 
     backward_fn, closed_over = lambda *args: backward(*args[:-1]), []
     if in_loop:  # there, a rule must not close over traced values, such as an ε that is vmapped: they become operands
@@ -481,10 +286,10 @@ def apply_with_rule(
         backward_fn, closed_over = without_closure(backward, inputs, constants, outputs, outputs)
 
     @jax.custom_vjp
-    def f(inputs: Any, constants: Any, account: Any, closed_over: Any) -> Lanes:
+    def f(inputs: Any, constants: Any, entry: Any, closed_over: Any) -> Lanes:
         return forward(inputs, constants)
 
-    def f_forward(inputs: Any, constants: Any, account: Any, closed_over: Any) -> Any:
+    def f_forward(inputs: Any, constants: Any, entry: Any, closed_over: Any) -> Any:
         outputs = forward(inputs, constants)  # not f: an explanation is differentiated through its values as they are
         return outputs, (inputs, constants, outputs, closed_over)
 
@@ -494,4 +299,4 @@ def apply_with_rule(
         return lanes, None, ledger, None
 
     f.defvjp(f_forward, f_backward)
-    return f(inputs, constants, account, closed_over)
+    return f(inputs, constants, entry, closed_over)

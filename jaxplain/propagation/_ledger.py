@@ -4,42 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from .._convention import Apply, Array, Target, full_precision, outputs_of, split
 from ..fast._accelerate import accelerated_for
-from ._engine import BoundUnit, Composite, Rule, total
+from ._account import Entry, no_entry, total
 from ._lrp import prepared, start
+from ._unit_call import Composite, Rule, UnitCall
 from ._units import Unit
 
 __all__ = ["summary"]
-
-
-class Entry(NamedTuple):
-    """The ledger of one unit, summed over the batch: ``relevance_in = relevance_out + bias + stabilizer + dead``.
-
-    Attributes:
-      relevance_in: what its output received.
-      relevance_out: what its inputs got.
-      bias: absorbed by biases and other constants.
-      stabilizer: absorbed by the stabiliser of the denominators.
-      dead: lost where a denominator is zero.
-    """
-
-    relevance_in: float
-    relevance_out: float
-    bias: float
-    stabilizer: float
-    dead: float
-
-    @property
-    def gap(self) -> float:
-        """What is unaccounted for: not 0 where a rule neither conserves relevance nor notes what it keeps."""
-        return self.relevance_in - self.relevance_out - self.bias - self.stabilizer - self.dead
 
 
 @dataclass(frozen=True)
@@ -133,9 +109,9 @@ def summary(apply: Apply, composite: Composite | None = None) -> Callable[..., S
 
         def ledger(context: Any, x: Array) -> tuple[Array, Array, Any]:
             network, rule_of = prepared(lambda x: outputs_of(apply, (*context, x)), x, composite)
-            accounts = {unit.position: jnp.zeros(5) for unit in network.plan.units()}
-            run = lambda x, accounts: network(noting(rule_of), x, accounts=accounts)
-            outputs, pullback = jax.vjp(run, x, accounts)
+            entries = {unit.position: no_entry() for unit in network.plan.units()}
+            run = lambda x, entries: network(with_ledger(rule_of), x, entries=entries)
+            outputs, pullback = jax.vjp(run, x, entries)
             relevance = start(outputs, target)
             result, entries = pullback(relevance)
             return relevance.sum(), result.sum(), entries
@@ -143,7 +119,7 @@ def summary(apply: Apply, composite: Composite | None = None) -> Callable[..., S
         network, rule_of = prepared(lambda x: outputs_of(apply, (*context, x)), x, composite)
         first, last, entries = jax.jit(accelerated_for(apply, full_precision(ledger)))(context, x)
         rows = tuple(
-            Row(unit, getattr(rule_of(unit), "__name__", "-"), Entry(*np.asarray(entries[unit.position]).tolist()))
+            Row(unit, getattr(rule_of(unit), "__name__", "-"), Entry(*map(float, entries[unit.position])))
             for unit in network.plan.units()
         )
         return Summary(rows, float(first), float(last))
@@ -151,12 +127,12 @@ def summary(apply: Apply, composite: Composite | None = None) -> Callable[..., S
     return summarize
 
 
-def noting(rule_of: Composite) -> Composite:
-    """The same rules; operations that only move numbers note what falls on constants."""
+def with_ledger(rule_of: Composite) -> Composite:
+    """The same rules; operations that only move numbers record what falls on constants."""
 
-    def moved(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
-        result = unit.pull(x, r)
-        unit.note(bias=total(r) - total(result))
+    def moved(call: UnitCall, x: Any, y: Array, r: Array) -> Any:
+        result = call.vjp(x, r)
+        call.account.record(bias=total(r) - total(result))
         return result
 
     def noted(unit: Unit) -> Rule | None:

@@ -26,7 +26,8 @@ from .._convention import (
     scorer,
 )
 from . import composites, rules
-from ._engine import BoundUnit, Composite, Replay, Rule, no_rule, refuse_training_mode, replay
+from ._engine import Replay, no_rule, refuse_training_mode, replay
+from ._unit_call import Composite, Rule, UnitCall
 from ._units import Unit
 from .composites import path_matches
 
@@ -224,8 +225,8 @@ def last_layer_negated(composite: Composite | None) -> Composite:
         if rule is None or not composites.last_layer(unit):
             return rule
 
-        def opposite(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
-            return rule(unit.negated(), x, -y, r)
+        def opposite(call: UnitCall, x: Array, y: Array, r: Array) -> Array:
+            return rule(call.negated(), x, -y, r)
 
         return opposite
 

@@ -15,8 +15,10 @@ import jax.numpy as jnp
 from .._convention import Apply, Array, Explain, Function, full_precision, outputs_of, split
 from .._graph.axes import weight_axes_of_output
 from ..fast._accelerate import accelerated_for
-from ._engine import BoundUnit, Rule, refuse_training_mode, replay
+from ._affine_map import AffineMap
+from ._engine import refuse_training_mode, replay
 from ._guided import modified_gradient
+from ._unit_call import Rule, UnitCall
 from ._units import WEIGHTED, Unit
 
 __all__ = ["fit_patterns", "pattern_attribution", "pattern_net"]
@@ -83,18 +85,18 @@ def statistics(f: Function, x: Array) -> tuple[Sums, dict[str, Array]]:
             )
     sums: Sums = {}
     weights: dict[str, Array] = {}
-    for bound, x_in, y in values.values():
-        if bound.kind in WEIGHTED:
-            active = (y > 0).astype(y.dtype)
-            with_inputs = jax.linear_transpose(lambda w, b=bound, x=x_in: b.linear(x, w), bound.weight)
-            sums[str(bound.layer)] = {
+    for call, x_in, y in values.values():
+        if call.unit.kind in WEIGHTED:
+            weight, active = call.affine.weight, (y > 0).astype(y.dtype)
+            with_inputs = jax.linear_transpose(lambda w, call=call, x=x_in: call.affine.apply(x, w), weight)
+            sums[str(call.unit.layer)] = {
                 "xy": with_inputs(active * y)[0],
                 "x": with_inputs(active)[0],
-                "active": by_neuron(bound, active),
-                "y": by_neuron(bound, y),
-                "all": by_neuron(bound, jnp.ones_like(y)),
+                "active": by_neuron(call.affine, active),
+                "y": by_neuron(call.affine, y),
+                "all": by_neuron(call.affine, jnp.ones_like(y)),
             }
-            weights[str(bound.layer)] = bound.weight
+            weights[str(call.unit.layer)] = weight
     return sums, weights
 
 
@@ -107,20 +109,18 @@ def pattern(sums: dict[str, Array], weight: Array) -> Array:
     return jnp.where((along == 0) | (sums["active"] == 0), 0, covariance / jnp.where(along == 0, 1, along))
 
 
-def by_neuron(bound: BoundUnit, values: Array) -> Array:
+def by_neuron(affine: AffineMap, values: Array) -> Array:
     """Sum values of the output's shape over all that one neuron makes of its samples; broadcasts against the weight."""
-    affine = bound.unit.affine
-    assert affine is not None
-    assert affine.base is not None
-    aval = affine.base.eqn.outvars[0].aval
-    like = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
-    values = jax.linear_transpose(bound.after_base, like)(values)[0]
-    axes = weight_axes_of_output(affine.base, affine.operand)
+    base = affine.parts.base
+    assert base is not None
+    aval = base.eqn.outvars[0].aval
+    values = jax.linear_transpose(affine.relayout, jax.ShapeDtypeStruct(aval.shape, aval.dtype))(values)[0]
+    axes = weight_axes_of_output(base, affine.parts.operand)
     values = values.sum(axis=tuple(i for i, axis in enumerate(axes) if axis is None))
     kept = [axis for axis in axes if axis is not None]
     values = values.transpose(sorted(range(len(kept)), key=kept.__getitem__))
     sizes = dict(zip(sorted(kept), values.shape, strict=True))
-    return values.reshape([sizes.get(axis, 1) for axis in range(bound.weight.ndim)])
+    return values.reshape([sizes.get(axis, 1) for axis in range(affine.weight.ndim)])
 
 
 def pattern_net(apply: Apply, patterns: Patterns) -> Explain:
@@ -184,9 +184,9 @@ def _with_patterns(apply: Apply, patterns: Patterns, combine: Callable[[Array, A
         if unit.kind in WEIGHTED and str(unit.layer) not in patterns:
             raise ValueError(f"no pattern for the {unit.kind} at {unit.place}: fit the patterns to this network")
 
-        def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
-            pattern = patterns[str(unit.layer)] if unit.kind in WEIGHTED else reciprocal(unit.weight)
-            return unit.transpose(r, combine(unit.weight, pattern))
+        def rule(call: UnitCall, x: Array, y: Array, r: Array) -> Array:
+            pattern = patterns[str(call.unit.layer)] if call.unit.kind in WEIGHTED else reciprocal(call.affine.weight)
+            return call.affine.transpose(r, combine(call.affine.weight, pattern))
 
         return rule
 

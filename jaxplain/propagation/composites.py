@@ -21,7 +21,7 @@ from jax.typing import ArrayLike
 from .._convention import Array
 from .._graph.primitives import is_known
 from . import rules
-from ._engine import BoundUnit, Composite, Rule
+from ._unit_call import Composite, Rule, UnitCall
 from ._units import KINDS, WEIGHTED, Unit
 
 __all__ = [
@@ -199,8 +199,8 @@ def by_gradient(*pairs: tuple[Matcher, Rule]) -> Composite:
 def guided_backprop() -> Composite:
     """The positive part of what arrives at an activation times its true derivative; the gradient elsewhere."""
 
-    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
-        return unit.pull(x, positive_part(unit, r))
+    def rule(call: UnitCall, x: Array, y: Array, r: Array) -> Array:
+        return call.vjp(x, positive_part(call.unit, r))
 
     return by_gradient((is_activation, rule))
 
@@ -211,11 +211,11 @@ def deconvnet() -> Composite:
     A ReLU that is spelled with a factor, such as ``x + |x|``, hands on the part times the factor.
     """
 
-    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
-        part = positive_part(unit, r)
-        if not unit.is_piecewise_linear:
+    def rule(call: UnitCall, x: Array, y: Array, r: Array) -> Array:
+        part = positive_part(call.unit, r)
+        if not call.unit.is_piecewise_linear:
             return part
-        slopes = [unit.pull(jnp.full_like(x, at), jnp.ones_like(y)) for at in (1e-3, -1e-3, 1e3, -1e3)]
+        slopes = [call.vjp(jnp.full_like(x, at), jnp.ones_like(y)) for at in (1e-3, -1e-3, 1e3, -1e3)]
         return part * functools.reduce(lambda a, b: jnp.where(jnp.abs(b) > jnp.abs(a), b, a), slopes)
 
     return by_gradient((is_activation, rule))
@@ -226,7 +226,7 @@ def is_activation(unit: Unit) -> bool:
     return unit.kind == "activation" and not all(op.primitive in POWERS for op in unit.ops)
 
 
-def positive_part(unit: BoundUnit, r: Array) -> Array:
+def positive_part(unit: Unit, r: Array) -> Array:
     """``max(R, 0)`` of an activation's output; where that is the negative of a ReLU, R is turned round as well."""
     return jnp.minimum(r, 0) if unit.nonpositive else jnp.maximum(r, 0)
 
@@ -255,7 +255,7 @@ def beta_smooth(beta: float = 10.0) -> Composite:
       Dombrowski et al.: Explanations can be manipulated and geometry is to blame. NeurIPS 2019.
     """
 
-    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
+    def rule(call: UnitCall, x: Array, y: Array, r: Array) -> Array:
         return r / (1 + jnp.exp(-beta * x))
 
     return by_gradient(("activation", rule))

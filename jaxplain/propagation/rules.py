@@ -1,10 +1,11 @@
 """Rules: how a unit hands the relevance of its output to its inputs.
 
-A rule is a function ``rule(unit, inputs, outputs, relevance) -> relevance of the inputs``. ``inputs`` is an array, or
-a tuple of arrays where several operands of the unit depend on the explained input. Affine units (``y = x w + b``:
-convolution, dense, BatchNorm, average pooling) offer ``unit.weight``, ``unit.bias``, ``unit.linear(x, w)`` and
-``unit.transpose(c, w)``; every unit offers ``unit.pull(x, c)``, its true backward pass. ``unit.share(R, z, ε, b)`` is
-``R / (z + ε sign z)``, kept in the ledger.
+A rule is a function ``rule(call, inputs, outputs, relevance) -> relevance of the inputs``. ``inputs`` is an array, or
+a tuple of arrays where several operands of the unit depend on the explained input. The call says what the unit is,
+``call.unit.kind``, and has its values: ``call.forward(x)`` and ``call.vjp(x, c)``, its true backward pass. Affine units
+(``y = x w + b``: convolution, dense, BatchNorm, average pooling) have ``call.affine`` with ``weight``, ``bias``,
+``apply(x, w)`` and ``transpose(c, w)``. ``call.account.divide(R, z, ε, b)`` is ``R / (z + ε sign z)``, kept in the
+ledger.
 
 Symbols: x inputs, w weight, b bias, R relevance of the outputs, ``v+ = max(v, 0)``, ``v- = min(v, 0)``, sign(0) = 1.
 """
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._convention import Array
-from ._engine import BoundUnit, Rule
+from ._unit_call import Rule, UnitCall
 
 __all__ = [
     "alpha_beta",
@@ -83,19 +84,19 @@ def negative(v: Array) -> Array:
     return jnp.minimum(v, 0)
 
 
-def parts(unit: BoundUnit, x: Array) -> tuple[Array, Array | None]:
+def parts(call: UnitCall, x: Array) -> tuple[Array, Array | None]:
     """``x+`` and ``x-``, which is None where it is provably zero, so that its terms are not computed."""
-    return (x, None) if unit.nonnegative else (positive(x), negative(x))
+    return (x, None) if call.unit.nonnegative else (positive(x), negative(x))
 
 
-def forward(unit: BoundUnit, terms: Terms) -> Array:
+def forward(call: UnitCall, terms: Terms) -> Array:
     """``Σ_t x_t w_t`` over the terms that are not provably zero."""
-    return sum(unit.linear(x, w) for x, w in terms if x is not None)  # type: ignore[return-value]
+    return sum(call.affine.apply(x, w) for x, w in terms if x is not None)  # type: ignore[return-value]
 
 
-def backward(unit: BoundUnit, terms: Terms, share: Array) -> Array:
+def backward(call: UnitCall, terms: Terms, share: Array) -> Array:
     """``Σ_t x_t (shareᵀ w_t)``."""
-    return sum(x * unit.transpose(share, w) for x, w in terms if x is not None)  # type: ignore[return-value]
+    return sum(x * call.affine.transpose(share, w) for x, w in terms if x is not None)  # type: ignore[return-value]
 
 
 @named
@@ -120,10 +121,10 @@ def epsilon(epsilon: ArrayLike = STABILIZER, *, bias: bool = True) -> Rule:
       Bach et al.: On pixel-wise explanations by layer-wise relevance propagation. PLoS ONE 2015.
     """
 
-    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
-        b = unit.bias if bias else 0.0
-        z = y if bias else y - unit.bias
-        return x * unit.transpose(unit.share(r, z, epsilon, b), unit.weight)
+    def rule(call: UnitCall, x: Array, y: Array, r: Array) -> Array:
+        b = call.affine.bias if bias else 0.0
+        z = y if bias else y - call.affine.bias
+        return x * call.affine.transpose(call.account.divide(r, z, epsilon, b), call.affine.weight)
 
     return rule
 
@@ -145,17 +146,17 @@ def gamma(gamma: ArrayLike = 0.25, *, bias: bool = True, stabilizer: float = STA
       Montavon et al.: Layer-wise relevance propagation, an overview. 2019; generalised: Andéol et al., 2021.
     """
 
-    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
-        w, b = unit.weight, unit.bias if bias else jnp.zeros((), y.dtype)
-        z = y if bias else y - unit.bias
-        plus, minus = parts(unit, x)
-        p = forward(unit, [(plus, positive(w)), (minus, negative(w))]) + positive(b)
+    def rule(call: UnitCall, x: Array, y: Array, r: Array) -> Array:
+        w, b = call.affine.weight, call.affine.bias if bias else jnp.zeros((), y.dtype)
+        z = y if bias else y - call.affine.bias
+        plus, minus = parts(call, x)
+        p = forward(call, [(plus, positive(w)), (minus, negative(w))]) + positive(b)
         result = jnp.zeros_like(x)
         for favoured, other, active, same in ((positive, negative, z > 0, p), (negative, positive, z < 0, z - p)):
             terms = [(plus, w + gamma * favoured(w)), (minus, w + gamma * other(w))]
-            share = unit.share(jnp.where(active, r, 0), z + gamma * same, stabilizer, b + gamma * favoured(b))
-            result = result + backward(unit, terms, share)
-        unit.note(dead=jnp.where(z == 0, r, 0))
+            share = call.account.divide(jnp.where(active, r, 0), z + gamma * same, stabilizer, b + gamma * favoured(b))
+            result = result + backward(call, terms, share)
+        call.account.record(dead=jnp.where(z == 0, r, 0))
         return result
 
     return rule
@@ -180,16 +181,16 @@ def alpha_beta(
       Bach et al.: On pixel-wise explanations by layer-wise relevance propagation. PLoS ONE 2015.
     """
 
-    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
-        w, b = unit.weight, unit.bias if bias else jnp.zeros((), y.dtype)
-        plus, minus = parts(unit, x)
+    def rule(call: UnitCall, x: Array, y: Array, r: Array) -> Array:
+        w, b = call.affine.weight, call.affine.bias if bias else jnp.zeros((), y.dtype)
+        plus, minus = parts(call, x)
         result = jnp.zeros_like(x)
         for factor, same, other in ((alpha, positive, negative), (-jnp.asarray(beta), negative, positive)):
             if isinstance(beta, int | float) and beta == 0 and same is negative:
                 continue
             terms = [(plus, same(w)), (minus, other(w))]
-            share = unit.share(jnp.asarray(factor * r), forward(unit, terms) + same(b), stabilizer, same(b))
-            result = result + backward(unit, terms, share)
+            share = call.account.divide(jnp.asarray(factor * r), forward(call, terms) + same(b), stabilizer, same(b))
+            result = result + backward(call, terms, share)
         return result
 
     return rule
@@ -225,11 +226,11 @@ def z_box(low: ArrayLike, high: ArrayLike, *, stabilizer: float = STABILIZER) ->
       Montavon et al.: Explaining nonlinear classification decisions with deep Taylor decomposition. 2017.
     """
 
-    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
-        w = unit.weight
+    def rule(call: UnitCall, x: Array, y: Array, r: Array) -> Array:
+        w = call.affine.weight
         lowest, highest = (jnp.broadcast_to(jnp.asarray(bound, x.dtype), x.shape) for bound in (low, high))
         terms = [(x - highest, w), (highest - lowest, positive(w))]
-        return backward(unit, terms, unit.share(r, forward(unit, terms), stabilizer))
+        return backward(call, terms, call.account.divide(r, forward(call, terms), stabilizer))
 
     return rule
 
@@ -246,10 +247,10 @@ def w_square(*, bias: bool = True, stabilizer: float = STABILIZER) -> Rule:
       Montavon et al.: Explaining nonlinear classification decisions with deep Taylor decomposition. 2017.
     """
 
-    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
-        b = unit.bias**2 if bias else jnp.zeros((), y.dtype)
-        terms = [(jnp.ones_like(x), unit.weight**2)]
-        return backward(unit, terms, unit.share(r, forward(unit, terms) + b, stabilizer, b))
+    def rule(call: UnitCall, x: Array, y: Array, r: Array) -> Array:
+        b = call.affine.bias**2 if bias else jnp.zeros((), y.dtype)
+        terms = [(jnp.ones_like(x), call.affine.weight**2)]
+        return backward(call, terms, call.account.divide(r, forward(call, terms) + b, stabilizer, b))
 
     return rule
 
@@ -262,9 +263,9 @@ def flat(*, stabilizer: float = STABILIZER) -> Rule:
       Lapuschkin et al.: Unmasking Clever Hans predictors. Nature Communications 2019.
     """
 
-    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
-        terms = [(jnp.ones_like(x), jnp.ones_like(unit.weight))]
-        return backward(unit, terms, unit.share(r, forward(unit, terms), stabilizer))
+    def rule(call: UnitCall, x: Array, y: Array, r: Array) -> Array:
+        terms = [(jnp.ones_like(x), jnp.ones_like(call.affine.weight))]
+        return backward(call, terms, call.account.divide(r, forward(call, terms), stabilizer))
 
     return rule
 
@@ -273,7 +274,7 @@ def flat(*, stabilizer: float = STABILIZER) -> Rule:
 def pass_through() -> Rule:
     """The output's relevance is the input's: ``R_in = R_out``; several operands of the same shape get equal parts."""
 
-    def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
+    def rule(call: UnitCall, x: Any, y: Array, r: Array) -> Any:
         return r if not isinstance(x, tuple) else tuple(r / len(x) for _ in x)
 
     return rule
@@ -282,7 +283,7 @@ def pass_through() -> Rule:
 @named
 def gradient() -> Rule:
     """The true backward pass: ``R_in = Jᵀ R_out``."""
-    return lambda unit, x, y, r: unit.pull(x, r)
+    return lambda call, x, y, r: call.vjp(x, r)
 
 
 @named
@@ -296,12 +297,12 @@ def proportional(stabilizer: float = STABILIZER, *, positive: bool = False) -> R
       positive: whether the positive contributions alone take part, as in `z_plus`.
     """
 
-    def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
+    def rule(call: UnitCall, x: Any, y: Array, r: Array) -> Any:
         if positive:
-            x = jax.tree.map(lambda a, c: jnp.where(a * c > 0, a, 0), x, unit.pull(x, jnp.ones_like(y)))
-            y = unit.forward(*(x if isinstance(x, tuple) else (x,)))
-        b = unit.bias if unit.is_affine else 0.0
-        pulled = unit.pull(x, unit.share(r, y, stabilizer, b))
+            x = jax.tree.map(lambda a, c: jnp.where(a * c > 0, a, 0), x, call.vjp(x, jnp.ones_like(y)))
+            y = call.forward(*(x if isinstance(x, tuple) else (x,)))
+        b = call.affine.bias if call.unit.affine is not None else 0.0
+        pulled = call.vjp(x, call.account.divide(r, y, stabilizer, b))
         return tuple(a * c for a, c in zip(x, pulled, strict=True)) if isinstance(x, tuple) else x * pulled
 
     return rule
@@ -315,8 +316,8 @@ def half(stabilizer: float = STABILIZER) -> Rule:
       Achtibat et al.: AttnLRP. ICML 2024, arXiv:2402.05602.
     """
 
-    def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
-        pulled = unit.pull(x, unit.share(r, y, stabilizer))
+    def rule(call: UnitCall, x: Any, y: Array, r: Array) -> Any:
+        pulled = call.vjp(x, call.account.divide(r, y, stabilizer))
         return tuple(a * c / 2 for a, c in zip(x, pulled, strict=True)) if isinstance(x, tuple) else x * pulled / 2
 
     return rule
@@ -334,11 +335,13 @@ def signal(stabilizer: float = STABILIZER) -> Rule:
     """
     equal = half(stabilizer)
 
-    def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
-        if not isinstance(x, tuple) or sum(unit.gates) != 1:
-            return equal(unit, x, y, r)
-        pulled = unit.pull(x, unit.share(r, y, stabilizer))
-        return tuple(jnp.zeros_like(a) if gate else a * c for a, c, gate in zip(x, pulled, unit.gates, strict=True))
+    def rule(call: UnitCall, x: Any, y: Array, r: Array) -> Any:
+        if not isinstance(x, tuple) or sum(call.unit.gates) != 1:
+            return equal(call, x, y, r)
+        pulled = call.vjp(x, call.account.divide(r, y, stabilizer))
+        return tuple(
+            jnp.zeros_like(a) if gate else a * c for a, c, gate in zip(x, pulled, call.unit.gates, strict=True)
+        )
 
     return rule
 
@@ -347,9 +350,9 @@ def signal(stabilizer: float = STABILIZER) -> Rule:
 def numerator() -> Rule:
     """A division of two explained operands: all of the relevance to the dividend."""
 
-    def rule(unit: BoundUnit, x: Any, y: Array, r: Array) -> Any:
+    def rule(call: UnitCall, x: Any, y: Array, r: Array) -> Any:
         divisor = jnp.zeros_like(x[1])
-        return (unit.pull((x[0] * 0, jnp.ones_like(x[1])), r)[0], divisor)
+        return (call.vjp((x[0] * 0, jnp.ones_like(x[1])), r)[0], divisor)
 
     return rule
 
@@ -368,10 +371,10 @@ def softmax() -> Rule:
       Achtibat et al.: AttnLRP. ICML 2024, arXiv:2402.05602, equation 13.
     """
 
-    def rule(unit: BoundUnit, x: Array, y: Array, r: Array) -> Array:
-        pulled = unit.pull(x, r / jnp.where(y == 0, 1, y))
+    def rule(call: UnitCall, x: Array, y: Array, r: Array) -> Array:
+        pulled = call.vjp(x, r / jnp.where(y == 0, 1, y))
         result = jnp.where(pulled == 0, 0, x * pulled)  # masked logits are infinite
-        unit.note(bias=jnp.sum(r) - jnp.sum(result))
+        call.account.record(bias=jnp.sum(r) - jnp.sum(result))
         return result
 
     return rule

@@ -287,7 +287,7 @@ def test_integers_loops_and_training_mode_are_errors():
 
 def test_a_rule_of_ones_own_in_one_line():
     f = lambda x: jax.nn.relu(x @ jnp.array([[1.0, 2.0], [3.0, -1.0]])).sum(axis=1)
-    mine = lambda unit, x, y, r: x * unit.transpose(unit.share(r, y, 1e-6), unit.weight)
+    mine = lambda call, x, y, r: x * call.affine.transpose(call.account.divide(r, y, 1e-6), call.affine.weight)
     x = jnp.array([[1.0, 0.5]])
     np.testing.assert_allclose(jaxplain.lrp(f, lambda u: mine if u.kind == "dense" else None)(x), jaxplain.lrp(f)(x))
 
