@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as P
 
-from jaxplain._graph.trace import Form, evaluated_with
+from jaxplain._graph.rewrite import Form, evaluated_with
 
 
 def with_rounded_products(f):

@@ -12,7 +12,7 @@ from jax.extend import core as jexc
 
 import jaxplain
 from jaxplain import composites, full_precision, metrics, rules
-from jaxplain._graph.trace import opened
+from jaxplain._graph.equations import opened
 from jaxplain._taxonomy import METHODS
 from tests.rounding import is_product, with_rounded_products
 

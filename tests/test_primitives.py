@@ -26,8 +26,8 @@ from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 import jaxplain
+from jaxplain._graph.equations import has_own_derivative, opened
 from jaxplain._graph.primitives import REFUSED, UNSTACK, YOUNG, is_known
-from jaxplain._graph.trace import has_own_derivative, opened
 
 FLOATS, INTS, BOOLS = jnp.linspace(0.1, 0.9, 9).reshape(3, 3), jnp.arange(9).reshape(3, 3) % 3, jnp.eye(3) > 0
 ROW = FLOATS[0]

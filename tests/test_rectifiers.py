@@ -11,7 +11,8 @@ from jax import lax
 
 import jaxplain
 from jaxplain import rules
-from jaxplain.fast._relus import COMPARISONS, bounds, rectifiers
+from jaxplain._graph.clipping import bounds
+from jaxplain.fast._relus import COMPARISONS, rectifiers
 
 X = jax.random.normal(jax.random.key(0), (2, 8, 8, 16), jnp.float32)
 W = jax.random.normal(jax.random.key(1), (8, 16, 16), jnp.float32) / 4

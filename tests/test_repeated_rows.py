@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 import jaxplain
-from jaxplain._graph.trace import evaluated_with
+from jaxplain._graph.rewrite import evaluated_with
 from jaxplain.fast._repeated_rows import repeated_in, repeated_rows
 from tests.zoo import BASELINE, IMAGES, TARGETS, ZOO
 

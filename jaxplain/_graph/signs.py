@@ -9,8 +9,9 @@ import numpy as np
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
+from .equations import callee, opened
 from .primitives import POSITIVE, SIGN_KEEPING
-from .trace import Graph, callee, opened
+from .trace import Graph
 
 
 def nonnegative_values(graph: Graph) -> set[int]:

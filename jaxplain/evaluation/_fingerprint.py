@@ -13,7 +13,7 @@ import numpy as np
 from jax.extend import core as jexc
 
 from .._convention import Apply
-from .._graph.trace import opened
+from .._graph.equations import opened
 
 ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as P
 
+from .._graph.equations import result, variables
 from .._graph.primitives import PRODUCTS
-from .._graph.trace import Form, evaluated_with, result, variables
+from .._graph.rewrite import Form, evaluated_with
 from ._bit_masks import in_bits, outliving
 from ._convolution import Convolution
 from ._known_zeros import known_zeros

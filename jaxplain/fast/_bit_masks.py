@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.export import is_symbolic_dim
 
+from .._graph.equations import live, multiplies, variables
 from .._graph.primitives import ELEMENTWISE
-from .._graph.trace import live, multiplies, variables
 from ._strided_scatter import Array
 
 LARGE = 2**18  # from here on it is worth the time to compile

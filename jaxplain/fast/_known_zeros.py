@@ -16,9 +16,9 @@ import numpy as np
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
+from .._graph.clipping import bounds
+from .._graph.equations import PLAIN_CALLS, called, opened
 from .._graph.primitives import MOVES, PRODUCTS
-from .._graph.trace import PLAIN_CALLS, called, opened
-from ._relus import bounds
 
 LINEAR = MOVES | PRODUCTS | {P.reduce_sum_p, P.reduce_window_sum_p, P.cumsum_p, P.neg_p, P.abs_p}
 ALIKE = (P.neg_p, P.abs_p, P.convert_element_type_p, P.copy_p, P.stop_gradient_p, P.name_p)

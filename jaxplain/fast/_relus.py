@@ -21,11 +21,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.export import is_symbolic_dim
-from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
+from .._graph.clipping import bounds
+from .._graph.equations import live, result, variables
 from .._graph.primitives import ELEMENTWISE
-from .._graph.trace import live, opened, result, variables
 from ._strided_scatter import Array
 
 SUMS = frozenset([P.add_p, P.add_jaxvals_p])
@@ -140,31 +140,6 @@ def comparing_results(jaxpr: Any, rectifiers: Mapping[Any, Rectifier]) -> Iterat
             if COMPARISONS[eqn.primitive](rectifier.low, float(number.val), rectifier.high):
                 eqn = eqn.replace(invars=[result(rectifier.eqn), number])
         yield eqn
-
-
-def bounds(eqn: Any) -> tuple[float, float] | None:
-    """The numbers between which an equation keeps its operand, if it is a rectifier such as ``jax.nn.relu6``."""
-    if not eqn.invars or variables(eqn.invars) != eqn.invars[:1] or len(eqn.outvars) != 1:
-        return None
-    if eqn.primitive in (P.jit_p, P.custom_jvp_call_p) and len(eqn.invars) == 1:
-        return next((composed(opened(jaxpr)[0]) for jaxpr in jexc.jaxprs_in_params(eqn.params)), None)
-    if eqn.primitive in (P.max_p, P.min_p) and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating):
-        number = float(eqn.invars[1].val)
-        if math.isfinite(number):
-            return (number, math.inf) if eqn.primitive is P.max_p else (-math.inf, number)
-    return None
-
-
-def composed(body: Any) -> tuple[float, float] | None:
-    """The same of a jaxpr that rectifies its argument, more than once perhaps, and does nothing else."""
-    value, low, high = body.invars[0], -math.inf, math.inf
-    for eqn in body.eqns:
-        kept = bounds(eqn)
-        if kept is None or eqn.invars[0] is not value:
-            return None
-        (value,) = eqn.outvars
-        low, high = (min(max(bound, kept[0]), kept[1]) for bound in (low, high))
-    return (low, high) if body.eqns and body.outvars[0] is value else None
 
 
 def is_usual(aval: Any) -> bool:

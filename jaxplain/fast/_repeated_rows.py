@@ -14,18 +14,9 @@ import jax.numpy as jnp
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
+from .._graph.equations import PLAIN_CALLS, called, has_own_derivative, is_elementwise_call, multiplies, opened, result
 from .._graph.primitives import ELEMENTWISE, SPLIT, STACK, TILE, UNSTACK
-from .._graph.trace import (
-    PLAIN_CALLS,
-    Form,
-    as_they_are,
-    called,
-    has_own_derivative,
-    is_elementwise_call,
-    multiplies,
-    opened,
-    result,
-)
+from .._graph.rewrite import Form, as_they_are
 
 
 def repeated_rows(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:

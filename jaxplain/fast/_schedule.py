@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as P
 
+from .._graph.equations import multiplies, result, variables
 from .._graph.primitives import ELEMENTWISE, PRODUCTS
-from .._graph.trace import multiplies, result, variables
 
 T = TypeVar("T")
 LONG = 4  # products written in between

@@ -24,8 +24,10 @@ from jax.extend.core import primitives as P
 from .._convention import Array
 from .._graph.canonical import canonical
 from .._graph.dependence import live_ops
+from .._graph.equations import opened
 from .._graph.primitives import RANDOM, REFUSED
-from .._graph.trace import Op, opened, run, scan_split, trace, without_closure
+from .._graph.rewrite import without_closure
+from .._graph.trace import Op, run, scan_split, trace
 from .._mistakes import INFERENCE
 from ._search import find_units
 from ._units import UNIFORM, Branching, Plan, Unit

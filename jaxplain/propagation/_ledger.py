@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._convention import Apply, Array, Target, full_precision, outputs_of, split
-from ..fast._accelerate import accelerated_for
+from .._execution import executable
 from ._engine import BoundUnit, Composite, Rule, total
 from ._lrp import prepared, start
 from ._units import Unit
@@ -141,7 +141,7 @@ def summary(apply: Apply, composite: Composite | None = None) -> Callable[..., S
             return relevance.sum(), result.sum(), entries
 
         network, rule_of = prepared(lambda x: outputs_of(apply, (*context, x)), x, composite)
-        first, last, entries = jax.jit(accelerated_for(apply, full_precision(ledger)))(context, x)
+        first, last, entries = jax.jit(executable(apply, full_precision(ledger)))(context, x)
         rows = tuple(
             Row(unit, getattr(rule_of(unit), "__name__", "-"), Entry(*np.asarray(entries[unit.position]).tolist()))
             for unit in network.plan.units()

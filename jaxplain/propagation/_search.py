@@ -20,11 +20,12 @@ import jax.numpy as jnp
 from jax.extend.core import primitives as P
 
 from .._graph.axes import relabel, varying, weight_axes_of_input, weight_axes_of_output
+from .._graph.clipping import bounds
 from .._graph.dependence import carried_flags, dependents
+from .._graph.equations import is_elementwise_call
 from .._graph.primitives import ELEMENTWISE, INDEXED, MAXIMA, MOVES, ORDERS, RELABEL
 from .._graph.signs import nonnegative_values, nonpositive_values
-from .._graph.trace import Atom, Graph, Op, is_elementwise_call, scan_split
-from ..fast._relus import bounds
+from .._graph.trace import Atom, Graph, Op, scan_split
 from ._units import UNIFORM, WEIGHTED, Affine, Branching, Plan, Step, Unit, located
 
 REDUCTIONS = frozenset([P.reduce_sum_p, P.reduce_max_p, P.reduce_min_p])

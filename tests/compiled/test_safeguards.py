@@ -54,7 +54,7 @@ def test_products_by_repeated_arrays_with_a_reduction_behind_them(name):
 
 def as_it_is(f):
     """``f`` as explainers call it that are made from ``accelerate(f, False)``."""
-    from jaxplain._graph.trace import evaluated_with
+    from jaxplain._graph.rewrite import evaluated_with
     from jaxplain.fast._safeguards import safeguards
 
     return evaluated_with(f, safeguards)
