@@ -12,7 +12,7 @@ from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 from ._graph.primitives import CUSTOM_VMAP
-from ._graph.rewrite import Form, evaluated_with, rewritten
+from ._graph.rewrite import Form, rewrite_subjaxpr, with_rewritten_equations
 
 Array: TypeAlias = jax.Array
 Function: TypeAlias = Callable[..., Any]
@@ -33,7 +33,7 @@ def vmap_behind(fn: Function) -> Function:
             return jax.tree.map(lambda y: y[None], fn(*jax.tree.map(lambda a: a[0], args)))
         if jax.device_count() == 1:
             return jax.vmap(fn)(*args)
-        return evaluated_with(jax.vmap(evaluated_with(fn, with_own_map)), without_own_map)(*args)
+        return with_rewritten_equations(jax.vmap(with_rewritten_equations(fn, with_own_map)), without_own_map)(*args)
 
     return mapped
 
@@ -87,5 +87,5 @@ def platform_forms(eqn: Any) -> Function | None:
     """A choice of the platform, its branches as `with_own_map` has them."""
     if not eqn.params.get("branches_platforms"):
         return None  # a branch as any other, which is entered anyway
-    branches = tuple(rewritten(branch, with_own_map) for branch in eqn.params["branches"])
+    branches = tuple(rewrite_subjaxpr(branch, with_own_map) for branch in eqn.params["branches"])
     return functools.partial(eqn.primitive.bind, **eqn.params | {"branches": branches})

@@ -12,7 +12,7 @@ from jax.extend import core as jexc
 
 import jaxplain
 from jaxplain import composites, full_precision, metrics, rules
-from jaxplain._graph.equations import opened
+from jaxplain._graph.equations import unclose
 from jaxplain._taxonomy import METHODS
 from tests.rounding import is_product, with_rounded_products
 
@@ -81,7 +81,7 @@ def precisions(f, *args):
     """The precision of every product that a function makes, wherever it makes it."""
 
     def found(jaxpr):
-        for eqn in opened(jaxpr)[0].eqns:
+        for eqn in unclose(jaxpr)[0].eqns:
             if is_product(eqn):
                 both = eqn.params["precision"]
                 yield from both if isinstance(both, tuple) else (both,)

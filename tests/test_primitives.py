@@ -26,7 +26,7 @@ from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 import jaxplain
-from jaxplain._graph.equations import has_own_derivative, opened
+from jaxplain._graph.equations import has_own_derivative, unclose
 from jaxplain._graph.primitives import REFUSED, UNSTACK, YOUNG, is_known
 
 FLOATS, INTS, BOOLS = jnp.linspace(0.1, 0.9, 9).reshape(3, 3), jnp.arange(9).reshape(3, 3) % 3, jnp.eye(3) > 0
@@ -71,7 +71,7 @@ def traced(f, args):
 def inside(jaxpr):
     """The primitives of a jaxpr and of all that it calls."""
     found = set()
-    for eqn in opened(jaxpr)[0].eqns:
+    for eqn in unclose(jaxpr)[0].eqns:
         found |= {eqn.primitive} if "_prim" not in eqn.params else set()
         for inner in jexc.jaxprs_in_params(eqn.params):
             found |= inside(inner)

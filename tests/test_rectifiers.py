@@ -11,8 +11,8 @@ from jax import lax
 
 import jaxplain
 from jaxplain import rules
-from jaxplain._graph.clipping import bounds
-from jaxplain.fast._relus import COMPARISONS, rectifiers
+from jaxplain._graph.clipping import clip_bounds
+from jaxplain.fast._relus import COMPARISONS, relus_to_materialise
 
 X = jax.random.normal(jax.random.key(0), (2, 8, 8, 16), jnp.float32)
 W = jax.random.normal(jax.random.key(1), (8, 16, 16), jnp.float32) / 4
@@ -27,7 +27,7 @@ def residual(x, rectifier=nn.relu):
 
 
 def found(f, *args):
-    return len(rectifiers(jax.make_jaxpr(f)(*args).jaxpr, lambda eqn: False))
+    return len(relus_to_materialise(jax.make_jaxpr(f)(*args).jaxpr, lambda eqn: False))
 
 
 def test_which_are_found():
@@ -61,7 +61,7 @@ def test_values_and_derivatives(name):
 
 
 def test_bounds():
-    of = lambda f: bounds(jax.make_jaxpr(f)(X).eqns[0])
+    of = lambda f: clip_bounds(jax.make_jaxpr(f)(X).eqns[0])
     assert of(nn.relu) == (0, np.inf)
     assert of(nn.relu6) == (0, 6)
     assert of(jax.jit(lambda x: jnp.maximum(jnp.minimum(x, 3.0), -1.0))) == (-1, 3)
@@ -71,7 +71,7 @@ def test_bounds():
     assert of(jax.jit(lambda x: x)) is None
     assert of(lambda x: jnp.maximum(x, np.inf)) is None
     assert of(lambda x: jnp.maximum(x.astype(complex), 0.0)) is None
-    assert bounds(jax.make_jaxpr(jax.jit(lambda x: jnp.maximum(x, 0)))(X.astype(complex)).eqns[0]) is None
+    assert clip_bounds(jax.make_jaxpr(jax.jit(lambda x: jnp.maximum(x, 0)))(X.astype(complex)).eqns[0]) is None
 
 
 def test_comparisons_with_the_value_kept_between_bounds():

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 import jaxplain
-from jaxplain._graph.rewrite import evaluated_with
+from jaxplain._graph.rewrite import with_rewritten_equations
 from jaxplain.fast._repeated_rows import repeated_in, repeated_rows
 from tests.zoo import BASELINE, IMAGES, TARGETS, ZOO
 
@@ -163,7 +163,7 @@ def test_the_reference_is_evaluated_once():
 def test_a_function_of_repeated_rows_keeps_its_values_and_derivatives(name):
     f = logits(lambda x: NETWORKS[name](x) + conv(x).sum())
     g = lambda x0: f(jnp.broadcast_to(x0, X.shape))
-    once = evaluated_with(g, repeated_rows)
+    once = with_rewritten_equations(g, repeated_rows)
     for one, other in ((once, g), (jax.jacobian(once), jax.jacobian(g))):
         np.testing.assert_allclose(jax.jit(one)(X0), other(X0), rtol=1e-10, atol=1e-12)
 

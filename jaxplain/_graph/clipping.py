@@ -9,15 +9,15 @@ import jax.numpy as jnp
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
-from .equations import opened, variables
+from .equations import non_literals, unclose
 
 
-def bounds(eqn: Any) -> tuple[float, float] | None:
+def clip_bounds(eqn: Any) -> tuple[float, float] | None:
     """The numbers between which an equation keeps its operand, if it is a rectifier such as ``jax.nn.relu6``."""
-    if not eqn.invars or variables(eqn.invars) != eqn.invars[:1] or len(eqn.outvars) != 1:
+    if not eqn.invars or non_literals(eqn.invars) != eqn.invars[:1] or len(eqn.outvars) != 1:
         return None
     if eqn.primitive in (P.jit_p, P.custom_jvp_call_p) and len(eqn.invars) == 1:
-        return next((composed(opened(jaxpr)[0]) for jaxpr in jexc.jaxprs_in_params(eqn.params)), None)
+        return next((clip_bounds_of_jaxpr(unclose(jaxpr)[0]) for jaxpr in jexc.jaxprs_in_params(eqn.params)), None)
     if eqn.primitive in (P.max_p, P.min_p) and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating):
         number = float(eqn.invars[1].val)
         if math.isfinite(number):
@@ -25,11 +25,11 @@ def bounds(eqn: Any) -> tuple[float, float] | None:
     return None
 
 
-def composed(body: Any) -> tuple[float, float] | None:
+def clip_bounds_of_jaxpr(body: Any) -> tuple[float, float] | None:
     """The same of a jaxpr that rectifies its argument, more than once perhaps, and does nothing else."""
     value, low, high = body.invars[0], -math.inf, math.inf
     for eqn in body.eqns:
-        kept = bounds(eqn)
+        kept = clip_bounds(eqn)
         if kept is None or eqn.invars[0] is not value:
             return None
         (value,) = eqn.outvars

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 from jax.extend import core as jexc
+from jax.extend import source_info_util
 from jax.extend.core import primitives as P
 
 from .primitives import ELEMENTWISE, PRODUCTS
@@ -18,54 +19,54 @@ from .primitives import ELEMENTWISE, PRODUCTS
 PLAIN_CALLS = (P.jit_p, P.remat_p, P.closed_call_p, P.call_p)  # which only call
 
 
-def opened(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
+def unclose(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
     """A jaxpr and its constants, whether it came closed, open, or (from JAX 0.11) as one of both."""
     return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
 
 
-def variables(atoms: Sequence[Any]) -> list[Any]:
+def non_literals(atoms: Sequence[Any]) -> list[Any]:
     """Without the literals."""
     return [atom for atom in atoms if not isinstance(atom, jexc.Literal)]
 
 
-def result(eqn: Any) -> Any:
+def first_outvar(eqn: Any) -> Any:
     """The first result of an equation, if it has any."""
     return eqn.outvars[0] if eqn.outvars else None
 
 
-def live(jaxpr: Any) -> tuple[Any, ...]:
+def live_equations(jaxpr: Any) -> tuple[Any, ...]:
     """The equations of a jaxpr that its results depend on, or that have another effect; NaN in the rest goes unseen."""
-    needed, eqns = set(variables(jaxpr.outvars)), []
+    needed, eqns = set(non_literals(jaxpr.outvars)), []
     for eqn in reversed(jaxpr.eqns):
         if eqn.effects or not needed.isdisjoint(eqn.outvars):
-            needed.update(variables(eqn.invars))
+            needed.update(non_literals(eqn.invars))
             eqns.append(eqn)
     return tuple(reversed(eqns))
 
 
 def multiplies(eqn: Any) -> bool:
     """Whether an equation, or what it calls, multiplies matrices."""
-    inner = (opened(jaxpr)[0] for jaxpr in jexc.jaxprs_in_params(eqn.params))
+    inner = (unclose(jaxpr)[0] for jaxpr in jexc.jaxprs_in_params(eqn.params))
     return eqn.primitive in PRODUCTS or any(multiplies(eqn) for jaxpr in inner for eqn in jaxpr.eqns)
 
 
-def called(eqn: Any) -> Any:
+def called_jaxpr(eqn: Any) -> Any:
     """The jaxpr that a call runs."""
     return eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
 
 
-def callee(eqn: Any, whole: Callable[[Any], bool]) -> Any:
+def jaxpr_to_inline(eqn: Any, keep_call: Callable[[Any], bool]) -> Any:
     """The jaxpr to inline where an equation only calls one, or chooses one by the platform: all compute the same."""
     if choices := eqn.params.get("branches_platforms"):
         return eqn.params["branches"][choices.index(None) if None in choices else 0]
     if eqn.primitive in PLAIN_CALLS:
-        return called(eqn)
-    if has_own_derivative(eqn) and not whole(eqn):
+        return called_jaxpr(eqn)
+    if has_own_derivative(eqn) and not keep_call(eqn):
         return function_of(eqn)
     return None
 
 
-def bodies(eqn: Any) -> tuple[Any, ...]:
+def subgraph_jaxprs(eqn: Any) -> tuple[Any, ...]:
     """The jaxprs that control flow runs."""
     if eqn.primitive is P.scan_p:
         return (eqn.params["jaxpr"],)
@@ -99,12 +100,15 @@ def is_elementwise_call(eqn: Any) -> bool:
         return False
 
     def all_elementwise(jaxpr: Any) -> bool:
-        jaxpr, _ = opened(jaxpr)
+        jaxpr, _ = unclose(jaxpr)
         return all(
             eqn.primitive in ELEMENTWISE
             or (eqn.primitive is P.broadcast_in_dim_p and not eqn.invars[0].aval.shape)
-            or ((inner := callee(eqn, lambda _: False)) is not None and all_elementwise(inner))
+            or ((inner := jaxpr_to_inline(eqn, lambda _: False)) is not None and all_elementwise(inner))
             for eqn in jaxpr.eqns
         )
 
     return all_elementwise(function_of(eqn))
+
+
+source_info_util.register_exclusion(__file__)  # lines are the user's

@@ -17,8 +17,8 @@ from jax.extend import core as jexc
 from jax.extend import source_info_util
 from jax.extend.core import primitives as P
 
-from .equations import bodies, callee, is_elementwise_call, opened
-from .rewrite import Instead, rewrite
+from .equations import is_elementwise_call, jaxpr_to_inline, subgraph_jaxprs, unclose
+from .rewrite import Rewrite, rewrite_jaxpr
 
 Atom: TypeAlias = "int | jexc.Literal"
 
@@ -89,7 +89,7 @@ class Graph:
     constants: dict[int, Any]
     avals: dict[int, Any]
 
-    def returned(self, env: dict[int, Any]) -> list[Any]:
+    def read_outputs(self, env: dict[int, Any]) -> list[Any]:
         """What the graph returns, once its values are known."""
         return read(self.outputs, env)
 
@@ -105,7 +105,7 @@ def read(atoms: Sequence[Atom], env: dict[int, Any]) -> list[Any]:
 
 def evaluate(graph: Graph, args: Sequence[Any]) -> list[Any]:
     """Evaluate a graph."""
-    return graph.returned(run(graph.ops, {**graph.constants, **dict(zip(graph.inputs, args, strict=True))}))
+    return graph.read_outputs(run(graph.ops, {**graph.constants, **dict(zip(graph.inputs, args, strict=True))}))
 
 
 def run(ops: Sequence[Op], env: dict[int, Any]) -> dict[int, Any]:
@@ -118,27 +118,27 @@ def run(ops: Sequence[Op], env: dict[int, Any]) -> dict[int, Any]:
 def trace(
     f: Callable[..., Any],
     *args: Any,
-    whole: Callable[[Any], bool] | None = None,
-    instead: Instead | None = None,
+    keep_call: Callable[[Any], bool] | None = None,
+    rewrite: Rewrite | None = None,
 ) -> tuple[Graph, Any]:
     """Trace a function of arrays to a graph, and the structure of what it returns.
 
     Args:
       f: any JAX function of arrays.
       args: its arguments, or their shapes and dtypes.
-      whole: ``equation -> bool``, which functions with a derivative of their own stay one operation; by default the
+      keep_call: ``equation -> bool``, which functions with a derivative of their own stay one operation; by default the
         elementwise ones.
-      instead: other forms of equations, as for `evaluated_with`.
+      rewrite: other forms of equations, as for `with_rewritten_equations`.
 
     Returns:
       The graph and the structure.
     """
     closed, shape = jax.make_jaxpr(lambda *args: f(*args), return_shape=True)(*args)  # a fresh function: it is cached
-    closed = rewrite(closed, instead) if instead else closed
-    return flatten(closed, whole=whole or is_elementwise_call), jax.tree.structure(shape)
+    closed = rewrite_jaxpr(closed, rewrite) if rewrite else closed
+    return flatten(closed, keep_call=keep_call or is_elementwise_call), jax.tree.structure(shape)
 
 
-def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, whole: Callable[[Any], bool]) -> Graph:
+def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, keep_call: Callable[[Any], bool]) -> Graph:
     """Inline calls until only operations and control flow are left."""
     ops: list[Op] = []
     constants: dict[int, Any] = {}
@@ -149,7 +149,7 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, whole: Ca
         return len(avals) - 1
 
     def inline(jaxpr: Any, args: Sequence[Atom], path: str, line: str) -> list[Atom]:
-        jaxpr, values = opened(jaxpr)
+        jaxpr, values = unclose(jaxpr)
         env: dict[Any, Atom] = dict(zip(jaxpr.invars, args, strict=True))
         for var, value in zip(jaxpr.constvars, values, strict=True):
             env[var] = constant = number(var.aval)
@@ -161,7 +161,7 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, whole: Ca
                 source_info_util.summarize(eqn.source_info) or line
             )  # inside JAX's own functions: where they were called
             inputs = tuple(map(read, eqn.invars))
-            body = callee(eqn, whole)
+            body = jaxpr_to_inline(eqn, keep_call)
             if body is not None:
                 if eqn.params.get("branches_platforms"):
                     inputs = inputs[1:]  # the first one says which
@@ -169,12 +169,11 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, whole: Ca
                 continue
             outputs = tuple(number(var.aval) for var in eqn.outvars)
             env.update(zip(eqn.outvars, outputs, strict=True))
-            ops.append(
-                Op(eqn, inputs, outputs, here, at, tuple(flatten(b, here, at, whole=whole) for b in bodies(eqn)))
-            )
+            graphs = tuple(flatten(body, here, at, keep_call=keep_call) for body in subgraph_jaxprs(eqn))
+            ops.append(Op(eqn, inputs, outputs, here, at, graphs))
         return list(map(read, jaxpr.outvars))
 
-    open_jaxpr, _ = opened(jaxpr)
+    open_jaxpr, _ = unclose(jaxpr)
     inputs = tuple(number(var.aval) for var in open_jaxpr.invars)
     outputs = tuple(inline(jaxpr, inputs, path, line))
     return Graph(tuple(ops), inputs, outputs, constants, avals)
@@ -189,7 +188,7 @@ def module_path(name_stack: str) -> str:
 def names_inside(eqn: Any, path: str) -> Iterator[str]:
     """The module paths, and the names given by `checkpoint_name`, in everything that an equation runs."""
     for jaxpr in jexc.jaxprs_in_params(eqn.params):
-        for inner in opened(jaxpr)[0].eqns:
+        for inner in unclose(jaxpr)[0].eqns:
             here = "/".join(part for part in (path, module_path(str(inner.source_info.name_stack))) if part)
             yield inner.params["name"] if inner.primitive is P.name_p else here
             yield from names_inside(inner, here)

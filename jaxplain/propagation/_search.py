@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.extend.core import primitives as P
 
 from .._graph.axes import relabel, varying, weight_axes_of_input, weight_axes_of_output
-from .._graph.clipping import bounds
+from .._graph.clipping import clip_bounds
 from .._graph.dependence import carried_flags, dependents
 from .._graph.equations import is_elementwise_call
 from .._graph.primitives import ELEMENTWISE, INDEXED, MAXIMA, MOVES, ORDERS, RELABEL
@@ -481,4 +481,4 @@ def is_local(op: Op) -> bool:
 def clips(op: Op) -> bool:
     """Whether an operation keeps its operand above or below numbers, as a ReLU does."""
     operands = sorted(op.inputs, key=lambda a: not isinstance(a, int))  # max(0, x) is max(x, 0)
-    return op.primitive is P.clamp_p or bounds(op.eqn.replace(invars=operands)) is not None
+    return op.primitive is P.clamp_p or clip_bounds(op.eqn.replace(invars=operands)) is not None
