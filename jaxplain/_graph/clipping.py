@@ -26,7 +26,7 @@ def clip_bounds(eqn: Any) -> tuple[float, float] | None:
 
 
 def clip_bounds_of_jaxpr(body: Any) -> tuple[float, float] | None:
-    """The same of a jaxpr that rectifies its argument, more than once perhaps, and does nothing else."""
+    """The bounds of a jaxpr that only clips its argument, possibly several times."""
     value, low, high = body.invars[0], -math.inf, math.inf
     for eqn in body.eqns:
         kept = clip_bounds(eqn)

@@ -64,9 +64,8 @@ def follow(jaxpr: Any, names: dict[Any, Any], known: Known, numbers: Iterator[in
     """Go through a jaxpr and what it calls, naming each value by a number of its own, or by the number that it is."""
     for eqn in jaxpr.eqns:
         operands = [v if isinstance(v, jexc.Literal) else names[v] for v in eqn.invars]
-        if eqn.primitive in PLAIN_CALLS and not clip_bounds(
-            eqn
-        ):  # the same jaxpr may be called again, with other operands
+        if eqn.primitive in PLAIN_CALLS and not clip_bounds(eqn):
+            # The same jaxpr may be called again with other operands, so that its values get new numbers for each call.
             inside, _ = unclose(called_jaxpr(eqn))
             within = {v: next(numbers) for v in inside.constvars} | dict(zip(inside.invars, operands, strict=True))
             follow(inside, within, known, numbers)

@@ -1,4 +1,4 @@
-"""What rectifiers read is computed once.
+"""Make XLA materialise the input of a ReLU, instead of computing it again for each of its readers.
 
 XLA on a CPU computes what has one large operand again for each of its readers, and what that reads as well. Behind a
 residual block this is the rectifier, the sum in it, the rectifier of the block before, and so on, back to where the
@@ -30,7 +30,7 @@ from ._strided_scatter import Array
 
 SUMS = frozenset([P.add_p, P.add_jaxvals_p])
 FOLLOWED = ELEMENTWISE | {P.reshape_p}  # from a costly value on
-COMPARISONS = {  # with a number: where it may be that `clip(x, low, high)` compares as x does
+COMPARISONS = {  # with a number: whether `clip(x, low, high)` compares with it as x does
     P.gt_p: lambda low, number, high: low <= number < high,
     P.le_p: lambda low, number, high: low <= number < high,
     P.lt_p: lambda low, number, high: low < number <= high,
@@ -93,7 +93,7 @@ def opaque_row(number: float, matrix: Array) -> Array:
 
 
 def relus_to_materialise(jaxpr: Any, is_costly: Callable[[Any], bool]) -> dict[Any, Relu]:
-    """The rectifiers of a jaxpr whose operands are to be computed once, by their results.
+    """The ReLUs of a jaxpr whose operands are to be computed once, by their results.
 
     Args:
       jaxpr: the jaxpr.
@@ -130,15 +130,15 @@ def relus_to_materialise(jaxpr: Any, is_costly: Callable[[Any], bool]) -> dict[A
 
 
 def compare_outputs_instead(jaxpr: Any, relus: Mapping[Any, Relu]) -> Iterator[Any]:
-    """The live equations; those that compare a rectifier's operand compare its result, where that says the same."""
+    """The live equations; those that compare the input of a ReLU compare its output, where that says the same."""
     done: dict[Any, Relu] = {}  # by operand
     for eqn in live_equations(jaxpr):
         if first_outvar(eqn) in relus:
             done[eqn.invars[0]] = relus[first_outvar(eqn)]
         elif eqn.primitive in COMPARISONS and non_literals(eqn.invars) == eqn.invars[:1] and eqn.invars[0] in done:
-            rectifier, number = done[eqn.invars[0]], eqn.invars[1]
-            if COMPARISONS[eqn.primitive](rectifier.low, float(number.val), rectifier.high):
-                eqn = eqn.replace(invars=[first_outvar(rectifier.eqn), number])
+            relu, number = done[eqn.invars[0]], eqn.invars[1]
+            if COMPARISONS[eqn.primitive](relu.low, float(number.val), relu.high):
+                eqn = eqn.replace(invars=[first_outvar(relu.eqn), number])
         yield eqn
 
 

@@ -74,7 +74,7 @@ def delay_until(first: jax.Array, values: T) -> T:
 
 @jax.custom_batching.custom_vmap
 def opaque_false(row: jax.Array) -> jax.Array:
-    """False, which XLA does not know; one for a whole batch, so that what waits is not batched.
+    """Always false, but opaque to XLA. Under `jax.vmap` a single flag, so that what waits is not batched.
 
     A maximum is computed once, where one value of the row would be computed again for each that waits.
     """
