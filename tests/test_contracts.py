@@ -72,25 +72,13 @@ TRANSFORMS = {
 EXPLAINERS = {
     name: functools.partial(m.make, **OPTIONS.get(name, {})) for name, m in METHODS.items() if name not in ELSEWHERE
 } | TRANSFORMS
-RELATIVES = (  # of grad_cam, eigen_cam, fem, conductance, lime and others, which run by default
-    *("grad_cam_plus_plus", "xgrad_cam", "hires_cam", "layer_cam", "grad_cam_elementwise", "eigen_grad_cam"),
-    *("multilayer_fem", "internal_influence", "kernel_shap", "extremal_perturbation", "similar_adversarial"),
-)
-COMBINATIONS = ("vargrad", "smooth_squares_of_input_x_gradient", "smooth_of_smooth", "smooth_map_of_a_layer")
-ONE_OF_EACH_KIND = (  # stand for all others by default where what is tested is the same code for all
-    *("gradient", "smoothgrad", "integrated_gradients", "lrp", "deeplift", "grad_cam", "occlusion", "contrast"),
-)
 
 
-def explainers(names, quick=EXPLAINERS):
-    """The explainers of these names, those that are not quick as slow tests."""
-    slow = lambda name: pytest.mark.slow if name in RELATIVES or name not in quick else ()
-    return pytest.mark.parametrize("make", [pytest.param(EXPLAINERS[n], id=n, marks=slow(n)) for n in names])
+def explainers(names):
+    return pytest.mark.parametrize("make", [EXPLAINERS[name] for name in names], ids=names)
 
 
 every_explainer = explainers(EXPLAINERS)
-every_explainer_alone = explainers(EXPLAINERS, EXPLAINERS.keys() - COMBINATIONS)
-slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 class Linen(nn.Module):
@@ -189,7 +177,7 @@ def with_a_key_each(make, keys):
     return expected(make)
 
 
-@every_explainer_alone
+@every_explainer
 def test_shape_dtype_and_jit(make):
     eager = make(APPLY)(VARIABLES, X, target=TARGETS, key=KEY)
     assert eager.shape == X.shape[: eager.ndim]
@@ -214,14 +202,14 @@ def test_no_recompilation(make):
     assert len(traces) == before
 
 
-@every_explainer_alone
+@every_explainer
 def test_the_predicted_class_is_the_default(make):
     explain = jitted(make)
     predicted = APPLY(VARIABLES, X).argmax(axis=1)
     close(explain(VARIABLES, X, key=KEY), explain(VARIABLES, X, target=predicted, key=KEY))
 
 
-@explainers(EXPLAINERS, ONE_OF_EACH_KIND)
+@every_explainer
 def test_one_class_for_all(make):
     explain = jitted(make)
     close(explain(VARIABLES, X, target=2, key=KEY), explain(VARIABLES, X, target=jnp.full(3, 2), key=KEY))
@@ -234,19 +222,19 @@ def chosen(logits):
 OF_ANY_SCORE = [name for name in EXPLAINERS if name not in CLASSES_ONLY]
 
 
-@explainers(OF_ANY_SCORE, EXPLAINERS.keys() - COMBINATIONS)
+@explainers(OF_ANY_SCORE)
 def test_weights_agree_with_classes(make):
     weights = jax.nn.one_hot(TARGETS, 5, dtype=X.dtype)
     close(jitted(make)(VARIABLES, X, target=weights, key=KEY), expected(make))
 
 
 # The arrays of a callable do not come in chunks; methods of probabilities need every logit.
-@explainers([name for name in OF_ANY_SCORE if name != "chunked"], ONE_OF_EACH_KIND)
+@explainers([name for name in OF_ANY_SCORE if name != "chunked"])
 def test_callables_agree_with_classes(make):
     close(jax.jit(functools.partial(make(APPLY), target=chosen))(VARIABLES, X, key=KEY), expected(make))
 
 
-@explainers([name for name in OF_ANY_SCORE if name not in ("chunked", *OF_PROBABILITIES)], ONE_OF_EACH_KIND)
+@explainers([name for name in OF_ANY_SCORE if name not in ("chunked", *OF_PROBABILITIES)])
 def test_one_output_agrees_with_its_class(make):
     scored = make(lambda variables, x: chosen(APPLY(variables, x)))
     close(jax.jit(scored)(VARIABLES, X, key=KEY), expected(make))
@@ -277,8 +265,8 @@ def plain_function():
 
 
 # By default the one that is written most unlike Linen: single images, channels in front, under vmap.
-@every_explainer_alone
-@pytest.mark.parametrize("framework", [equinox_function, slow(nnx_function), slow(plain_function)])
+@every_explainer
+@pytest.mark.parametrize("framework", [equinox_function, nnx_function, plain_function])
 def test_frameworks_agree(make, framework):
     close(jax.jit(make(framework()))(X, target=TARGETS, key=KEY), expected(make))
 
@@ -308,12 +296,12 @@ ROUNDED = [name for name in EXPLAINERS if name != "extremal_perturbation"]
 NOT_IN_BFLOAT16 = ("guided_integrated_gradients", *TOWARDS_A_BOUNDARY)
 
 
-@explainers(ROUNDED, (*ONE_OF_EACH_KIND, *NOT_IN_BFLOAT16))
+@explainers(ROUNDED)
 def test_float32(make):
     agrees_with_float64(make, jnp.float32, 1e-4)
 
 
-@explainers([name for name in ROUNDED if name not in NOT_IN_BFLOAT16], EXPLAINERS.keys() - COMBINATIONS)
+@explainers([name for name in ROUNDED if name not in NOT_IN_BFLOAT16])
 def test_bfloat16(make):
     agrees_with_float64(make, jnp.bfloat16, 0.1)
 
@@ -325,7 +313,7 @@ def test_zero_and_constant_images_are_finite(make):
         assert np.isfinite(explain(VARIABLES, image, target=TARGETS, key=KEY)).all()
 
 
-@every_explainer_alone
+@every_explainer
 def test_inside_scan_cond_and_remat(make):
     explain = make(APPLY)
     call = jax.checkpoint(lambda x: explain(VARIABLES, x, target=TARGETS, key=KEY))
@@ -335,7 +323,7 @@ def test_inside_scan_cond_and_remat(make):
     close(maps[0], wanted)
 
 
-@every_explainer_alone
+@every_explainer
 def test_gradient_with_respect_to_the_parameters(make):
     """An explanation is differentiable in the parameters: against finite differences, on a network without kinks."""
 
@@ -353,7 +341,7 @@ def test_gradient_with_respect_to_the_parameters(make):
     np.testing.assert_allclose(jnp.vdot(loss(w)[1], direction), finite, rtol=1e-4)
 
 
-@pytest.mark.parametrize("chunk", [None, slow(1), slow(4), slow(100)])
+@pytest.mark.parametrize("chunk", [None, 1, 4, 100])
 @pytest.mark.parametrize("name", [n for n in EXPLAINERS if "chunk" in OPTIONS.get(n, {})])
 def test_independent_of_chunk(name, chunk):
     explain = METHODS[name].make(APPLY, **OPTIONS[name] | {"chunk": chunk})
@@ -392,9 +380,7 @@ def test_inside_shard_map(make):
     close(maps, with_a_key_each(make, keys))
 
 
-@explainers(
-    EXPLAINERS, (*ONE_OF_EACH_KIND, "expected_gradients", "rise", "eigen_cam", "deepfool", "extremal_perturbation")
-)
+@every_explainer
 def test_on_an_explicit_mesh(make):
     """Where the sharding is a part of every value's type, JAX refuses what would gather the batch."""
     mesh = jax.make_mesh((3,), ("batch",), axis_types=(jax.sharding.AxisType.Explicit,), devices=jax.devices()[:3])
@@ -406,7 +392,7 @@ def test_on_an_explicit_mesh(make):
     close(maps, expected(make), 1e-6)  # random numbers are drawn in float32
 
 
-@every_explainer_alone
+@every_explainer
 def test_sharded_over_devices(make):
     mesh = jax.make_mesh((3,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:3])
     x = jax.device_put(X, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch")))

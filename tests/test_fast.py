@@ -31,10 +31,7 @@ def random_convolution(seed):
     return lambda x, w: lax.conv_general_dilated(x, w, strides, padding, lhs_dilation, rhs_dilation, **options), x, w
 
 
-QUICK = (0, 1, 3, 4, 6, 11, 12, 14, 16, 17)  # of every rank, grouped and not, with a fast form and without one
-
-
-@pytest.mark.parametrize("seed", [pytest.param(i, marks=[pytest.mark.slow] * (i not in QUICK)) for i in range(24)])
+@pytest.mark.parametrize("seed", range(24))
 def test_every_form_has_the_values_and_derivatives_of_the_convolution(seed):
     f, x, w = random_convolution(seed)
     fast = jaxplain.accelerate(f)

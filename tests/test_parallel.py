@@ -29,7 +29,6 @@ def test_a_device_computes_its_share_and_sends_no_images():
     assert keep_to_their_share(*WITH_LOOPS) == []
 
 
-@pytest.mark.slow
 def test_of_every_method():
     assert keep_to_their_share() == []
 

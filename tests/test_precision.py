@@ -70,7 +70,6 @@ ASK = {name for name, method in METHODS.items() if method.total} - {"kernel_shap
 ASK_THEMSELVES = (  # functions of JAX and Optax that these call: `solve`, `image.resize`, L-BFGS
     *("kernel_shap", "lime", "meaningful_perturbation", "perceptual_ball", "similar_adversarial"),
 )
-QUICK = ("gradient", "integrated_gradients", "deeplift", "lrp", "excitation_backprop", "hires_cam", "kernel_shap")
 
 
 def explainer_of(name, apply):
@@ -91,10 +90,7 @@ def precisions(f, *args):
     return set(found(jax.make_jaxpr(f)(*args)))
 
 
-quick = lambda names: [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in names]
-
-
-@pytest.mark.parametrize("name", quick(sorted(METHODS.keys() - {"pattern_net", "pattern_attribution", "cam"})))
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"pattern_net", "pattern_attribution", "cam"}))
 def test_methods_with_an_axiom_ask_for_full_precision_and_the_others_do_not(name):
     explain = explainer_of(name, BIASED)
     call = {"key": KEY} if name == "neuron_attribution" else {"key": KEY, "target": TARGETS}
@@ -175,10 +171,9 @@ AXIOMS = {
     "integrated_gradients": (functools.partial(jaxplain.integrated_gradients, steps=30), SMOOTH, difference),
     "conductance": (functools.partial(jaxplain.conductance, steps=30, upsample=False), SMOOTH, difference),
 }
-QUICK_AXIOMS = ("input_x_gradient", "lrp of epsilon and plus", "deeplift", "excitation_backprop")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK_AXIOMS else pytest.mark.slow) for n in AXIOMS])
+@pytest.mark.parametrize("name", AXIOMS)
 def test_axioms_hold_where_products_are_rounded(name):
     make, apply, want = AXIOMS[name]
     apply = jaxplain.accelerate(apply, False)  # forms for a CPU are none that a TPU sees
@@ -190,7 +185,6 @@ def test_axioms_hold_where_products_are_rounded(name):
         assert gap(rounding(explain), rounding(apply), want, X) > 3e-4
 
 
-@pytest.mark.slow
 def test_kernel_shap_sums_up_at_any_precision():
     explain = jaxplain.kernel_shap(BIASED, segments=SEGMENTS, samples=20, upsample=False)
     apply, run = with_rounded_products(BIASED), with_rounded_products(lambda x: explain(x, target=TARGETS, key=KEY))
@@ -198,7 +192,7 @@ def test_kernel_shap_sums_up_at_any_precision():
     assert jnp.abs(difference(apply, X) - difference(BIASED, X)).max() > 1e-4
 
 
-@pytest.mark.parametrize("composite", [pytest.param(None, marks=pytest.mark.slow), composites.epsilon_plus()])
+@pytest.mark.parametrize("composite", [None, composites.epsilon_plus()])
 def test_the_ledger_closes_where_products_are_rounded(composite, monkeypatch):
     apply = jaxplain.accelerate(BIASED, False)
     monkeypatch.setattr(jax, "jit", lambda f, **_: with_rounded_products(f))

@@ -218,7 +218,6 @@ for m, e in zip(methods, expected):
 FLAGS = ["jax_remat3", "jax_custom_jvp3", "jax_custom_vjp3", "jax_scan3"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("flag", FLAGS)
 def test_the_coming_forms_of_calls_and_loops(flag):
     if flag not in jax.config.values:

@@ -104,14 +104,8 @@ OF_CLASSES = {  # what contrasts classes by a softmax, and has no way without on
 }
 
 
-def cases(table, quick=()):
-    return pytest.mark.parametrize(
-        "case",
-        [pytest.param(c, id=n, marks=() if not quick or n in quick else pytest.mark.slow) for n, c in table.items()],
-    )
-
-
-QUICK = ("deletion", "average_drop", "score_cam", "rise", "meaningful_perturbation", "fgsm", "extremal_perturbation")
+def cases(table):
+    return pytest.mark.parametrize("case", table.values(), ids=table)
 
 
 @cases(BY_SOFTMAX)
@@ -123,7 +117,7 @@ def test_one_logit_is_an_error(case):
         jax.eval_shape(lambda: call(one_logit))  # and as early where the values are traced
 
 
-@cases(BY_SOFTMAX, QUICK)
+@cases(BY_SOFTMAX)
 def test_the_remedies_can_be_followed(case):
     call, without = case
     call(one_logit, **without)
@@ -157,7 +151,7 @@ def test_what_takes_no_softmax_raises_no_warning():
     P.occlusion(probabilities, window=(3, 3), stride=(3, 3))(X)
 
 
-@cases({name: call for name, (call, _) in BY_SOFTMAX.items()} | OF_CLASSES, QUICK)
+@cases({name: call for name, (call, _) in BY_SOFTMAX.items()} | OF_CLASSES)
 def test_a_second_softmax_raises_one_warning(case):
     with pytest.warns(UserWarning, match=TWO) as caught:
         case(probabilities)

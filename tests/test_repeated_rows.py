@@ -95,7 +95,7 @@ def maps_and_flops(f, baseline, x=X, rule="rescale", target=1):
     return compiled(x, baseline), compiled.cost_analysis()["flops"]
 
 
-@pytest.mark.parametrize("rule", ["rescale", pytest.param("reveal_cancel", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rule", ["rescale", "reveal_cancel"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_one_reference_is_that_of_every_example(name, rule):
     f = logits(NETWORKS[name])

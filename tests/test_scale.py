@@ -62,17 +62,9 @@ OTHER_DEFINITIONS = (  # not homogeneous in the score
     *("grad_cam_plus_plus",),  # α = 1 / (2 + ...)
     *("pattern_net", "pattern_attribution", "neuron_attribution"),  # of a fitted network; of a neuron
 )
-QUICK = ("gradient", "grad_cam", "eigen_cam", "eigen_grad_cam", "full_grad", "deepfool", "fem")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
-        for name in METHODS
-        if name not in OTHER_DEFINITIONS
-    ],
-)
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in OTHER_DEFINITIONS])
 def test_maps_scale_with_the_score(name):
     def explain(scale):
         make = METHODS[name].make(lambda x: network(x) * scale, **OPTIONS.get(name, {}))

@@ -25,9 +25,7 @@ MAPS = {
         *("eigen_cam", "eigen_grad_cam", "score_cam", "ablation_cam", "fem"),
     )
 }
-ALIKE = ("grad_cam_plus_plus", "xgrad_cam", "hires_cam", "grad_cam_elementwise", "eigen_grad_cam", "ablation_cam")
 every_map = pytest.mark.parametrize("make", MAPS.values(), ids=MAPS)
-slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 @functools.cache
@@ -36,14 +34,14 @@ def jitted(framework, make):
 
 
 @every_map
-@pytest.mark.parametrize("framework", ["equinox", slow("nnx"), slow("plain")])
+@pytest.mark.parametrize("framework", ["equinox", "nnx", "plain"])
 def test_frameworks_agree(make, framework):
     wanted = jitted("linen", make)(X, target=TARGETS)
     assert wanted.shape == (2, 4, 4)
     close(jitted(framework, make)(X, target=TARGETS), wanted)
 
 
-@pytest.mark.parametrize("make", [slow(m, id=n) if n in ALIKE else pytest.param(m, id=n) for n, m in MAPS.items()])
+@every_map
 def test_calls_are_independent(make):
     explain = make(NET)
     first = explain(X, target=TARGETS)

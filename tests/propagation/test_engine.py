@@ -36,14 +36,7 @@ def values_and_gradients(apply, variables, x):
     return y, pullback(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
 
-RARE = (  # the others have all that these are made of
-    *("resnet_bottleneck", "regnet", "vgg", "mobilenet_v2", "vit_by_hand"),
-    *("act_relu_by_maximum_swapped", "act_relu6_by_minimum", "act_selu", "act_gelu_exact", "act_hard_sigmoid"),
-    *("act_mish", "act_sigmoid", "nested_jit", "jit_inline", "scan_unroll", "vmap_jit", "log_softmax"),
-)
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in RARE)) for n in ZOO])
+@pytest.mark.parametrize("name", ZOO)
 def test_no_rules_is_the_identity(name):
     case = ZOO[name]
 

@@ -41,8 +41,7 @@ def small_map(framework, name, method):
 
 optional = lambda name: pytest.param(name, marks=pytest.mark.skipif(not find_spec(name), reason=f"no {name}"))
 others = pytest.mark.parametrize("framework", ["nnx", "equinox", optional("haiku"), optional("keras")])
-slow = functools.partial(pytest.param, marks=pytest.mark.slow)
-networks = pytest.mark.parametrize("name", ["chain", slow("residual")])
+networks = pytest.mark.parametrize("name", ["chain", "residual"])
 
 
 @others
@@ -79,7 +78,7 @@ def test_scanned_and_rematerialised_blocks_are_explained_like_unrolled_ones(meth
     close(large_map("linen_scan_remat", method), large_map("linen_unrolled", method))
 
 
-@pytest.mark.parametrize("method", ["epsilon_plus", "rescale", slow("guided_backprop"), slow("reveal_cancel")])
+@pytest.mark.parametrize("method", ["epsilon_plus", "rescale", "guided_backprop", "reveal_cancel"])
 @pytest.mark.parametrize("name", sorted(set(control_flow.NETWORKS) - {"unrolled"}))
 def test_control_flow_is_explained_like_straight_code(name, method):
     if name == "cond_on_input" and method in ("rescale", "reveal_cancel"):

@@ -30,8 +30,7 @@ METHODS = {name: functools.partial(jaxplain.lrp, composite=c) for name, c in COM
 FEW = ["epsilon_plus", "rescale", "reveal_cancel"]
 every_method = pytest.mark.parametrize("method", METHODS)
 few_methods = pytest.mark.parametrize("method", FEW)
-slow = functools.partial(pytest.param, marks=pytest.mark.slow)
-networks = pytest.mark.parametrize("name", [slow("unrolled"), "scan_remat", slow("inception")])
+networks = pytest.mark.parametrize("name", ["unrolled", "scan_remat", "inception"])
 
 
 def close(a, b, tolerance=1e-10):
