@@ -2,17 +2,17 @@
 
 import functools
 
-import equinox as eqx
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
 
 import jaxplain
 from jaxplain._taxonomy import METHODS
+from tests.close import within
+from tests.convolution import conv
+from tests.frameworks import LINEN, TWINS
 
 pytestmark = pytest.mark.filterwarnings("ignore:deep_taylor divides positive scores")
 
@@ -81,78 +81,10 @@ def explainers(names):
 every_explainer = explainers(EXPLAINERS)
 
 
-class Linen(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        x = nn.max_pool(nn.relu(nn.Conv(4, (3, 3), name="conv", param_dtype=jnp.float64)(x)), (2, 2), (2, 2))
-        x = nn.gelu(nn.Dense(6, name="hidden", param_dtype=jnp.float64)(x.reshape(len(x), -1)))
-        return nn.Dense(5, name="head", param_dtype=jnp.float64)(x)
-
-
 X = jax.random.normal(jax.random.key(1), (3, 6, 6, 3), jnp.float64)
-VARIABLES = Linen().init(jax.random.key(0), X)
-APPLY = Linen().apply
+APPLY, VARIABLES = LINEN["pooled"].apply, LINEN["pooled"].init(jax.random.key(0), X)
 TARGETS = jnp.array([4, 0, 2])
-
-
-def convolve(x, kernel):
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
-def plain(variables, x):
-    p = variables["params"]
-    x = jax.nn.relu(convolve(x, p["conv"]["kernel"]) + p["conv"]["bias"].reshape(1, 1, 1, -1))
-    x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
-    x = jax.nn.gelu(x.reshape(*x.shape[:1], -1) @ p["hidden"]["kernel"] + p["hidden"]["bias"][None])
-    return x @ p["head"]["kernel"] + p["head"]["bias"][None]
-
-
-def nnx_function():
-    class Net(nnx.Module):
-        def __init__(self, rngs):
-            self.conv = nnx.Conv(3, 4, (3, 3), rngs=rngs, param_dtype=jnp.float64)
-            self.hidden = nnx.Linear(36, 6, rngs=rngs, param_dtype=jnp.float64)
-            self.head = nnx.Linear(6, 5, rngs=rngs, param_dtype=jnp.float64)
-
-        def __call__(self, x):
-            x = nnx.max_pool(nnx.relu(self.conv(x)), (2, 2), (2, 2))
-            return self.head(nnx.gelu(self.hidden(x.reshape(len(x), -1))))
-
-    net = Net(nnx.Rngs(0))
-    for name, params in VARIABLES["params"].items():
-        getattr(net, name).kernel[...] = params["kernel"]
-        getattr(net, name).bias[...] = params["bias"]
-    graph, state = nnx.split(net)
-    return lambda x: nnx.merge(graph, state)(x)
-
-
-def equinox_function():
-    p = VARIABLES["params"]
-    key = jax.random.key(0)
-    conv = eqx.nn.Conv2d(3, 4, 3, padding=1, key=key)
-    conv = eqx.tree_at(
-        lambda c: (c.weight, c.bias),
-        conv,
-        (p["conv"]["kernel"].transpose(3, 2, 0, 1), p["conv"]["bias"].reshape(4, 1, 1)),
-    )
-    layers = []
-    for name, sizes in {"hidden": (36, 6), "head": (6, 5)}.items():
-        linear = eqx.nn.Linear(*sizes, key=key)
-        layers.append(eqx.tree_at(lambda c: (c.weight, c.bias), linear, (p[name]["kernel"].T, p[name]["bias"])))
-    hidden, head = layers
-    pool = eqx.nn.MaxPool2d(2, 2)
-
-    def one(x):
-        x = pool(jax.nn.relu(conv(x.transpose(2, 0, 1)))).transpose(1, 2, 0)
-        return head(jax.nn.gelu(hidden(x.reshape(-1))))
-
-    return jax.vmap(one)
-
-
-def close(a, b, rtol=1e-9):
-    np.testing.assert_allclose(
-        np.asarray(a, float), np.asarray(b, float), atol=rtol * np.abs(np.asarray(b, float)).max()
-    )
+close = within(1e-9)
 
 
 @functools.cache
@@ -260,21 +192,16 @@ def test_vmap_equals_loop(make):
     close(shifted[1], jitted(make)(VARIABLES, X, target=(TARGETS + 1) % 5, key=KEY))
 
 
-def plain_function():
-    return lambda x: plain(VARIABLES, x)
-
-
-# By default the one that is written most unlike Linen: single images, channels in front, under vmap.
 @every_explainer
-@pytest.mark.parametrize("framework", [equinox_function, nnx_function, plain_function])
+@pytest.mark.parametrize("framework", ["equinox", "nnx", "plain"])
 def test_frameworks_agree(make, framework):
-    close(jax.jit(make(framework()))(X, target=TARGETS, key=KEY), expected(make))
+    close(jax.jit(make(TWINS[framework]("pooled", VARIABLES)))(X, target=TARGETS, key=KEY), expected(make))
 
 
 def smooth_network(variables, x):
     """No kinks, on which a rounding error decides."""
     p = variables["params"]
-    x = jnp.tanh(convolve(x, p["conv"]["kernel"]))
+    x = jnp.tanh(conv(x, p["conv"]["kernel"]))
     x = jnp.tanh(x[:, ::2, ::2].reshape(len(x), -1) @ p["hidden"]["kernel"])
     return x @ p["head"]["kernel"]
 
@@ -328,7 +255,7 @@ def test_gradient_with_respect_to_the_parameters(make):
     """An explanation is differentiable in the parameters: against finite differences, on a network without kinks."""
 
     def network(w, x):
-        return jnp.tanh(jnp.sin(convolve(x, w))[:, ::2].sum(axis=(1, 2)))
+        return jnp.tanh(jnp.sin(conv(x, w))[:, ::2].sum(axis=(1, 2)))
 
     if make in [EXPLAINERS[name] for name in BY_LBFGS]:  # which has no exact derivative in optax
         make = functools.partial(make, optimizer=optax.sgd(0.1))
@@ -366,7 +293,8 @@ def test_a_missing_key_is_an_error(name):
 @every_explainer
 def test_exported_for_any_batch_size(make):
     images = jax.ShapeDtypeStruct(jax.export.symbolic_shape("n, 6, 6, 3"), X.dtype)
-    explain = jax.jit(lambda variables, x: make(plain)(variables, x, key=jax.random.key(0)))
+    apply = lambda variables, x: TWINS["plain"]("pooled", variables)(x)
+    explain = jax.jit(lambda variables, x: make(apply)(variables, x, key=jax.random.key(0)))
     (attribution,) = jax.export.export(explain)(VARIABLES, images).out_avals
     assert attribution.shape == images.shape[: attribution.ndim]
 

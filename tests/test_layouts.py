@@ -17,6 +17,7 @@ from jaxplain._channels import channel_axis
 from jaxplain._taxonomy import METHODS
 from jaxplain.cli._network import Network
 from jaxplain.perturbation import generators
+from tests.close import within
 from tests.metrics.test_metric_contracts import OF_ATTRIBUTIONS
 from tests.test_contracts import OPTIONS
 
@@ -66,10 +67,7 @@ def in_front(a):
     return np.moveaxis(a, -1, -3) if isinstance(a, np.ndarray | jax.Array) and a.ndim >= 4 else a
 
 
-def close(a, b, rtol=1e-9):
-    a, b = (np.asarray(v, np.float64) for v in (a, b))
-    assert a.shape == b.shape
-    np.testing.assert_allclose(a, b, atol=rtol * max(np.abs(b).max(), 1e-30), rtol=0)
+close = within(1e-9)
 
 
 # ------------------------------------------------------------------------------------------------------ every method

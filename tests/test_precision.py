@@ -14,6 +14,7 @@ import jaxplain
 from jaxplain import composites, full_precision, metrics, rules
 from jaxplain._graph.equations import unclose
 from jaxplain._taxonomy import METHODS
+from tests.convolution import conv
 from tests.rounding import is_product, with_rounded_products
 
 KEY = jax.random.key(0)
@@ -25,10 +26,6 @@ TARGETS = jnp.array([1, 3, 0])
 
 def draw(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape) * np.sqrt(2 / np.prod(shape[:-1])), jnp.float32)
-
-
-def conv(x, w, **options):
-    return lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), **options)
 
 
 def network(bias, activation=jax.nn.relu, **options):

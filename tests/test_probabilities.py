@@ -13,6 +13,7 @@ from jaxplain import metrics
 from jaxplain._convention import require_logits
 from jaxplain.evaluation import Example, evaluate, open_records
 from jaxplain.perturbation import fgsm, pgd
+from tests.convolution import conv
 
 X, MAPS = (jnp.asarray(np.random.default_rng(i).normal(size=(2, 6, 6, 3))) for i in range(2))
 KERNEL, W = (jnp.asarray(np.random.default_rng(2 + i).normal(size=s)) for i, s in enumerate([(3, 3, 3, 4), (4, 3)]))
@@ -22,7 +23,7 @@ TWO = "the network ends in a softmax"
 
 
 def logits(x):
-    features = jax.lax.conv_general_dilated(x, KERNEL, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    features = conv(x, KERNEL)
     return jax.nn.relu(features).mean(axis=(1, 2)) @ W
 
 

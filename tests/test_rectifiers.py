@@ -13,6 +13,7 @@ import jaxplain
 from jaxplain import rules
 from jaxplain._graph.clipping import clip_bounds
 from jaxplain.fast._relus import COMPARISONS, relus_to_materialise
+from tests.convolution import conv
 
 X = jax.random.normal(jax.random.key(0), (2, 8, 8, 16), jnp.float32)
 W = jax.random.normal(jax.random.key(1), (8, 16, 16), jnp.float32) / 4
@@ -92,10 +93,9 @@ def test_a_depthwise_convolution_is_computed_once(rectifier, wrapped):
     x = jax.random.normal(jax.random.key(0), (4, 64, 64, 16))
     kernel, w = jax.random.normal(jax.random.key(1), (5, 5, 1, 16)), jax.random.normal(jax.random.key(2), (16, 4))
     scale, bias = np.linspace(0.5, 2, 16)[None, None, None], np.linspace(-1, 1, 16)[None, None, None]
-    layout = ("NHWC", "HWIO", "NHWC")
 
     def score(x):
-        y = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout, feature_group_count=16)
+        y = conv(x, kernel)
         return ((RECTIFIERS[rectifier](y * scale + bias) @ w) ** 2).sum()
 
     gradient = jax.grad(score)
@@ -114,12 +114,9 @@ def test_a_depthwise_convolution_is_computed_once(rectifier, wrapped):
 def test_lrp_does_not_compute_a_depthwise_convolution_again():
     x = jnp.abs(jax.random.normal(jax.random.key(0), (2, 64, 64, 16)))
     kernel, w = jax.random.normal(jax.random.key(1), (5, 5, 1, 16)), jax.random.normal(jax.random.key(2), (16, 4))
-    layout = ("NHWC", "HWIO", "NHWC")
 
     def apply(x):
-        y = lax.conv_general_dilated(
-            nn.relu(x), kernel, (1, 1), "SAME", dimension_numbers=layout, feature_group_count=16
-        )
+        y = conv(nn.relu(x), kernel)
         return (nn.relu6(y) @ w).mean((1, 2))
 
     explain = jaxplain.lrp(apply, lambda unit: rules.z_plus() if unit.affine else rules.pass_through())

@@ -9,6 +9,7 @@ from jax import lax
 import jaxplain
 from jaxplain._graph.rewrite import with_rewritten_equations
 from jaxplain.fast._repeated_rows import repeated_in, repeated_rows
+from tests import convolution
 from tests.zoo import BASELINE, IMAGES, TARGETS, ZOO
 
 DRAW = np.random.default_rng(0)
@@ -18,10 +19,7 @@ X0 = jnp.asarray(DRAW.normal(size=(1, N, N, 3)))
 KERNEL, SQUARE, TOKEN, OUT = (jnp.asarray(DRAW.normal(size=s)) for s in ((3, 3, 3, 3), (3, 3), (1, 1, 3), (27, 4)))
 CONTEXT = jnp.asarray(DRAW.normal(size=(N, 1, 1, 1)))
 
-
-def conv(x, **numbers):
-    numbers = numbers or {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
-    return lax.conv_general_dilated(x, KERNEL, (1, 1), "SAME", **numbers)
+conv = lambda x, **numbers: convolution.conv(x, KERNEL, **numbers)
 
 
 def attention(tokens):

@@ -10,6 +10,7 @@ import pytest
 import jaxplain
 from jaxplain import composites
 from jaxplain._taxonomy import METHODS
+from tests.close import close
 from tests.compiled.networks import CLASSES, SHAPE, apply, images, parameters
 
 KEY = jax.random.key(7)
@@ -61,11 +62,6 @@ EXPLAINERS = {
 
 def compiled(f, *args, **options):
     return jax.jit(f).lower(*args).compile(**({"compiler_options": options} if options else {}))(*args)
-
-
-def close(a, b, tolerance):
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
 
 
 def explain_of(name, dtype):

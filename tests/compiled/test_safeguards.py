@@ -8,7 +8,7 @@ from jax import lax
 
 import jaxplain
 from jaxplain import composites
-from tests.compiled.networks import conv
+from tests.convolution import conv
 
 
 def draw(seed, *shape):

@@ -9,10 +9,11 @@ import pytest
 
 import jaxplain
 from jaxplain import composites
+from tests.close import within
+from tests.frameworks import TWINS
 from tests.networks import NETWORKS
 from tests.zoo import ARCHITECTURES, CONTROL_FLOW, IMAGES, TARGETS, control_flow, convolutional
 from tests.zoo.layers import draw
-from tests.zoo.twins import TWINS
 
 BASELINE = np.array([0.3, -0.2, 0.5])  # one value per channel
 METHODS = {
@@ -24,9 +25,7 @@ METHODS = {
 TOLERANCE = {"keras": 1e-5}  # its BatchNorm computes in float32, whatever it is given
 SMALL_IMAGES, SMALL_TARGETS = IMAGES[:, :8, :8], np.array([1, 3])
 
-
-def close(a, b, tolerance=1e-10):
-    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
+close = within(1e-10)
 
 
 @functools.cache

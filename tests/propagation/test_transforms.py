@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxplain
 from jaxplain import composites, rules
+from tests.close import within
 from tests.zoo import IMAGES, TARGETS, ZOO
 from tests.zoo.layers import draw
 
@@ -32,9 +33,7 @@ every_method = pytest.mark.parametrize("method", METHODS)
 few_methods = pytest.mark.parametrize("method", FEW)
 networks = pytest.mark.parametrize("name", ["unrolled", "scan_remat", "inception"])
 
-
-def close(a, b, tolerance=1e-10):
-    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
+close = within(1e-10)
 
 
 @functools.cache
