@@ -1,14 +1,14 @@
 """Which tests are slow, by how long each took when it was last measured: a plugin that `conftest.py` loads.
 
-``pytest -m "slow or not slow" --record-durations`` measures the tests that it runs and writes them to
-`tests/data/durations.json`; what it does not run keeps its numbers. Measured is processor time, of the test, its
-fixtures and the processes that it starts, so that the numbers hold on a busy machine as well.
+``pytest -m "slow or not slow" --hypothesis-profile quick --record-durations`` measures the tests that it runs and
+writes them to `tests/data/durations.json`; what it does not run keeps its numbers, so that files can be measured one by
+one. ``JAXPLAIN_XLA=default`` before it, and ``tests/compiled`` behind it, measures those. What is measured is processor
+time, of the test, its fixtures and the processes that it starts: it holds on a busy machine as well.
 
-A test that took longer than `LIMIT` is slow, and runs where ``-m`` asks for it. Of the cases of a parametrised test
-some are quick all the same: a *name* is a word of the brackets of a case, such as a method, a kind, a network or a
-rule, and the test's own; for every name of a file whose cases all took longer the quickest one is quick. So each
-method, kind and network stays in the default run. A test without a number is new, or takes less than `NOTED`, and is
-quick.
+A test that took longer than `LIMIT` is slow, and runs where ``-m`` asks for it, but for cases that stand for others.
+What is between the brackets of a case are names, of a method, a kind, a network, a rule: of each name in a file, and of
+each parametrised test, the quickest case is never slow. So all of them stay in the default run. A test without a number
+is new, or took less than `NOTED`, and is quick.
 """
 
 import json
@@ -20,14 +20,14 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).parent / "data/durations.json"
-LIMIT = 2.0  # seconds
-NOTED = 0.5  # seconds; shorter ones are left out of the file
+LIMIT = 2.0  # seconds of one processor
+NOTED = 0.5  # shorter ones are left out of the file
 
 
 def names(case):
-    """What the case of a test stands for: the words in its brackets, numbers aside, and the test; nothing without."""
-    test, _, brackets = case.partition("[")
-    return [word for word in re.split(r"[-\]]", brackets) if word.isidentifier()] + [test] * bool(brackets)
+    """What the case of a test stands for: the test and the names in its brackets, numbers aside; nothing without."""
+    test, *brackets = re.split(r"\[(.*)\]$", case)
+    return [name for text in brackets for name in text.split("-") if name[:1].isalpha()] + [test] * bool(brackets)
 
 
 def slow_cases(seconds):
@@ -37,9 +37,7 @@ def slow_cases(seconds):
         for name in names(case):
             by_name[name].append(case)
     quick = {case for case in seconds if seconds[case] <= LIMIT}
-    for cases in by_name.values():
-        if quick.isdisjoint(cases):
-            quick.add(min(cases, key=seconds.__getitem__))
+    quick |= {min(cases, key=seconds.__getitem__) for cases in by_name.values() if quick.isdisjoint(cases)}
     return seconds.keys() - quick
 
 
