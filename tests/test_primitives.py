@@ -27,7 +27,7 @@ from jax.extend.core import primitives as P
 
 import jaxplain
 from jaxplain._graph.equations import has_own_derivative, unclose
-from jaxplain._graph.primitives import REFUSED, UNSTACK, YOUNG, is_known
+from jaxplain._graph.primitives import BARRIER, CUSTOM_VMAP, REFUSED, SPLIT, UNSTACK, YOUNG, is_known
 
 FLOATS, INTS, BOOLS = jnp.linspace(0.1, 0.9, 9).reshape(3, 3), jnp.arange(9).reshape(3, 3) % 3, jnp.eye(3) > 0
 ROW = FLOATS[0]
@@ -112,6 +112,14 @@ def met(modules):
 def test_every_primitive_of_jax_is_known_or_refused():
     listed = [getattr(P, name) for name in dir(P) if name.endswith("_p")]
     assert [p for p in listed if not is_known(p)] == []
+
+
+def test_primitives_that_jax_does_not_export_are_found_by_their_names():
+    mapped = jax.custom_batching.custom_vmap(lambda x: x)
+    mapped.def_vmap(lambda size, is_mapped, x: (x, is_mapped[0]))
+    run = {SPLIT: lambda x: jnp.split(x, 3), BARRIER: lax.optimization_barrier, CUSTOM_VMAP: mapped}
+    for primitive, f in run.items():
+        assert primitive in traced(f, (ROW,))
 
 
 def test_every_primitive_that_functions_of_jax_run_is_known_or_refused():
