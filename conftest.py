@@ -30,7 +30,7 @@ if not AS_USERS_DO:
 hypothesis.settings.register_profile("quick", max_examples=6, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("thorough", max_examples=30, deadline=None, derandomize=True)
 
-
+pytest_plugins = ["tests.durations"]
 collect_ignore = [] if AS_USERS_DO else ["tests/compiled"]
 
 

@@ -2,7 +2,7 @@
 
 A module says in its ``__all__`` what is public. Its package's ``__init__`` imports that, and the modules without an
 underscore, and names it all in an ``__all__`` of its own. At the top stand the explanation methods, which are the rows
-of the taxonomy, and what TOP names.
+of the taxonomy, and what TOP names. What stands below the ``__all__`` of an ``__init__`` is written by hand, and stays.
 """
 
 import ast
@@ -86,6 +86,8 @@ def statement(start: str, names: list[str], brackets: str) -> str:
 def written(package: Path) -> str:
     """The text of a package's ``__init__``."""
     init = (package / "__init__.py").read_text("utf-8")
+    tree = ast.parse(init)
+    (all_names,) = (node for node in tree.body if getattr(getattr(node, "targets", [None])[0], "id", "") == "__all__")
     found = sources(package)
     if package == LIBRARY:
         top = {*TOP, *methods()}
@@ -96,10 +98,10 @@ def written(package: Path) -> str:
             sys.exit(f"no module exports {', '.join(sorted(missing - {'metrics'}))}")
     imports = [statement(f"from .{m} import ", in_order(names), "()") for m, names in sorted(found.items()) if names]
     names = in_order([name for names in found.values() for name in names])
-    parts = [f'"""{ast.get_docstring(ast.parse(init), clean=False)}"""', "\n".join(imports)]
+    parts = [f'"""{ast.get_docstring(tree, clean=False)}"""', "\n".join(imports)]
     parts.append(statement("__all__ = ", [f'"{name}"' for name in names], "[]"))
-    parts += [line for line in init.splitlines() if line.startswith("__version__")]
-    return "\n\n".join(parts) + "\n"
+    by_hand = "\n".join(init.splitlines()[all_names.end_lineno :]).strip()
+    return "\n\n".join([*parts, by_hand] if by_hand else parts) + "\n"
 
 
 for package in [*(LIBRARY / name for name in PACKAGES), LIBRARY]:

@@ -10,7 +10,8 @@ import tokenize
 from pathlib import Path
 
 LIBRARY = Path(__file__).parents[1] / "jaxplain"
-NEEDED = """_graph/axes.py _graph/canonical.py _graph/dependence.py _graph/primitives.py _graph/signs.py _graph/trace.py
+NEEDED = """_graph/axes.py _graph/canonical.py _graph/clipping.py _graph/dependence.py _graph/equations.py
+    _graph/primitives.py _graph/rewrite.py _graph/signs.py _graph/trace.py
     propagation/_engine.py propagation/_ledger.py propagation/_search.py propagation/_units.py propagation/composites.py
     propagation/rules.py"""
 LRP = [LIBRARY / name for name in NEEDED.split()]

@@ -145,3 +145,8 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+from ._execution import execute_with
+from .fast._accelerate import accelerated_for
+
+execute_with(accelerated_for)

@@ -8,12 +8,11 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
-from ._graph.primitives import primitive_of
-from ._graph.trace import Form, evaluated_with, rewritten
+from ._graph.primitives import CUSTOM_VMAP
+from ._graph.rewrite import Form, rewrite_subjaxpr, with_rewritten_equations
 
 Array: TypeAlias = jax.Array
 Function: TypeAlias = Callable[..., Any]
@@ -34,7 +33,7 @@ def vmap_behind(fn: Function) -> Function:
             return jax.tree.map(lambda y: y[None], fn(*jax.tree.map(lambda a: a[0], args)))
         if jax.device_count() == 1:
             return jax.vmap(fn)(*args)
-        return evaluated_with(jax.vmap(evaluated_with(fn, with_own_map)), without_own_map)(*args)
+        return with_rewritten_equations(jax.vmap(with_rewritten_equations(fn, with_own_map)), without_own_map)(*args)
 
     return mapped
 
@@ -48,7 +47,7 @@ def with_own_map(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
 def without_own_map(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
     """The equations of a jaxpr; convolutions that nothing has mapped as plain ones again."""
     plain = lambda eqn: jexc.jaxpr_as_fun(eqn.params["call"])
-    return [Form(eqn, other=plain(eqn) if eqn.primitive is OWN_MAP else None) for eqn in jaxpr.eqns]
+    return [Form(eqn, other=plain(eqn) if eqn.primitive is CUSTOM_VMAP else None) for eqn in jaxpr.eqns]
 
 
 def convolution(eqn: Any) -> Function | None:
@@ -88,15 +87,5 @@ def platform_forms(eqn: Any) -> Function | None:
     """A choice of the platform, its branches as `with_own_map` has them."""
     if not eqn.params.get("branches_platforms"):
         return None  # a branch as any other, which is entered anyway
-    branches = tuple(rewritten(branch, with_own_map) for branch in eqn.params["branches"])
+    branches = tuple(rewrite_subjaxpr(branch, with_own_map) for branch in eqn.params["branches"])
     return functools.partial(eqn.primitive.bind, **eqn.params | {"branches": branches})
-
-
-@jax.custom_batching.custom_vmap
-def identity(x: Array) -> Array:
-    """An example of a function that says itself how it is mapped."""
-    return x
-
-
-identity.def_vmap(lambda _, is_mapped, x: (x, is_mapped[0]))
-OWN_MAP = primitive_of(identity, np.zeros(2, np.float32))

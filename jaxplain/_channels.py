@@ -71,7 +71,7 @@ def channel_axis(f: Callable[[Any], Any], x: Any, channels: Channels | None = No
       ValueError: where convolutions disagree with each other or with what was said, or where nothing tells and the
         shape looks like channels first.
     """
-    read = channels_read(trace(f, x, whole=lambda eqn: False)[0])
+    read = channels_read(trace(f, x, keep_call=lambda eqn: False)[0])
     if read is None:
         return said_axis(x.shape, channels, 'wrap the network, jaxplain.layout(apply, channels="first")')
     if channels is not None and said_axis(x.shape, channels) != read:

@@ -40,8 +40,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ._channels import Channels, channel_axis, said_axis
+from ._execution import executable
 from ._mistakes import call
-from .fast._accelerate import accelerated_for
 
 __all__ = ["explainer", "full_precision", "scores"]
 
@@ -105,7 +105,7 @@ def explainer(apply: Apply, *, heed: Heed | None = None) -> Callable[[Callable[.
             target = target if target is None or callable(target) else as_array(target)  # while it can be inspected
             if heed and concrete(x) and concrete(outputs := f(x)):
                 heed(outputs, target)
-            return accelerated_for(apply, lambda x: attribute(f, x, target, key))(x)
+            return executable(apply, lambda x: attribute(f, x, target, key))(x)
 
         return inherit(explain, attribute, apply)
 

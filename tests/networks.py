@@ -15,8 +15,8 @@ def conv(features, size, name, **options):
     return nn.Conv(features, (size, size), name=name, param_dtype=jnp.float64, **options)
 
 
-def dense(features, name):
-    return nn.Dense(features, name=name, param_dtype=jnp.float64)
+def dense(features, name, **options):
+    return nn.Dense(features, name=name, param_dtype=jnp.float64, **options)
 
 
 def norm(name):

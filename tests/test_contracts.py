@@ -2,17 +2,17 @@
 
 import functools
 
-import equinox as eqx
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
 
 import jaxplain
 from jaxplain._taxonomy import METHODS
+from tests.close import within
+from tests.convolution import conv
+from tests.frameworks import LINEN, TWINS
 
 pytestmark = pytest.mark.filterwarnings("ignore:deep_taylor divides positive scores")
 
@@ -72,99 +72,19 @@ TRANSFORMS = {
 EXPLAINERS = {
     name: functools.partial(m.make, **OPTIONS.get(name, {})) for name, m in METHODS.items() if name not in ELSEWHERE
 } | TRANSFORMS
-RELATIVES = (  # of grad_cam, eigen_cam, fem, conductance, lime and others, which run by default
-    *("grad_cam_plus_plus", "xgrad_cam", "hires_cam", "layer_cam", "grad_cam_elementwise", "eigen_grad_cam"),
-    *("multilayer_fem", "internal_influence", "kernel_shap", "extremal_perturbation", "similar_adversarial"),
-)
-COMBINATIONS = ("vargrad", "smooth_squares_of_input_x_gradient", "smooth_of_smooth", "smooth_map_of_a_layer")
-ONE_OF_EACH_KIND = (  # stand for all others by default where what is tested is the same code for all
-    *("gradient", "smoothgrad", "integrated_gradients", "lrp", "deeplift", "grad_cam", "occlusion", "contrast"),
-)
 
 
-def explainers(names, quick=EXPLAINERS):
-    """The explainers of these names, those that are not quick as slow tests."""
-    slow = lambda name: pytest.mark.slow if name in RELATIVES or name not in quick else ()
-    return pytest.mark.parametrize("make", [pytest.param(EXPLAINERS[n], id=n, marks=slow(n)) for n in names])
+def explainers(names):
+    return pytest.mark.parametrize("make", [EXPLAINERS[name] for name in names], ids=names)
 
 
 every_explainer = explainers(EXPLAINERS)
-every_explainer_alone = explainers(EXPLAINERS, EXPLAINERS.keys() - COMBINATIONS)
-slow = functools.partial(pytest.param, marks=pytest.mark.slow)
-
-
-class Linen(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        x = nn.max_pool(nn.relu(nn.Conv(4, (3, 3), name="conv", param_dtype=jnp.float64)(x)), (2, 2), (2, 2))
-        x = nn.gelu(nn.Dense(6, name="hidden", param_dtype=jnp.float64)(x.reshape(len(x), -1)))
-        return nn.Dense(5, name="head", param_dtype=jnp.float64)(x)
 
 
 X = jax.random.normal(jax.random.key(1), (3, 6, 6, 3), jnp.float64)
-VARIABLES = Linen().init(jax.random.key(0), X)
-APPLY = Linen().apply
+APPLY, VARIABLES = LINEN["pooled"].apply, LINEN["pooled"].init(jax.random.key(0), X)
 TARGETS = jnp.array([4, 0, 2])
-
-
-def convolve(x, kernel):
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
-def plain(variables, x):
-    p = variables["params"]
-    x = jax.nn.relu(convolve(x, p["conv"]["kernel"]) + p["conv"]["bias"].reshape(1, 1, 1, -1))
-    x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
-    x = jax.nn.gelu(x.reshape(*x.shape[:1], -1) @ p["hidden"]["kernel"] + p["hidden"]["bias"][None])
-    return x @ p["head"]["kernel"] + p["head"]["bias"][None]
-
-
-def nnx_function():
-    class Net(nnx.Module):
-        def __init__(self, rngs):
-            self.conv = nnx.Conv(3, 4, (3, 3), rngs=rngs, param_dtype=jnp.float64)
-            self.hidden = nnx.Linear(36, 6, rngs=rngs, param_dtype=jnp.float64)
-            self.head = nnx.Linear(6, 5, rngs=rngs, param_dtype=jnp.float64)
-
-        def __call__(self, x):
-            x = nnx.max_pool(nnx.relu(self.conv(x)), (2, 2), (2, 2))
-            return self.head(nnx.gelu(self.hidden(x.reshape(len(x), -1))))
-
-    net = Net(nnx.Rngs(0))
-    for name, params in VARIABLES["params"].items():
-        getattr(net, name).kernel[...] = params["kernel"]
-        getattr(net, name).bias[...] = params["bias"]
-    graph, state = nnx.split(net)
-    return lambda x: nnx.merge(graph, state)(x)
-
-
-def equinox_function():
-    p = VARIABLES["params"]
-    key = jax.random.key(0)
-    conv = eqx.nn.Conv2d(3, 4, 3, padding=1, key=key)
-    conv = eqx.tree_at(
-        lambda c: (c.weight, c.bias),
-        conv,
-        (p["conv"]["kernel"].transpose(3, 2, 0, 1), p["conv"]["bias"].reshape(4, 1, 1)),
-    )
-    layers = []
-    for name, sizes in {"hidden": (36, 6), "head": (6, 5)}.items():
-        linear = eqx.nn.Linear(*sizes, key=key)
-        layers.append(eqx.tree_at(lambda c: (c.weight, c.bias), linear, (p[name]["kernel"].T, p[name]["bias"])))
-    hidden, head = layers
-    pool = eqx.nn.MaxPool2d(2, 2)
-
-    def one(x):
-        x = pool(jax.nn.relu(conv(x.transpose(2, 0, 1)))).transpose(1, 2, 0)
-        return head(jax.nn.gelu(hidden(x.reshape(-1))))
-
-    return jax.vmap(one)
-
-
-def close(a, b, rtol=1e-9):
-    np.testing.assert_allclose(
-        np.asarray(a, float), np.asarray(b, float), atol=rtol * np.abs(np.asarray(b, float)).max()
-    )
+close = within(1e-9)
 
 
 @functools.cache
@@ -189,7 +109,7 @@ def with_a_key_each(make, keys):
     return expected(make)
 
 
-@every_explainer_alone
+@every_explainer
 def test_shape_dtype_and_jit(make):
     eager = make(APPLY)(VARIABLES, X, target=TARGETS, key=KEY)
     assert eager.shape == X.shape[: eager.ndim]
@@ -214,14 +134,14 @@ def test_no_recompilation(make):
     assert len(traces) == before
 
 
-@every_explainer_alone
+@every_explainer
 def test_the_predicted_class_is_the_default(make):
     explain = jitted(make)
     predicted = APPLY(VARIABLES, X).argmax(axis=1)
     close(explain(VARIABLES, X, key=KEY), explain(VARIABLES, X, target=predicted, key=KEY))
 
 
-@explainers(EXPLAINERS, ONE_OF_EACH_KIND)
+@every_explainer
 def test_one_class_for_all(make):
     explain = jitted(make)
     close(explain(VARIABLES, X, target=2, key=KEY), explain(VARIABLES, X, target=jnp.full(3, 2), key=KEY))
@@ -234,19 +154,19 @@ def chosen(logits):
 OF_ANY_SCORE = [name for name in EXPLAINERS if name not in CLASSES_ONLY]
 
 
-@explainers(OF_ANY_SCORE, EXPLAINERS.keys() - COMBINATIONS)
+@explainers(OF_ANY_SCORE)
 def test_weights_agree_with_classes(make):
     weights = jax.nn.one_hot(TARGETS, 5, dtype=X.dtype)
     close(jitted(make)(VARIABLES, X, target=weights, key=KEY), expected(make))
 
 
 # The arrays of a callable do not come in chunks; methods of probabilities need every logit.
-@explainers([name for name in OF_ANY_SCORE if name != "chunked"], ONE_OF_EACH_KIND)
+@explainers([name for name in OF_ANY_SCORE if name != "chunked"])
 def test_callables_agree_with_classes(make):
     close(jax.jit(functools.partial(make(APPLY), target=chosen))(VARIABLES, X, key=KEY), expected(make))
 
 
-@explainers([name for name in OF_ANY_SCORE if name not in ("chunked", *OF_PROBABILITIES)], ONE_OF_EACH_KIND)
+@explainers([name for name in OF_ANY_SCORE if name not in ("chunked", *OF_PROBABILITIES)])
 def test_one_output_agrees_with_its_class(make):
     scored = make(lambda variables, x: chosen(APPLY(variables, x)))
     close(jax.jit(scored)(VARIABLES, X, key=KEY), expected(make))
@@ -272,21 +192,16 @@ def test_vmap_equals_loop(make):
     close(shifted[1], jitted(make)(VARIABLES, X, target=(TARGETS + 1) % 5, key=KEY))
 
 
-def plain_function():
-    return lambda x: plain(VARIABLES, x)
-
-
-# By default the one that is written most unlike Linen: single images, channels in front, under vmap.
-@every_explainer_alone
-@pytest.mark.parametrize("framework", [equinox_function, slow(nnx_function), slow(plain_function)])
+@every_explainer
+@pytest.mark.parametrize("framework", ["equinox", "nnx", "plain"])
 def test_frameworks_agree(make, framework):
-    close(jax.jit(make(framework()))(X, target=TARGETS, key=KEY), expected(make))
+    close(jax.jit(make(TWINS[framework]("pooled", VARIABLES)))(X, target=TARGETS, key=KEY), expected(make))
 
 
 def smooth_network(variables, x):
     """No kinks, on which a rounding error decides."""
     p = variables["params"]
-    x = jnp.tanh(convolve(x, p["conv"]["kernel"]))
+    x = jnp.tanh(conv(x, p["conv"]["kernel"]))
     x = jnp.tanh(x[:, ::2, ::2].reshape(len(x), -1) @ p["hidden"]["kernel"])
     return x @ p["head"]["kernel"]
 
@@ -308,12 +223,12 @@ ROUNDED = [name for name in EXPLAINERS if name != "extremal_perturbation"]
 NOT_IN_BFLOAT16 = ("guided_integrated_gradients", *TOWARDS_A_BOUNDARY)
 
 
-@explainers(ROUNDED, (*ONE_OF_EACH_KIND, *NOT_IN_BFLOAT16))
+@explainers(ROUNDED)
 def test_float32(make):
     agrees_with_float64(make, jnp.float32, 1e-4)
 
 
-@explainers([name for name in ROUNDED if name not in NOT_IN_BFLOAT16], EXPLAINERS.keys() - COMBINATIONS)
+@explainers([name for name in ROUNDED if name not in NOT_IN_BFLOAT16])
 def test_bfloat16(make):
     agrees_with_float64(make, jnp.bfloat16, 0.1)
 
@@ -325,7 +240,7 @@ def test_zero_and_constant_images_are_finite(make):
         assert np.isfinite(explain(VARIABLES, image, target=TARGETS, key=KEY)).all()
 
 
-@every_explainer_alone
+@every_explainer
 def test_inside_scan_cond_and_remat(make):
     explain = make(APPLY)
     call = jax.checkpoint(lambda x: explain(VARIABLES, x, target=TARGETS, key=KEY))
@@ -335,12 +250,12 @@ def test_inside_scan_cond_and_remat(make):
     close(maps[0], wanted)
 
 
-@every_explainer_alone
+@every_explainer
 def test_gradient_with_respect_to_the_parameters(make):
     """An explanation is differentiable in the parameters: against finite differences, on a network without kinks."""
 
     def network(w, x):
-        return jnp.tanh(jnp.sin(convolve(x, w))[:, ::2].sum(axis=(1, 2)))
+        return jnp.tanh(jnp.sin(conv(x, w))[:, ::2].sum(axis=(1, 2)))
 
     if make in [EXPLAINERS[name] for name in BY_LBFGS]:  # which has no exact derivative in optax
         make = functools.partial(make, optimizer=optax.sgd(0.1))
@@ -353,7 +268,7 @@ def test_gradient_with_respect_to_the_parameters(make):
     np.testing.assert_allclose(jnp.vdot(loss(w)[1], direction), finite, rtol=1e-4)
 
 
-@pytest.mark.parametrize("chunk", [None, slow(1), slow(4), slow(100)])
+@pytest.mark.parametrize("chunk", [None, 1, 4, 100])
 @pytest.mark.parametrize("name", [n for n in EXPLAINERS if "chunk" in OPTIONS.get(n, {})])
 def test_independent_of_chunk(name, chunk):
     explain = METHODS[name].make(APPLY, **OPTIONS[name] | {"chunk": chunk})
@@ -378,7 +293,8 @@ def test_a_missing_key_is_an_error(name):
 @every_explainer
 def test_exported_for_any_batch_size(make):
     images = jax.ShapeDtypeStruct(jax.export.symbolic_shape("n, 6, 6, 3"), X.dtype)
-    explain = jax.jit(lambda variables, x: make(plain)(variables, x, key=jax.random.key(0)))
+    apply = lambda variables, x: TWINS["plain"]("pooled", variables)(x)
+    explain = jax.jit(lambda variables, x: make(apply)(variables, x, key=jax.random.key(0)))
     (attribution,) = jax.export.export(explain)(VARIABLES, images).out_avals
     assert attribution.shape == images.shape[: attribution.ndim]
 
@@ -392,9 +308,7 @@ def test_inside_shard_map(make):
     close(maps, with_a_key_each(make, keys))
 
 
-@explainers(
-    EXPLAINERS, (*ONE_OF_EACH_KIND, "expected_gradients", "rise", "eigen_cam", "deepfool", "extremal_perturbation")
-)
+@every_explainer
 def test_on_an_explicit_mesh(make):
     """Where the sharding is a part of every value's type, JAX refuses what would gather the batch."""
     mesh = jax.make_mesh((3,), ("batch",), axis_types=(jax.sharding.AxisType.Explicit,), devices=jax.devices()[:3])
@@ -406,7 +320,7 @@ def test_on_an_explicit_mesh(make):
     close(maps, expected(make), 1e-6)  # random numbers are drawn in float32
 
 
-@every_explainer_alone
+@every_explainer
 def test_sharded_over_devices(make):
     mesh = jax.make_mesh((3,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:3])
     x = jax.device_put(X, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch")))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxplain
+from tests.convolution import conv
 
 WEIGHTS = jax.random.normal(jax.random.key(1), (4, 3), jnp.float32)
 X = jax.random.normal(jax.random.key(2), (3, 4), jnp.float32)
@@ -121,7 +122,7 @@ def test_the_import_is_light():
 
 
 def network(weights, x):
-    x = jax.lax.conv_general_dilated(x, weights[0], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    x = conv(x, weights[0])
     return jnp.tanh(x).reshape(len(x), -1) @ weights[1]
 
 

@@ -36,11 +36,7 @@ def flops(f, variables, **target):
     return jax.jit(f).lower(variables, IMAGES, **target).compile().cost_analysis()["flops"]
 
 
-OFTEN = ("forward", "gradient", "grad_cam", "deeplift", "lrp epsilon_plus_flat", "lrp epsilon_gamma_box")
-ROWS = [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in MOST]
-
-
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", MOST)
 def test_operations_have_not_grown(name):
     apply, variables, forward = network()
     make, most = MOST[name]

@@ -108,7 +108,6 @@ def test_a_torn_line_is_measured_again_and_the_rest_is_as_if_nothing_had_happene
         assert (folder / "evaluation.jsonl").read_bytes() == whole
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_killed_and_started_again(folder):
     """Nothing is lost or counted twice, and the numbers are those of a run that nothing has stopped."""

@@ -9,6 +9,8 @@ from jax import lax
 
 import jaxplain
 from jaxplain.fast._accelerate import form_of
+from tests.close import within
+from tests.convolution import NHWC, conv
 
 
 def random_convolution(seed):
@@ -31,10 +33,7 @@ def random_convolution(seed):
     return lambda x, w: lax.conv_general_dilated(x, w, strides, padding, lhs_dilation, rhs_dilation, **options), x, w
 
 
-QUICK = (0, 1, 3, 4, 6, 11, 12, 14, 16, 17)  # of every rank, grouped and not, with a fast form and without one
-
-
-@pytest.mark.parametrize("seed", [pytest.param(i, marks=[pytest.mark.slow] * (i not in QUICK)) for i in range(24)])
+@pytest.mark.parametrize("seed", range(24))
 def test_every_form_has_the_values_and_derivatives_of_the_convolution(seed):
     f, x, w = random_convolution(seed)
     fast = jaxplain.accelerate(f)
@@ -61,7 +60,6 @@ class Net(nn.Module):
         return nn.Dense(4, name="head")(x.mean(axis=(1, 2)))
 
 
-NHWC = ("NHWC", "HWIO", "NHWC")
 X = jax.random.normal(jax.random.key(0), (2, 8, 8, 3), jnp.float32)
 VARIABLES = Net().init(jax.random.key(1), X)
 
@@ -82,9 +80,9 @@ def test_which_convolutions_have_another_form():
     assert not has_form(16, 16, 20)
 
 
-@pytest.mark.parametrize("layout", [("NHWC", "HWIO", "NHWC"), ("NCHW", "OIHW", "NCHW")])
+@pytest.mark.parametrize("layout", [NHWC, ("NCHW", "OIHW", "NCHW")])
 def test_an_odd_number_of_channels_is_made_even(layout):
-    conv = lambda x, w: lax.conv_general_dilated(x, w, (2, 2), "SAME", dimension_numbers=layout)
+    strided = lambda x, w: lax.conv_general_dilated(x, w, (2, 2), "SAME", dimension_numbers=layout)
 
     def operands(channels):
         x, w = (
@@ -93,28 +91,27 @@ def test_an_odd_number_of_channels_is_made_even(layout):
         )
         return (x, w) if layout == NHWC else (x.transpose(0, 3, 1, 2), w.transpose(3, 2, 0, 1))
 
-    text = lambda channels: str(jax.make_jaxpr(jaxplain.accelerate(conv))(*operands(channels)))
+    text = lambda channels: str(jax.make_jaxpr(jaxplain.accelerate(strided))(*operands(channels)))
     assert (" pad[" in text(3), " pad[" in text(4)) == (True, False)
     gradient = lambda f: jax.jit(jax.grad(lambda *args: (f(*args) ** 2).sum(), (0, 1)))(*operands(3))
-    close(jaxplain.accelerate(conv)(*operands(3)), conv(*operands(3)))
-    for fast, slow in zip(gradient(jaxplain.accelerate(conv)), gradient(conv), strict=True):
+    close(jaxplain.accelerate(strided)(*operands(3)), strided(*operands(3)))
+    for fast, slow in zip(gradient(jaxplain.accelerate(strided)), gradient(strided), strict=True):
         close(fast, slow)
 
 
 def test_the_layout_that_is_fast_inside_loops():
     """The compiler brings convolutions into the order of its library outside loops only."""
     w = jnp.ones((3, 3, 8, 16))
-    conv = lambda x: lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    assert form_of(jax.make_jaxpr(conv)(jnp.ones((1, 6, 6, 8))).eqns[-1]) is None
-    derivative = jaxplain.accelerate(lambda x: jax.vjp(conv, x)[1](jnp.ones((1, 6, 6, 16)))[0])
+    f = lambda x: conv(x, w)
+    assert form_of(jax.make_jaxpr(f)(jnp.ones((1, 6, 6, 8))).eqns[-1]) is None
+    derivative = jaxplain.accelerate(lambda x: jax.vjp(f, x)[1](jnp.ones((1, 6, 6, 16)))[0])
     loop = jax.jit(lambda x: lax.map(lambda t: derivative(t * x), jnp.arange(3.0)))
     text = loop.lower(jnp.ones((1, 6, 6, 8))).compile().as_text()
     assert "b01f_01io->b01f" in text
     assert "01oi" not in text
 
 
-def close(a, b, tolerance=1e-5):
-    np.testing.assert_allclose(a, b, atol=tolerance * np.abs(b).max())
+close = within(1e-5)
 
 
 def test_transforms():
@@ -132,14 +129,12 @@ def test_transforms():
 
 def test_inside_loops_and_branches():
     kernel = jax.random.normal(jax.random.key(2), (3, 3, 1, 3), jnp.float32)
-    conv = lambda x: lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=3
-    )
+    depthwise = lambda x: conv(x, kernel)
 
     def f(x):
-        x = lax.fori_loop(0, 2, lambda _, x: conv(x), x)
-        x = lax.while_loop(lambda x: jnp.abs(x).max() < 100, lambda x: 2 * conv(x) + 1, x)
-        return lax.cond(x.sum() > 0, conv, lambda x: -conv(x), x)
+        x = lax.fori_loop(0, 2, lambda _, x: depthwise(x), x)
+        x = lax.while_loop(lambda x: jnp.abs(x).max() < 100, lambda x: 2 * depthwise(x) + 1, x)
+        return lax.cond(x.sum() > 0, depthwise, lambda x: -depthwise(x), x)
 
     close(jax.jit(jaxplain.accelerate(f))(X), f(X))
 
@@ -198,7 +193,7 @@ def test_symbolic_and_explicitly_sharded_shapes():
         f = lambda x: nn.max_pool(depthwise(x, KERNEL, (2, 2), "VALID"), (2, 2))
         exported = jax.export.export(jax.jit(jaxplain.accelerate(f)))(jax.ShapeDtypeStruct(shape, jnp.float32))
         close(jax.jit(exported.call)(X), jax.jit(f)(X))
-    dense = lambda w, x: (lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=NHWC) ** 2).sum()
+    dense = lambda w, x: (conv(x, w) ** 2).sum()
     w, x = jnp.ones((3, 3, 3, 6), jnp.float32), jax.ShapeDtypeStruct((b, 8, 8, 3), jnp.float32)
     exported = jax.export.export(jax.jit(jaxplain.accelerate(jax.grad(dense))))(w, x)
     close(jax.jit(exported.call)(w, X), jax.grad(dense)(w, X))
@@ -214,13 +209,12 @@ def test_explicit_meshes(spec):
     mesh = jax.make_mesh((4,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
     x = jax.random.normal(jax.random.key(0), (4, 16, 16, 8), jnp.float32)
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 1, 8), jnp.float32)
-    options = {"dimension_numbers": NHWC, "feature_group_count": 8}
-    conv = lambda x: lax.conv_general_dilated(x, kernel, (1, 1), "SAME", **options)
-    gradient = jax.grad(lambda x: (conv(x) ** 2).sum())
+    depthwise = lambda x: conv(x, kernel)
+    gradient = jax.grad(lambda x: (depthwise(x) ** 2).sum())
     pool = lambda x: nn.max_pool(x, (3, 3), (2, 2), "SAME")
     with jax.set_mesh(mesh):
         sharded = jax.device_put(x, jax.P(*spec))
-        for f in (conv, gradient, pool):
+        for f in (depthwise, gradient, pool):
             fast, plain = (jax.jit(g)(sharded) for g in (jaxplain.accelerate(f), f))
             assert fast.sharding == plain.sharding
             close(jax.device_get(fast), jax.device_get(plain))

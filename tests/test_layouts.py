@@ -17,13 +17,13 @@ from jaxplain._channels import channel_axis
 from jaxplain._taxonomy import METHODS
 from jaxplain.cli._network import Network
 from jaxplain.perturbation import generators
+from tests.close import within
 from tests.metrics.test_metric_contracts import OF_ATTRIBUTIONS
 from tests.test_contracts import OPTIONS
 
 KEY, TARGETS = jax.random.key(5), jnp.array([3, 1])
 SHAPE = (2, 8, 9, 3)
 random = lambda seed, *shape: np.random.default_rng(seed).normal(size=shape)
-slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 def parameters(colours=3):
@@ -67,10 +67,7 @@ def in_front(a):
     return np.moveaxis(a, -1, -3) if isinstance(a, np.ndarray | jax.Array) and a.ndim >= 4 else a
 
 
-def close(a, b, rtol=1e-9):
-    a, b = (np.asarray(v, np.float64) for v in (a, b))
-    assert a.shape == b.shape
-    np.testing.assert_allclose(a, b, atol=rtol * max(np.abs(b).max(), 1e-30), rtol=0)
+close = within(1e-9)
 
 
 # ------------------------------------------------------------------------------------------------------ every method
@@ -129,13 +126,9 @@ MORE = {  # what takes options that change what is returned
     "smooth_map": lambda f, **_: jaxplain.smooth(jaxplain.grad_cam(f), samples=2, stdev=0.0),
 }
 NOISE = ("smoothgrad", "vargrad")
-QUICK = (
-    *("grad_cam", "guided_grad_cam", "full_grad", "score_cam", "fem", "conductance", "blur_integrated_gradients"),
-    *("occlusion", "rise", "kernel_shap", "deeplift", "smoothgrad", *MORE),
-)
 
 
-@pytest.mark.parametrize("name", [n if n in QUICK else slow(n) for n in [*METHODS, *MORE]])
+@pytest.mark.parametrize("name", [*METHODS, *MORE])
 def test_maps_of_every_method_are_those_of_the_twin(name):
     p, x, xc = parameters(), random(8, *SHAPE), in_front(random(8, *SHAPE))
     options = OPTIONS.get(name, {}) | OF_COLOURS.get(name, {})
@@ -152,7 +145,7 @@ def test_maps_of_every_method_are_those_of_the_twin(name):
     close(maps, want)
 
 
-SHAPES = [(2, 16, 20, 1), (2, 16, 20, 4), (2, 3, 3, 3), (1, 5, 6, 1), slow((2, 16, 20, 3)), slow((3, 4, 4, 4))]
+SHAPES = [(2, 16, 20, 1), (2, 16, 20, 4), (2, 3, 3, 3), (1, 5, 6, 1), (2, 16, 20, 3), (3, 4, 4, 4)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -183,11 +176,10 @@ OF_METRICS = {
     "road": {"noise": 0.0},
     "infidelity": {"baseline": BASELINE},
 }
-QUICK_METRICS = ("deletion", "insertion", "road", "infidelity", "infidelity_of_noise", "irof")
 
 
-@pytest.mark.parametrize("colours", [True, slow(False)])
-@pytest.mark.parametrize("name", [n if n in QUICK_METRICS else slow(n) for n in OF_ATTRIBUTIONS])
+@pytest.mark.parametrize("colours", [True, False])
+@pytest.mark.parametrize("name", OF_ATTRIBUTIONS)
 def test_values_of_every_metric_are_those_of_the_twin(name, colours):
     p, x, a = parameters(), random(8, *SHAPE), random(10, *SHAPE)
     make, options = OF_ATTRIBUTIONS[name]
@@ -209,7 +201,7 @@ AGAIN = {
 }
 
 
-@pytest.mark.parametrize("name", ["mprt", "random_logit", *map(slow, list(AGAIN)[:3]), slow("input_invariance")])
+@pytest.mark.parametrize("name", AGAIN)
 def test_metrics_that_explain_again_agree_with_the_twin(name):
     p, x = parameters(), random(8, *SHAPE)
     values = [
@@ -253,7 +245,6 @@ def test_the_command_line_shows_a_photograph_upright():
     assert (x.shape, view.shape) == ((1, 3, 8, 12), (1, 8, 12, 3))
 
 
-@pytest.mark.slow
 def test_generators_see_their_own_layout():
     x, p = random(13, 2, 8, 12, 3), parameters()
     made_of = lambda f, a: generators.train_generators(f, p, batches=[a, a + 1], key=KEY, features=2, depth=1)
@@ -462,7 +453,7 @@ def transformer(heads, patches):
 
 
 @pytest.mark.parametrize("patches", ["convolution", "reshape"])
-@pytest.mark.parametrize("heads", [slow(1), 2, slow(4)])
+@pytest.mark.parametrize("heads", [1, 2, 4])
 def test_a_map_of_an_attention_is_an_error_and_one_of_its_tokens_on_a_grid_is_none(heads, patches):
     x, f = random(28, 2, 16, 20, 3), transformer(heads, patches)
     for layer in ("queries", "heads", "weights"):

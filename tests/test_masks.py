@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 import jaxplain
-from jaxplain.fast._bit_masks import in_bits, outliving, places
+from jaxplain.fast._bit_masks import long_lived_masks, packed_roundtrip, packing_axis
 
 X = jax.random.normal(jax.random.key(0), (4, 64, 64, 16), jnp.float32)
 W = jax.random.normal(jax.random.key(1), (6, 16, 16), jnp.float32) / 4
@@ -28,21 +28,21 @@ def network(rectifier):
 
 
 def masks(f, *args):
-    return outliving(jax.make_jaxpr(f)(*args).jaxpr)
+    return long_lived_masks(jax.make_jaxpr(f)(*args).jaxpr)
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 3), (1, 7, 5), (3, 2, 16), (2, 3, 12, 3), (2, 12, 1, 1), (4, 30)])
 def test_the_same_mask(shape):
     mask = jnp.asarray(np.random.default_rng(0).random(shape) > 0.5)
-    _, bits = places(jax.typeof(mask))
+    _, bits = packing_axis(jax.typeof(mask))
     assert bits > 1
-    np.testing.assert_array_equal(jax.jit(in_bits)(mask), mask)
+    np.testing.assert_array_equal(jax.jit(packed_roundtrip)(mask), mask)
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 3), (1, 7, 4), (2, 3, 5, 3)])
 def test_values_of_several_bits(shape):
     values = jnp.asarray(np.random.default_rng(0).integers(0, 16, shape), jnp.int32)
-    kept = jax.jit(lambda values: in_bits(values, 4))(values)
+    kept = jax.jit(lambda values: packed_roundtrip(values, 4))(values)
     assert kept.dtype == values.dtype
     np.testing.assert_array_equal(kept, values)
 
@@ -105,5 +105,5 @@ def test_what_is_sharded_by_its_type_is_never_split():
             explain = lambda f, x: jax.jit(functools.partial(f, target=1))(x)
             np.testing.assert_allclose(explain(fast, x), explain(plain, x), rtol=1e-5, atol=1e-8)
     mask = np.ones((16, 128, 64), bool)
-    assert places(jax.typeof(laid_out(mask, "batch"))) == (1, 8)
-    assert places(jax.typeof(laid_out(mask, None, "batch"))) == (2, 8)
+    assert packing_axis(jax.typeof(laid_out(mask, "batch"))) == (1, 8)
+    assert packing_axis(jax.typeof(laid_out(mask, None, "batch"))) == (2, 8)

@@ -12,6 +12,7 @@ from jax import lax
 
 import jaxplain
 from jaxplain._batching import vmap_behind
+from tests.convolution import conv
 
 WITH_LOOPS = ("integrated_gradients", "smoothgrad", "score_cam", "chunked")
 
@@ -29,7 +30,6 @@ def test_a_device_computes_its_share_and_sends_no_images():
     assert keep_to_their_share(*WITH_LOOPS) == []
 
 
-@pytest.mark.slow
 def test_of_every_method():
     assert keep_to_their_share() == []
 
@@ -39,10 +39,6 @@ def test_of_every_method():
 X = jax.random.normal(jax.random.key(0), (3, 5, 5, 4), jnp.float64)
 KERNEL = jax.random.normal(jax.random.key(1), (3, 3, 4, 4), jnp.float64)
 T = jnp.linspace(-1.0, 2.0, 5)
-
-
-def convolve(x, kernel, **options):
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), **options)
 
 
 def channels_first(x, kernel):
@@ -55,22 +51,22 @@ def batch_last(x, kernel):
 
 
 OF_SAMPLES = {
-    "an input": lambda t, w: convolve(t * X, w),
-    "a kernel": lambda t, w: convolve(X, t * w),
-    "both": lambda t, w: convolve(jnp.sin(t * X), jnp.cos(t * w)),
-    "neither, beside one": lambda t, w: jnp.tanh(convolve(X, w)) + jnp.tanh(convolve(t * X, w)),
+    "an input": lambda t, w: conv(t * X, w),
+    "a kernel": lambda t, w: conv(X, t * w),
+    "both": lambda t, w: conv(jnp.sin(t * X), jnp.cos(t * w)),
+    "neither, beside one": lambda t, w: jnp.tanh(conv(X, w)) + jnp.tanh(conv(t * X, w)),
     "channels first": lambda t, w: channels_first(jnp.sin(t * X), w),
     "the batch last": lambda t, w: batch_last(jnp.sin(t * X), w),
-    "in groups": lambda t, w: convolve(jnp.sin(t * X), w[:, :, :1], feature_group_count=4),
-    "a gradient": lambda t, w: jax.grad(lambda x: jnp.tanh(convolve(x, w)).sum())(t * X),
-    "a gradient in the kernel": lambda t, w: jax.grad(lambda w: jnp.tanh(convolve(t * X, w)).sum())(w),
-    "a velocity": lambda t, w: jax.jvp(lambda t: jnp.tanh(convolve(jnp.sin(t * X), w)), (t,), (1.0,)),
-    "in a loop": lambda t, w: lax.scan(lambda x, _: (jnp.tanh(convolve(x, w)), x.sum()), t * X, length=3),
-    "an unmapped one in a loop": lambda t, w: t * lax.scan(lambda x, _: (convolve(x, w), None), X, length=2)[0],
-    "in a branch": lambda t, w: lax.cond(t > 0, convolve, lambda x, w: x, t * X, w),
-    "in forms for a platform": lambda t, w: jaxplain.accelerate(jax.grad(lambda x: (convolve(x, w) ** 3).sum()))(t * X),
-    "in another one": lambda t, w: vmap_behind(lambda s: jnp.tanh(convolve(s * t * X, w)))(T[:3]),
-    "an outer vmap": lambda t, w: jax.vmap(lambda x: convolve(t * x[None], w)[0])(X),
+    "in groups": lambda t, w: conv(jnp.sin(t * X), w[:, :, :1], feature_group_count=4),
+    "a gradient": lambda t, w: jax.grad(lambda x: jnp.tanh(conv(x, w)).sum())(t * X),
+    "a gradient in the kernel": lambda t, w: jax.grad(lambda w: jnp.tanh(conv(t * X, w)).sum())(w),
+    "a velocity": lambda t, w: jax.jvp(lambda t: jnp.tanh(conv(jnp.sin(t * X), w)), (t,), (1.0,)),
+    "in a loop": lambda t, w: lax.scan(lambda x, _: (jnp.tanh(conv(x, w)), x.sum()), t * X, length=3),
+    "an unmapped one in a loop": lambda t, w: t * lax.scan(lambda x, _: (conv(x, w), None), X, length=2)[0],
+    "in a branch": lambda t, w: lax.cond(t > 0, conv, lambda x, w: x, t * X, w),
+    "in forms for a platform": lambda t, w: jaxplain.accelerate(jax.grad(lambda x: (conv(x, w) ** 3).sum()))(t * X),
+    "in another one": lambda t, w: vmap_behind(lambda s: jnp.tanh(conv(s * t * X, w)))(T[:3]),
+    "an outer vmap": lambda t, w: jax.vmap(lambda x: conv(t * x[None], w)[0])(X),
 }
 
 
@@ -91,6 +87,6 @@ def test_and_so_is_its_derivative_in_what_it_closes_over(f):
 
 
 def test_the_batch_comes_first_in_its_convolutions():
-    text = str(jax.make_jaxpr(vmap_behind(lambda t: convolve(t * X, KERNEL)))(T))
+    text = str(jax.make_jaxpr(vmap_behind(lambda t: conv(t * X, KERNEL)))(T))
     assert "(3, 5, 5, 5, 4)" in text  # images, samples: 3, 5
     assert "custom_vmap" not in text

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxplain.fast._strided_scatter import placed
+from jaxplain.fast._strided_scatter import sum_of_shifted
 
 
 def naive(terms, strides, shape):
@@ -21,8 +21,8 @@ def test_the_definition(seed):
     rng = np.random.default_rng(seed)
     strides, shape = rng.integers(1, 4, 3).tolist(), tuple(rng.integers(1, 8, 3).tolist())
     terms = [(rng.integers(-4, 5, 3).tolist(), rng.normal(size=rng.integers(1, 5, 3))) for _ in range(4)]
-    np.testing.assert_allclose(placed(terms, strides, shape), naive(terms, strides, shape), atol=1e-12)
+    np.testing.assert_allclose(sum_of_shifted(terms, strides, shape), naive(terms, strides, shape), atol=1e-12)
 
 
 def test_terms_that_lie_outside():
-    assert not placed([([9, 0], np.ones((2, 2))), ([-9, 0], np.ones((2, 2)))], (1, 2), (3, 4)).any()
+    assert not sum_of_shifted([([9, 0], np.ones((2, 2))), ([-9, 0], np.ones((2, 2)))], (1, 2), (3, 4)).any()

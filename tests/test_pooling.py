@@ -10,6 +10,7 @@ from jax import lax
 import jaxplain
 from jaxplain.fast._accelerate import form_of
 from jaxplain.fast._convolution import MANY_CHANNELS
+from tests.convolution import conv
 
 POOLS = {
     "windows side by side": ((1, 2, 2, 1), (1, 2, 2, 1), "VALID"),
@@ -48,7 +49,7 @@ def test_in_half_precision_under_vmap_and_twice_differentiated():
 
 def test_relevance_of_an_accelerated_network_is_that_of_the_network():
     def apply(w, x):
-        x = nn.relu(lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=LAYOUT, feature_group_count=4))
+        x = nn.relu(conv(x, w))
         return nn.max_pool(x, (2, 2), (2, 2)).sum(axis=(1, 2))
 
     rng = np.random.default_rng(0)
@@ -87,9 +88,7 @@ OPTIONS = {
 def test_derivatives_of_large_kernels_over_small_features(stride, dilation):
     rng = np.random.default_rng(0)
     x, w = rng.normal(size=(1, 5, 6, 8)), rng.normal(size=(3, 3, 8, MANY_CHANNELS))
-    f = lambda x: lax.conv_general_dilated(
-        x, w, (stride, stride), "SAME", rhs_dilation=(dilation, dilation), dimension_numbers=LAYOUT
-    )
+    f = lambda x: conv(x, w, stride, rhs_dilation=(dilation, dilation))
     gradient = jax.grad(lambda x: (f(x) ** 2).sum())
     fast = jax.jit(jaxplain.accelerate(gradient))
     assert fast.lower(x).as_text().count("dot_general") == 1
@@ -105,7 +104,7 @@ def test_the_derivative_of_nan_is_not_lost():
 
 def test_the_derivative_of_patches_is_not_written_out():
     x, w = jnp.ones((1, 32, 32, 3)), jnp.ones((8, 8, 3, 4))
-    f = lambda x: lax.conv_general_dilated(x, w, (8, 8), "VALID", dimension_numbers=LAYOUT)
+    f = lambda x: conv(x, w, 8, padding="VALID")
     gradient = lambda x: jax.grad(lambda x: (f(x) ** 2).sum())(x)
     fast = jax.jit(jaxplain.accelerate(gradient))
     assert fast.lower(x).as_text().count("stablehlo.pad") < 8

@@ -12,8 +12,9 @@ from jax.extend import core as jexc
 
 import jaxplain
 from jaxplain import composites, full_precision, metrics, rules
-from jaxplain._graph.trace import opened
+from jaxplain._graph.equations import unclose
 from jaxplain._taxonomy import METHODS
+from tests.convolution import conv
 from tests.rounding import is_product, with_rounded_products
 
 KEY = jax.random.key(0)
@@ -25,10 +26,6 @@ TARGETS = jnp.array([1, 3, 0])
 
 def draw(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape) * np.sqrt(2 / np.prod(shape[:-1])), jnp.float32)
-
-
-def conv(x, w, **options):
-    return lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), **options)
 
 
 def network(bias, activation=jax.nn.relu, **options):
@@ -70,7 +67,6 @@ ASK = {name for name, method in METHODS.items() if method.total} - {"kernel_shap
 ASK_THEMSELVES = (  # functions of JAX and Optax that these call: `solve`, `image.resize`, L-BFGS
     *("kernel_shap", "lime", "meaningful_perturbation", "perceptual_ball", "similar_adversarial"),
 )
-QUICK = ("gradient", "integrated_gradients", "deeplift", "lrp", "excitation_backprop", "hires_cam", "kernel_shap")
 
 
 def explainer_of(name, apply):
@@ -81,7 +77,7 @@ def precisions(f, *args):
     """The precision of every product that a function makes, wherever it makes it."""
 
     def found(jaxpr):
-        for eqn in opened(jaxpr)[0].eqns:
+        for eqn in unclose(jaxpr)[0].eqns:
             if is_product(eqn):
                 both = eqn.params["precision"]
                 yield from both if isinstance(both, tuple) else (both,)
@@ -91,10 +87,7 @@ def precisions(f, *args):
     return set(found(jax.make_jaxpr(f)(*args)))
 
 
-quick = lambda names: [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in names]
-
-
-@pytest.mark.parametrize("name", quick(sorted(METHODS.keys() - {"pattern_net", "pattern_attribution", "cam"})))
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"pattern_net", "pattern_attribution", "cam"}))
 def test_methods_with_an_axiom_ask_for_full_precision_and_the_others_do_not(name):
     explain = explainer_of(name, BIASED)
     call = {"key": KEY} if name == "neuron_attribution" else {"key": KEY, "target": TARGETS}
@@ -175,10 +168,9 @@ AXIOMS = {
     "integrated_gradients": (functools.partial(jaxplain.integrated_gradients, steps=30), SMOOTH, difference),
     "conductance": (functools.partial(jaxplain.conductance, steps=30, upsample=False), SMOOTH, difference),
 }
-QUICK_AXIOMS = ("input_x_gradient", "lrp of epsilon and plus", "deeplift", "excitation_backprop")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK_AXIOMS else pytest.mark.slow) for n in AXIOMS])
+@pytest.mark.parametrize("name", AXIOMS)
 def test_axioms_hold_where_products_are_rounded(name):
     make, apply, want = AXIOMS[name]
     apply = jaxplain.accelerate(apply, False)  # forms for a CPU are none that a TPU sees
@@ -190,7 +182,6 @@ def test_axioms_hold_where_products_are_rounded(name):
         assert gap(rounding(explain), rounding(apply), want, X) > 3e-4
 
 
-@pytest.mark.slow
 def test_kernel_shap_sums_up_at_any_precision():
     explain = jaxplain.kernel_shap(BIASED, segments=SEGMENTS, samples=20, upsample=False)
     apply, run = with_rounded_products(BIASED), with_rounded_products(lambda x: explain(x, target=TARGETS, key=KEY))
@@ -198,7 +189,7 @@ def test_kernel_shap_sums_up_at_any_precision():
     assert jnp.abs(difference(apply, X) - difference(BIASED, X)).max() > 1e-4
 
 
-@pytest.mark.parametrize("composite", [pytest.param(None, marks=pytest.mark.slow), composites.epsilon_plus()])
+@pytest.mark.parametrize("composite", [None, composites.epsilon_plus()])
 def test_the_ledger_closes_where_products_are_rounded(composite, monkeypatch):
     apply = jaxplain.accelerate(BIASED, False)
     monkeypatch.setattr(jax, "jit", lambda f, **_: with_rounded_products(f))

@@ -26,8 +26,8 @@ from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 import jaxplain
-from jaxplain._graph.primitives import REFUSED, UNSTACK, YOUNG, is_known
-from jaxplain._graph.trace import has_own_derivative, opened
+from jaxplain._graph.equations import has_own_derivative, unclose
+from jaxplain._graph.primitives import BARRIER, CUSTOM_VMAP, REFUSED, SPLIT, UNSTACK, YOUNG, is_known
 
 FLOATS, INTS, BOOLS = jnp.linspace(0.1, 0.9, 9).reshape(3, 3), jnp.arange(9).reshape(3, 3) % 3, jnp.eye(3) > 0
 ROW = FLOATS[0]
@@ -71,7 +71,7 @@ def traced(f, args):
 def inside(jaxpr):
     """The primitives of a jaxpr and of all that it calls."""
     found = set()
-    for eqn in opened(jaxpr)[0].eqns:
+    for eqn in unclose(jaxpr)[0].eqns:
         found |= {eqn.primitive} if "_prim" not in eqn.params else set()
         for inner in jexc.jaxprs_in_params(eqn.params):
             found |= inside(inner)
@@ -112,6 +112,14 @@ def met(modules):
 def test_every_primitive_of_jax_is_known_or_refused():
     listed = [getattr(P, name) for name in dir(P) if name.endswith("_p")]
     assert [p for p in listed if not is_known(p)] == []
+
+
+def test_primitives_that_jax_does_not_export_are_found_by_their_names():
+    mapped = jax.custom_batching.custom_vmap(lambda x: x)
+    mapped.def_vmap(lambda size, is_mapped, x: (x, is_mapped[0]))
+    run = {SPLIT: lambda x: jnp.split(x, 3), BARRIER: lax.optimization_barrier, CUSTOM_VMAP: mapped}
+    for primitive, f in run.items():
+        assert primitive in traced(f, (ROW,))
 
 
 def test_every_primitive_that_functions_of_jax_run_is_known_or_refused():
@@ -218,7 +226,6 @@ for m, e in zip(methods, expected):
 FLAGS = ["jax_remat3", "jax_custom_jvp3", "jax_custom_vjp3", "jax_scan3"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("flag", FLAGS)
 def test_the_coming_forms_of_calls_and_loops(flag):
     if flag not in jax.config.values:

@@ -13,6 +13,7 @@ from jaxplain import metrics
 from jaxplain._convention import require_logits
 from jaxplain.evaluation import Example, evaluate, open_records
 from jaxplain.perturbation import fgsm, pgd
+from tests.convolution import conv
 
 X, MAPS = (jnp.asarray(np.random.default_rng(i).normal(size=(2, 6, 6, 3))) for i in range(2))
 KERNEL, W = (jnp.asarray(np.random.default_rng(2 + i).normal(size=s)) for i, s in enumerate([(3, 3, 3, 4), (4, 3)]))
@@ -22,7 +23,7 @@ TWO = "the network ends in a softmax"
 
 
 def logits(x):
-    features = jax.lax.conv_general_dilated(x, KERNEL, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    features = conv(x, KERNEL)
     return jax.nn.relu(features).mean(axis=(1, 2)) @ W
 
 
@@ -104,14 +105,8 @@ OF_CLASSES = {  # what contrasts classes by a softmax, and has no way without on
 }
 
 
-def cases(table, quick=()):
-    return pytest.mark.parametrize(
-        "case",
-        [pytest.param(c, id=n, marks=() if not quick or n in quick else pytest.mark.slow) for n, c in table.items()],
-    )
-
-
-QUICK = ("deletion", "average_drop", "score_cam", "rise", "meaningful_perturbation", "fgsm", "extremal_perturbation")
+def cases(table):
+    return pytest.mark.parametrize("case", table.values(), ids=table)
 
 
 @cases(BY_SOFTMAX)
@@ -123,7 +118,7 @@ def test_one_logit_is_an_error(case):
         jax.eval_shape(lambda: call(one_logit))  # and as early where the values are traced
 
 
-@cases(BY_SOFTMAX, QUICK)
+@cases(BY_SOFTMAX)
 def test_the_remedies_can_be_followed(case):
     call, without = case
     call(one_logit, **without)
@@ -157,7 +152,7 @@ def test_what_takes_no_softmax_raises_no_warning():
     P.occlusion(probabilities, window=(3, 3), stride=(3, 3))(X)
 
 
-@cases({name: call for name, (call, _) in BY_SOFTMAX.items()} | OF_CLASSES, QUICK)
+@cases({name: call for name, (call, _) in BY_SOFTMAX.items()} | OF_CLASSES)
 def test_a_second_softmax_raises_one_warning(case):
     with pytest.warns(UserWarning, match=TWO) as caught:
         case(probabilities)

@@ -11,7 +11,9 @@ from jax import lax
 
 import jaxplain
 from jaxplain import rules
-from jaxplain.fast._relus import COMPARISONS, bounds, rectifiers
+from jaxplain._graph.clipping import clip_bounds
+from jaxplain.fast._relus import COMPARISONS, relus_to_materialise
+from tests.convolution import conv
 
 X = jax.random.normal(jax.random.key(0), (2, 8, 8, 16), jnp.float32)
 W = jax.random.normal(jax.random.key(1), (8, 16, 16), jnp.float32) / 4
@@ -26,7 +28,7 @@ def residual(x, rectifier=nn.relu):
 
 
 def found(f, *args):
-    return len(rectifiers(jax.make_jaxpr(f)(*args).jaxpr, lambda eqn: False))
+    return len(relus_to_materialise(jax.make_jaxpr(f)(*args).jaxpr, lambda eqn: False))
 
 
 def test_which_are_found():
@@ -60,7 +62,7 @@ def test_values_and_derivatives(name):
 
 
 def test_bounds():
-    of = lambda f: bounds(jax.make_jaxpr(f)(X).eqns[0])
+    of = lambda f: clip_bounds(jax.make_jaxpr(f)(X).eqns[0])
     assert of(nn.relu) == (0, np.inf)
     assert of(nn.relu6) == (0, 6)
     assert of(jax.jit(lambda x: jnp.maximum(jnp.minimum(x, 3.0), -1.0))) == (-1, 3)
@@ -70,7 +72,7 @@ def test_bounds():
     assert of(jax.jit(lambda x: x)) is None
     assert of(lambda x: jnp.maximum(x, np.inf)) is None
     assert of(lambda x: jnp.maximum(x.astype(complex), 0.0)) is None
-    assert bounds(jax.make_jaxpr(jax.jit(lambda x: jnp.maximum(x, 0)))(X.astype(complex)).eqns[0]) is None
+    assert clip_bounds(jax.make_jaxpr(jax.jit(lambda x: jnp.maximum(x, 0)))(X.astype(complex)).eqns[0]) is None
 
 
 def test_comparisons_with_the_value_kept_between_bounds():
@@ -91,10 +93,9 @@ def test_a_depthwise_convolution_is_computed_once(rectifier, wrapped):
     x = jax.random.normal(jax.random.key(0), (4, 64, 64, 16))
     kernel, w = jax.random.normal(jax.random.key(1), (5, 5, 1, 16)), jax.random.normal(jax.random.key(2), (16, 4))
     scale, bias = np.linspace(0.5, 2, 16)[None, None, None], np.linspace(-1, 1, 16)[None, None, None]
-    layout = ("NHWC", "HWIO", "NHWC")
 
     def score(x):
-        y = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout, feature_group_count=16)
+        y = conv(x, kernel)
         return ((RECTIFIERS[rectifier](y * scale + bias) @ w) ** 2).sum()
 
     gradient = jax.grad(score)
@@ -113,12 +114,9 @@ def test_a_depthwise_convolution_is_computed_once(rectifier, wrapped):
 def test_lrp_does_not_compute_a_depthwise_convolution_again():
     x = jnp.abs(jax.random.normal(jax.random.key(0), (2, 64, 64, 16)))
     kernel, w = jax.random.normal(jax.random.key(1), (5, 5, 1, 16)), jax.random.normal(jax.random.key(2), (16, 4))
-    layout = ("NHWC", "HWIO", "NHWC")
 
     def apply(x):
-        y = lax.conv_general_dilated(
-            nn.relu(x), kernel, (1, 1), "SAME", dimension_numbers=layout, feature_group_count=16
-        )
+        y = conv(nn.relu(x), kernel)
         return (nn.relu6(y) @ w).mean((1, 2))
 
     explain = jaxplain.lrp(apply, lambda unit: rules.z_plus() if unit.affine else rules.pass_through())

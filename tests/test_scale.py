@@ -16,14 +16,11 @@ from jaxplain._taxonomy import METHODS
 from jaxplain.features._cam import first_component
 from jaxplain.metrics.faithfulness._road import impute
 from jaxplain.perturbation import pgd
+from tests.convolution import conv
 
 
 def draw(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
-
-
-def convolve(x, w):
-    return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 X, MAPS = draw(0, 2, 6, 6, 3), draw(1, 3, 6, 6)
@@ -33,7 +30,7 @@ SCALES = (1e-18, 1e-30, 1e18)
 
 
 def network(x):
-    return jax.nn.relu(convolve(x, FIRST)).mean(axis=(1, 2)) @ LAST
+    return jax.nn.relu(conv(x, FIRST)).mean(axis=(1, 2)) @ LAST
 
 
 DEGREE = {"deepfool": 0, "ablation_cam": 0, "eigen_cam": 0, "fem": 0, "multilayer_fem": 0}
@@ -62,17 +59,9 @@ OTHER_DEFINITIONS = (  # not homogeneous in the score
     *("grad_cam_plus_plus",),  # α = 1 / (2 + ...)
     *("pattern_net", "pattern_attribution", "neuron_attribution"),  # of a fitted network; of a neuron
 )
-QUICK = ("gradient", "grad_cam", "eigen_cam", "eigen_grad_cam", "full_grad", "deepfool", "fem")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
-        for name in METHODS
-        if name not in OTHER_DEFINITIONS
-    ],
-)
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in OTHER_DEFINITIONS])
 def test_maps_scale_with_the_score(name):
     def explain(scale):
         make = METHODS[name].make(lambda x: network(x) * scale, **OPTIONS.get(name, {}))

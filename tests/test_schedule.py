@@ -9,7 +9,7 @@ import pytest
 import jaxplain
 from jaxplain import composites
 from jaxplain.fast import _accelerate
-from jaxplain.fast._schedule import delayed
+from jaxplain.fast._schedule import delay_until
 
 X = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
 COMPOSITES = {
@@ -43,7 +43,7 @@ def network(**options):
 
 
 def at_once(monkeypatch):
-    monkeypatch.setattr(_accelerate, "waiting", lambda eqns: {})
+    monkeypatch.setattr(_accelerate, "products_to_delay", lambda eqns: {})
 
 
 def compiled(f, *args):
@@ -99,16 +99,16 @@ def test_derivatives(monkeypatch, composite):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float64])
 def test_values_do_not_change(first, dtype):
     first, values = jnp.full((2, 3), first, dtype), {"a": jnp.arange(3.0), "b": jnp.array([jnp.nan, -jnp.inf])}
-    jax.tree.map(np.testing.assert_array_equal, jax.jit(delayed)(first, values), values)
-    mapped = jax.jit(jax.vmap(jax.vmap(delayed, (0, None), None), (0, None), None))(first, values)  # not batched
+    jax.tree.map(np.testing.assert_array_equal, jax.jit(delay_until)(first, values), values)
+    mapped = jax.jit(jax.vmap(jax.vmap(delay_until, (0, None), None), (0, None), None))(first, values)  # not batched
     jax.tree.map(np.testing.assert_array_equal, mapped, values)
 
 
 def test_values_depend_on_what_they_wait_for():
     x = jnp.ones((64, 64))
-    waits = lambda first, x: delayed(first @ first, x * 2)
+    waits = lambda first, x: delay_until(first @ first, x * 2)
     assert flops(waits, x, x) > 2 * 64**3
-    gradient = jax.grad(lambda first, x: delayed(first @ first, x * 2).sum(), argnums=(0, 1))(x, x)
+    gradient = jax.grad(lambda first, x: delay_until(first @ first, x * 2).sum(), argnums=(0, 1))(x, x)
     np.testing.assert_array_equal(gradient[0], 0)
     np.testing.assert_array_equal(gradient[1], 2)
 
@@ -126,8 +126,8 @@ def test_products_of_integers_and_loops_are_not_waited_for():
 
 
 def test_nothing_waits_for_an_empty_array():
-    np.testing.assert_array_equal(delayed(jnp.ones((0, 3)), X), X)
-    mapped = jax.jit(jax.vmap(delayed, (0, None), None))(jnp.ones((0, 2, 3)), X)
+    np.testing.assert_array_equal(delay_until(jnp.ones((0, 3)), X), X)
+    mapped = jax.jit(jax.vmap(delay_until, (0, None), None))(jnp.ones((0, 2, 3)), X)
     np.testing.assert_array_equal(mapped, X)
 
 
@@ -137,7 +137,7 @@ def test_sharded_examples_wait_without_being_moved():
         pytest.skip("four devices are needed")
     x = jnp.arange(4 * 8.0).reshape(4, 8)
     types = jax.sharding.AxisType
-    each = jax.jit(jax.vmap(lambda x: delayed(x, (x * 2, jnp.ones(3)))))
+    each = jax.jit(jax.vmap(lambda x: delay_until(x, (x * 2, jnp.ones(3)))))
     for kind in (types.Auto, types.Explicit):
         mesh = jax.sharding.Mesh(devices, ("b",), axis_types=(kind,))
         with jax.set_mesh(mesh):

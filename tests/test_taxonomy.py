@@ -17,6 +17,7 @@ import jaxplain
 from jaxplain import _references as references
 from jaxplain._images import gaussian_blur
 from jaxplain._taxonomy import METHODS
+from tests.convolution import conv
 from tests.test_contracts import OPTIONS
 
 KEY = jax.random.key(3)
@@ -27,10 +28,6 @@ EXAMPLES = {
     name: functools.partial(m.make, **OPTIONS.get(name, {})) for name, m in METHODS.items() if "patterns" not in m.needs
 }
 of_a_class = pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "neuron_attribution"])
-
-
-def conv(x, kernel):
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def weights(width, classes):

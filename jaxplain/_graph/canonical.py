@@ -12,7 +12,7 @@ from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 from .primitives import ELEMENTWISE, STACK
-from .trace import Form
+from .rewrite import Form
 
 Array = Any
 

@@ -82,7 +82,7 @@ def marked_trace(f: Callable[[jax.Array], Any], x: jax.Array) -> Graph:
         return jax.tree.map(lambda a: checkpoint_name(a, "/".join(path)) if isinstance(a, jax.Array) else a, y)
 
     with linen.intercept_methods(mark) if linen else contextlib.nullcontext():
-        return trace(f, x, whole=lambda eqn: True)[0]
+        return trace(f, x, keep_call=lambda eqn: True)[0]
 
 
 def find(graph: Graph, layer: str) -> Site:

@@ -6,22 +6,11 @@ One that is of none has no rule, and a test fails for every primitive of JAX tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax import lax
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
+from jax.interpreters import ad
 
 YOUNG = ("log2", "one_minus_square", "polynomial")  # of JAX 0.11 and later
-
-
-def primitive_of(f: Callable[..., Any], *args: Any) -> jexc.Primitive:
-    """A primitive that JAX exports as a function only."""
-    return jax.make_jaxpr(f)(*args).eqns[0].primitive
 
 
 def primitives(names: str) -> frozenset[jexc.Primitive]:
@@ -30,19 +19,9 @@ def primitives(names: str) -> frozenset[jexc.Primitive]:
     return frozenset(p for p in found if p is not None)
 
 
-def primitive_named(name: str, f: Callable[..., Any], *args: Any) -> jexc.Primitive | None:
-    """`primitive_of`, where this JAX has one of its own for it, of that name."""
-    found = primitive_of(f, *args)
-    return found if found.name == name else None
-
-
-PAIR = np.zeros(2, np.float32)
-SPLIT = primitive_of(lambda x: lax.split(x, (1, 1)), PAIR)
-STACK = primitive_named("stack", lambda x: jnp.stack([x, x]), PAIR)  # not in JAX 0.10.0
-UNSTACK = primitive_named("unstack", jnp.unstack, PAIR)  # likewise
-TILE = primitive_of(lambda x: lax.tile(x, (2,)), PAIR) if hasattr(lax, "tile") else None  # not in JAX 0.10.0
-BARRIER = primitive_of(lax.optimization_barrier, PAIR)
-MULTIPLY_HIGH = primitive_of(lax.mulhi, *[PAIR.astype(np.int32)] * 2) if hasattr(lax, "mulhi") else None
+NAMED = {p.name: p for p in reversed(ad.primitive_jvps)}  # also what JAX exports as functions only; its own come first
+SPLIT, BARRIER, CUSTOM_VMAP = (NAMED[name] for name in ("split", "optimization_barrier", "custom_vmap_call"))
+STACK, UNSTACK, TILE, MULTIPLY_HIGH = map(NAMED.get, ("stack", "unstack", "tile", "mulhi"))  # None in JAX 0.10.0
 
 # ------------------------------------------------------------ what a result is made of, element by element
 

@@ -9,8 +9,9 @@ import numpy as np
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
+from .equations import jaxpr_to_inline, unclose
 from .primitives import POSITIVE, SIGN_KEEPING
-from .trace import Graph, callee, opened
+from .trace import Graph
 
 
 def nonnegative_values(graph: Graph) -> set[int]:
@@ -81,13 +82,13 @@ def nonnegative(eqn: Any, known: list[bool], inputs: Sequence[Any]) -> bool:
         return known[0] and (eqn.params["fill_value"] or 0) >= 0
     if primitive is P.dynamic_slice_p:
         return known[0]
-    function = callee(eqn, lambda _: False)
+    function = jaxpr_to_inline(eqn, lambda _: False)
     return function is not None and nonnegative_call(function, known)
 
 
 def nonnegative_call(function: Any, operands: list[bool]) -> bool:
     """Whether the results of a function have no negative element, knowing which operands have none."""
-    jaxpr, _ = opened(function)
+    jaxpr, _ = unclose(function)
     found = followed(
         ((eqn, eqn.invars, eqn.outvars) for eqn in jaxpr.eqns),
         (v for v, positive in zip(jaxpr.invars, operands, strict=True) if positive),

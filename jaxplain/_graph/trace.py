@@ -1,4 +1,4 @@
-"""A network as a flat list of operations. The only file that touches jaxprs, by JAX's public modules.
+"""A network as a flat list of operations.
 
 `trace` inlines what has no meaning of its own here (``jit``, ``remat``, custom derivatives of whole layers) and keeps
 what has: control flow, with its bodies as graphs, and elementwise functions with a derivative of their own, such as
@@ -7,38 +7,20 @@ what has: control flow, with its bodies as graphs, and elementwise functions wit
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import jax
-import numpy as np
 from jax.extend import core as jexc
 from jax.extend import source_info_util
 from jax.extend.core import primitives as P
 
-from .primitives import CALLS, CONTROL_FLOW, ELEMENTWISE, PRODUCTS
+from .equations import is_elementwise_call, jaxpr_to_inline, subgraph_jaxprs, unclose
+from .rewrite import Rewrite, rewrite_jaxpr
 
 Atom: TypeAlias = "int | jexc.Literal"
-Instead: TypeAlias = "Callable[[Any, Sequence[Any]], Sequence[Form]]"
-
-
-class Form(NamedTuple):
-    """How an equation of a jaxpr is evaluated.
-
-    Attributes:
-      eqn: the equation.
-      prepare: what is done to its operands before, a function from a list of them to another one; None for nothing.
-      other: a function of its operands to call instead; None evaluates it as it is.
-      given: a value computed before it that `prepare` takes as a second argument, by the equation's variable.
-    """
-
-    eqn: Any
-    prepare: Callable[..., list[Any]] | None = None
-    other: Callable[..., Any] | None = None
-    given: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +89,7 @@ class Graph:
     constants: dict[int, Any]
     avals: dict[int, Any]
 
-    def returned(self, env: dict[int, Any]) -> list[Any]:
+    def read_outputs(self, env: dict[int, Any]) -> list[Any]:
         """What the graph returns, once its values are known."""
         return read(self.outputs, env)
 
@@ -123,7 +105,7 @@ def read(atoms: Sequence[Atom], env: dict[int, Any]) -> list[Any]:
 
 def evaluate(graph: Graph, args: Sequence[Any]) -> list[Any]:
     """Evaluate a graph."""
-    return graph.returned(run(graph.ops, {**graph.constants, **dict(zip(graph.inputs, args, strict=True))}))
+    return graph.read_outputs(run(graph.ops, {**graph.constants, **dict(zip(graph.inputs, args, strict=True))}))
 
 
 def run(ops: Sequence[Op], env: dict[int, Any]) -> dict[int, Any]:
@@ -136,27 +118,27 @@ def run(ops: Sequence[Op], env: dict[int, Any]) -> dict[int, Any]:
 def trace(
     f: Callable[..., Any],
     *args: Any,
-    whole: Callable[[Any], bool] | None = None,
-    instead: Instead | None = None,
+    keep_call: Callable[[Any], bool] | None = None,
+    rewrite: Rewrite | None = None,
 ) -> tuple[Graph, Any]:
     """Trace a function of arrays to a graph, and the structure of what it returns.
 
     Args:
       f: any JAX function of arrays.
       args: its arguments, or their shapes and dtypes.
-      whole: ``equation -> bool``, which functions with a derivative of their own stay one operation; by default the
+      keep_call: ``equation -> bool``, which functions with a derivative of their own stay one operation; by default the
         elementwise ones.
-      instead: other forms of equations, as for `evaluated_with`.
+      rewrite: other forms of equations, as for `with_rewritten_equations`.
 
     Returns:
       The graph and the structure.
     """
     closed, shape = jax.make_jaxpr(lambda *args: f(*args), return_shape=True)(*args)  # a fresh function: it is cached
-    closed = rewrite(closed, instead) if instead else closed
-    return flatten(closed, whole=whole or is_elementwise_call), jax.tree.structure(shape)
+    closed = rewrite_jaxpr(closed, rewrite) if rewrite else closed
+    return flatten(closed, keep_call=keep_call or is_elementwise_call), jax.tree.structure(shape)
 
 
-def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, whole: Callable[[Any], bool]) -> Graph:
+def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, keep_call: Callable[[Any], bool]) -> Graph:
     """Inline calls until only operations and control flow are left."""
     ops: list[Op] = []
     constants: dict[int, Any] = {}
@@ -167,7 +149,7 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, whole: Ca
         return len(avals) - 1
 
     def inline(jaxpr: Any, args: Sequence[Atom], path: str, line: str) -> list[Atom]:
-        jaxpr, values = opened(jaxpr)
+        jaxpr, values = unclose(jaxpr)
         env: dict[Any, Atom] = dict(zip(jaxpr.invars, args, strict=True))
         for var, value in zip(jaxpr.constvars, values, strict=True):
             env[var] = constant = number(var.aval)
@@ -179,7 +161,7 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, whole: Ca
                 source_info_util.summarize(eqn.source_info) or line
             )  # inside JAX's own functions: where they were called
             inputs = tuple(map(read, eqn.invars))
-            body = callee(eqn, whole)
+            body = jaxpr_to_inline(eqn, keep_call)
             if body is not None:
                 if eqn.params.get("branches_platforms"):
                     inputs = inputs[1:]  # the first one says which
@@ -187,155 +169,14 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, whole: Ca
                 continue
             outputs = tuple(number(var.aval) for var in eqn.outvars)
             env.update(zip(eqn.outvars, outputs, strict=True))
-            ops.append(
-                Op(eqn, inputs, outputs, here, at, tuple(flatten(b, here, at, whole=whole) for b in bodies(eqn)))
-            )
+            graphs = tuple(flatten(body, here, at, keep_call=keep_call) for body in subgraph_jaxprs(eqn))
+            ops.append(Op(eqn, inputs, outputs, here, at, graphs))
         return list(map(read, jaxpr.outvars))
 
-    open_jaxpr, _ = opened(jaxpr)
+    open_jaxpr, _ = unclose(jaxpr)
     inputs = tuple(number(var.aval) for var in open_jaxpr.invars)
     outputs = tuple(inline(jaxpr, inputs, path, line))
     return Graph(tuple(ops), inputs, outputs, constants, avals)
-
-
-def evaluated_with(f: Callable[..., Any], instead: Instead, *, before: Instead | None = None) -> Callable[..., Any]:
-    """The same function, some of its operations evaluated in another way.
-
-    Args:
-      f: any JAX function. What is no array in its arguments and results, numbers included, stays as it is.
-      instead: ``(jaxpr, values of its constants) -> forms of its equations``, in order. It may leave out what is not
-        live, and change equations. Loops, branches and functions with a derivative of their own are entered and stay
-        what they are.
-      before: forms that make another function of it first.
-
-    Returns:
-      A function of the same arguments.
-    """
-
-    def g(*args: Any) -> Any:
-        leaves, structure = jax.tree.flatten(args)
-        arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array | np.ndarray)]
-        kept: list[Any] = []
-
-        def traced(*arrays: Any) -> list[Any]:
-            given = iter(arrays)
-            args = [next(given) if isinstance(leaf, jax.Array | np.ndarray) else leaf for leaf in leaves]
-            out, tree = jax.tree.flatten(f(*structure.unflatten(args)))
-            kept[:] = tree, [None if isinstance(leaf, jax.Array) else leaf for leaf in out]
-            return [leaf for leaf in out if isinstance(leaf, jax.Array)]
-
-        closed = jax.make_jaxpr(traced)(*arrays)
-        jaxpr, consts = opened(rewrite(closed, before) if before else closed)
-        values, (tree, out) = iter(interpret(jaxpr, consts, arrays, instead)), kept
-        return tree.unflatten([next(values) if leaf is None else leaf for leaf in out])
-
-    return g
-
-
-def interpret(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], instead: Instead) -> list[Any]:
-    """Evaluate a jaxpr, some of its equations in another way."""
-    env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
-    read = lambda atom: atom.val if isinstance(atom, jexc.Literal) else env[atom]
-    for eqn, prepare, other, given in instead(jaxpr, consts):
-        stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
-        with source_info_util.user_context(eqn.source_info.traceback, name_stack=stack), eqn.ctx.manager:
-            values = list(map(read, eqn.invars))
-            if prepare:
-                values = prepare(values) if given is None else prepare(values, env[given])
-            if other is None:
-                out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(with_bodies(eqn, instead)))
-            else:
-                out = other(*values)
-        env.update(zip(eqn.outvars, out if eqn.primitive.multiple_results else [out], strict=True))
-    return list(map(read, jaxpr.outvars))
-
-
-def as_they_are(jaxpr: Any, consts: Sequence[Any]) -> list[Form]:
-    """The equations of a jaxpr, none of them evaluated in another way."""
-    return [Form(eqn) for eqn in jaxpr.eqns]
-
-
-def with_bodies(eqn: Any, instead: Instead) -> dict[str, Any]:
-    """An equation's parameters, the jaxprs that it runs evaluated in another way."""
-    if eqn.primitive not in ENTERED or eqn.params.get("branches_platforms"):  # those are other ways already
-        return eqn.params
-    one = lambda value: rewritten(value, instead) if isinstance(value, jexc.Jaxpr | jexc.ClosedJaxpr) else value
-    return {
-        name: tuple(map(one, value)) if isinstance(value, tuple) else one(value) for name, value in eqn.params.items()
-    }
-
-
-@functools.lru_cache(maxsize=512)  # the same jaxpr for the same one, so that what JAX compiled for it is found again
-def rewritten(jaxpr: Any, instead: Instead) -> Any:
-    """A jaxpr inside another one that computes the same, some of its equations in another way."""
-    return rewrite(jaxpr, instead)
-
-
-def rewrite(jaxpr: Any, instead: Instead) -> Any:
-    """A jaxpr that computes the same, some of its equations in another way."""
-    inner, consts = opened(jaxpr)
-    if not any_other(inner, consts, instead):
-        return jaxpr
-    types = [v.aval for v in inner.invars]  # with their sharding
-    closed = jax.make_jaxpr(lambda *args: interpret(inner, consts, args, instead))(*types)
-    return closed if isinstance(jaxpr, jexc.ClosedJaxpr) else opened(closed)[0]
-
-
-def any_other(jaxpr: Any, consts: Sequence[Any], instead: Instead) -> bool:
-    """Whether a jaxpr has an equation that is evaluated in another way, and only values that have a shape."""
-
-    def entered(eqn: Any) -> bool:
-        return eqn.primitive in ENTERED and any(
-            any_other(*opened(body), instead) for body in jexc.jaxprs_in_params(eqn.params)
-        )
-
-    return all(hasattr(v.aval, "weak_type") for v in jaxpr.invars) and any(
-        prepare is not None or other is not None or entered(eqn) for eqn, prepare, other, _ in instead(jaxpr, consts)
-    )
-
-
-def live(jaxpr: Any) -> tuple[Any, ...]:
-    """The equations of a jaxpr that its results depend on, or that have another effect; NaN in the rest goes unseen."""
-    needed, eqns = set(variables(jaxpr.outvars)), []
-    for eqn in reversed(jaxpr.eqns):
-        if eqn.effects or not needed.isdisjoint(eqn.outvars):
-            needed.update(variables(eqn.invars))
-            eqns.append(eqn)
-    return tuple(reversed(eqns))
-
-
-def variables(atoms: Sequence[Any]) -> list[Any]:
-    """Without the literals."""
-    return [atom for atom in atoms if not isinstance(atom, jexc.Literal)]
-
-
-def multiplies(eqn: Any) -> bool:
-    """Whether an equation, or what it calls, multiplies matrices."""
-    inner = (opened(jaxpr)[0] for jaxpr in jexc.jaxprs_in_params(eqn.params))
-    return eqn.primitive in PRODUCTS or any(multiplies(eqn) for jaxpr in inner for eqn in jaxpr.eqns)
-
-
-def result(eqn: Any) -> Any:
-    """The first result of an equation, if it has any."""
-    return eqn.outvars[0] if eqn.outvars else None
-
-
-def without_closure(f: Callable[..., Any], *examples: Any) -> tuple[Callable[..., Any], list[Any]]:
-    """``f`` as a function of one more argument, the list of all arrays that it closes over, and that list."""
-    closed, shape = jax.make_jaxpr(f, return_shape=True)(*examples)
-    jaxpr, consts = opened(closed)
-
-    def converted(*args_and_consts: Any) -> Any:
-        *args, consts = args_and_consts
-        out = interpret(jaxpr, consts, jax.tree.leaves(args), as_they_are)
-        return jax.tree.unflatten(jax.tree.structure(shape), out)
-
-    return converted, list(consts)
-
-
-def opened(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
-    """A jaxpr and its constants, whether it came closed, open, or (from JAX 0.11) as one of both."""
-    return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
 
 
 def module_path(name_stack: str) -> str:
@@ -344,74 +185,13 @@ def module_path(name_stack: str) -> str:
     return "/".join(name for name in names if name)
 
 
-def callee(eqn: Any, whole: Callable[[Any], bool]) -> Any:
-    """The jaxpr to inline where an equation only calls one, or chooses one by the platform: all compute the same."""
-    if choices := eqn.params.get("branches_platforms"):
-        return eqn.params["branches"][choices.index(None) if None in choices else 0]
-    if eqn.primitive in PLAIN_CALLS:
-        return called(eqn)
-    if has_own_derivative(eqn) and not whole(eqn):
-        return function_of(eqn)
-    return None
-
-
-def called(eqn: Any) -> Any:
-    """The jaxpr that a call runs."""
-    return eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-
-
-def has_own_derivative(eqn: Any) -> bool:
-    """Whether an equation calls a function that may have a derivative of its own."""
-    return eqn.primitive in (P.custom_jvp_call_p, P.custom_vjp_call_p) or hasattr(eqn.params.get("_prim"), "expand")
-
-
-def function_of(eqn: Any) -> Any:
-    """The jaxpr of a function with a derivative of its own, also of those that JAX 0.12 writes as objects (hijax)."""
-    if "_prim" in eqn.params:
-        return expansion(eqn.params["_prim"])
-    return eqn.params.get("call_jaxpr", eqn.params.get("jaxpr"))
-
-
-@functools.lru_cache(maxsize=512)
-def expansion(function: Any) -> Any:
-    """What an operation that JAX defines by others is made of."""
-    f = lambda *flat: jax.tree.leaves(function.expand(*jax.tree.unflatten(function.in_tree, flat)))
-    return jax.make_jaxpr(f)(*function.in_avals_flat)
-
-
-def bodies(eqn: Any) -> tuple[Any, ...]:
-    """The jaxprs that control flow runs."""
-    if eqn.primitive is P.scan_p:
-        return (eqn.params["jaxpr"],)
-    if eqn.primitive is P.cond_p:
-        return tuple(eqn.params["branches"])
-    return ()
-
-
 def names_inside(eqn: Any, path: str) -> Iterator[str]:
     """The module paths, and the names given by `checkpoint_name`, in everything that an equation runs."""
     for jaxpr in jexc.jaxprs_in_params(eqn.params):
-        for inner in opened(jaxpr)[0].eqns:
+        for inner in unclose(jaxpr)[0].eqns:
             here = "/".join(part for part in (path, module_path(str(inner.source_info.name_stack))) if part)
             yield inner.params["name"] if inner.primitive is P.name_p else here
             yield from names_inside(inner, here)
-
-
-def is_elementwise_call(eqn: Any) -> bool:
-    """Whether an equation is a custom derivative around elementwise operations with one result."""
-    if not has_own_derivative(eqn) or len(eqn.outvars) != 1:
-        return False
-
-    def all_elementwise(jaxpr: Any) -> bool:
-        jaxpr, _ = opened(jaxpr)
-        return all(
-            eqn.primitive in ELEMENTWISE
-            or (eqn.primitive is P.broadcast_in_dim_p and not eqn.invars[0].aval.shape)
-            or ((inner := callee(eqn, lambda _: False)) is not None and all_elementwise(inner))
-            for eqn in jaxpr.eqns
-        )
-
-    return all_elementwise(function_of(eqn))
 
 
 def scan_split(op: Op) -> tuple[int, int]:
@@ -423,5 +203,3 @@ def scan_split(op: Op) -> tuple[int, int]:
 
 
 source_info_util.register_exclusion(__file__)  # lines are the user's
-PLAIN_CALLS = (P.jit_p, P.remat_p, P.closed_call_p, P.call_p)  # which only call
-ENTERED = (CALLS | CONTROL_FLOW) - {P.call_p}

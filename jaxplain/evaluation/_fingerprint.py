@@ -13,7 +13,7 @@ import numpy as np
 from jax.extend import core as jexc
 
 from .._convention import Apply
-from .._graph.trace import opened
+from .._graph.equations import unclose
 
 ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 
@@ -90,7 +90,7 @@ def described(value: Any) -> Iterator[str]:
 
 def described_jaxpr(closed: Any) -> Iterator[str]:
     """A jaxpr's constants, and its equations, their variables numbered in order."""
-    jaxpr, constants = opened(closed)
+    jaxpr, constants = unclose(closed)
     numbers: dict[Any, str] = {}
     number: Callable[[Any], str] = lambda var: numbers.setdefault(var, f"{len(numbers)}:{var.aval}")
     read = lambda atom: atom.val if isinstance(atom, jexc.Literal) else number(atom)

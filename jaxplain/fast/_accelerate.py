@@ -10,16 +10,17 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as P
 
+from .._graph.equations import first_outvar, non_literals
 from .._graph.primitives import PRODUCTS
-from .._graph.trace import Form, evaluated_with, result, variables
-from ._bit_masks import in_bits, outliving
+from .._graph.rewrite import Form, with_rewritten_equations
+from ._bit_masks import long_lived_masks, packed_roundtrip
 from ._convolution import Convolution
 from ._known_zeros import known_zeros
 from ._pooling import max_pool, winners
-from ._relus import comparing_results, is_usual, rectifiers
+from ._relus import compare_outputs_instead, is_plain_float, relus_to_materialise
 from ._repeated_rows import repeated_rows
 from ._safeguards import comparing_operands, safeguards, spread_operands, winner_masks
-from ._schedule import delayed, waiting
+from ._schedule import delay_until, products_to_delay
 
 __all__ = ["accelerate"]
 
@@ -61,7 +62,7 @@ def accelerate(f: F, enable: bool = True) -> F:
     @functools.wraps(f)
     def faster(*args: Any, **options: Any) -> Any:
         g = functools.partial(f, **options)
-        return (evaluated_with(g, forms_of, before=repeated_rows) if enable else g)(*args)
+        return (with_rewritten_equations(g, forms_of, before=repeated_rows) if enable else g)(*args)
 
     vars(faster)["accelerated"] = enable
     return faster  # type: ignore[return-value]
@@ -72,33 +73,33 @@ def accelerated_for(apply: Callable[..., Any], f: Callable[..., Any]) -> Callabl
 
     In any case it gets the forms that XLA does not misread (see `jaxplain.fast._safeguards`).
     """
-    return accelerate(f) if getattr(apply, "accelerated", True) else evaluated_with(f, safeguards)
+    return accelerate(f) if getattr(apply, "accelerated", True) else with_rewritten_equations(f, safeguards)
 
 
 def forms_of(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
     """The equations of a jaxpr that its results depend on, with the other form of each, if it has one."""
     jaxpr = comparing_operands(jaxpr)
-    prepare, winners, kept = spread_operands(jaxpr, consts), winner_masks(jaxpr), outliving(jaxpr)
-    zeros = known_zeros(jaxpr).intersection(result(eqn) for eqn in jaxpr.eqns if eqn.primitive in PRODUCTS)
-    once = rectifiers(jaxpr, is_written_out)
+    prepare, winners, kept = spread_operands(jaxpr, consts), winner_masks(jaxpr), long_lived_masks(jaxpr)
+    zeros = known_zeros(jaxpr).intersection(first_outvar(eqn) for eqn in jaxpr.eqns if eqn.primitive in PRODUCTS)
+    once = relus_to_materialise(jaxpr, is_written_out)
 
     def other(eqn: Any) -> Callable[..., Any] | None:
-        if result(eqn) in zeros:
+        if first_outvar(eqn) in zeros:
             return lambda: jnp.zeros_like(eqn.outvars[0].aval)
-        if result(eqn) in winners:
-            return winners[result(eqn)]
-        return once[result(eqn)].form() if result(eqn) in once else form_of(eqn, kept)
+        if first_outvar(eqn) in winners:
+            return winners[first_outvar(eqn)]
+        return once[first_outvar(eqn)].form() if first_outvar(eqn) in once else form_of(eqn, kept)
 
-    nothing = lambda eqn: eqn.replace(invars=[]) if result(eqn) in zeros else eqn
-    eqns = list(comparing_results(jaxpr.replace(eqns=list(map(nothing, jaxpr.eqns))), once))
-    waits = waiting([eqn for eqn in eqns if result(eqn) not in zeros])
+    nothing = lambda eqn: eqn.replace(invars=[]) if first_outvar(eqn) in zeros else eqn
+    eqns = list(compare_outputs_instead(jaxpr.replace(eqns=list(map(nothing, jaxpr.eqns))), once))
+    waits = products_to_delay([eqn for eqn in eqns if first_outvar(eqn) not in zeros])
 
     def form(eqn: Any) -> Form:
-        before = prepare.get(result(eqn)) if eqn.invars else None
-        if result(eqn) not in waits:
+        before = prepare.get(first_outvar(eqn)) if eqn.invars else None
+        if first_outvar(eqn) not in waits:
             return Form(eqn, before, other(eqn))
-        late = lambda values, first: delayed(first, before(values) if before else values)
-        return Form(eqn, late, other(eqn), waits[result(eqn)])
+        late = lambda values, first: delay_until(first, before(values) if before else values)
+        return Form(eqn, late, other(eqn), waits[first_outvar(eqn)])
 
     return list(map(form, eqns))
 
@@ -107,16 +108,16 @@ def form_of(eqn: Any, kept: Collection[Any] = ()) -> Callable[..., Any] | None:
     """The other form of an equation by itself, if it has one; ``kept`` are masks to keep in bits."""
     native = functools.partial(eqn.primitive.bind, **eqn.params)
     form: Any = None
-    if result(eqn) in kept:
-        form = lambda *operands: in_bits(native(*operands))
-    elif eqn.primitive in FORMS and is_usual(eqn.outvars[0].aval) and not is_sharded_inside(eqn):
+    if first_outvar(eqn) in kept:
+        form = lambda *operands: packed_roundtrip(native(*operands))
+    elif eqn.primitive in FORMS and is_plain_float(eqn.outvars[0].aval) and not is_sharded_inside(eqn):
         form = FORMS[eqn.primitive](eqn)
     return functools.partial(lax.platform_dependent, cpu=form, default=native) if form else None
 
 
 def is_sharded_inside(eqn: Any) -> bool:
     """Whether an explicit mesh shards an axis behind the first, which cannot be padded or sliced."""
-    return any(any(v.aval.sharding.spec[1:]) for v in variables(eqn.invars))
+    return any(any(v.aval.sharding.spec[1:]) for v in non_literals(eqn.invars))
 
 
 def convolution(eqn: Any) -> Convolution:
@@ -127,7 +128,8 @@ def convolution(eqn: Any) -> Convolution:
 
 def is_written_out(eqn: Any) -> bool:
     """Whether this is a convolution that becomes a sum of slices, its channels last."""
-    return eqn.primitive is P.conv_general_dilated_p and is_usual(eqn.outvars[0].aval) and convolution(eqn).is_slices
+    is_convolution = eqn.primitive is P.conv_general_dilated_p and is_plain_float(eqn.outvars[0].aval)
+    return is_convolution and convolution(eqn).is_shifted_sum
 
 
 FORMS: dict[Any, Callable[[Any], Callable[..., Any] | None]] = {

@@ -15,24 +15,32 @@ import jax.numpy as jnp
 from jax import lax
 from jax.export import is_symbolic_dim
 
+from .._graph.equations import live_equations, multiplies, non_literals
 from .._graph.primitives import ELEMENTWISE
-from .._graph.trace import live, multiplies, variables
 from ._strided_scatter import Array
 
 LARGE = 2**18  # from here on it is worth the time to compile
 BITS = 8  # of the integer that they are kept in
 
 
-def in_bits(values: Array, width: int = 1) -> Array:
-    """The same values ``(N, ..., C)``, of ``width`` bits, computed through integers that hold several of them."""
-    axis, count = places(jax.typeof(values), BITS // width)
+def packed_roundtrip(values: Array, width: int = 1) -> Array:
+    """The same values ``(N, ..., C)``, of ``width`` bits, computed through integers that hold several of them.
+
+    XLA keeps the integers, which are a sum, until the values are read, and unpacks them there.
+    """
+    # An axis of `count` neighbours that share an integer: those at the same place of `count` equal parts of the axis.
+    axis, count = packing_axis(jax.typeof(values), BITS // width)
     split = (*values.shape[:axis], count, values.shape[axis] // count, *values.shape[axis + 1 :])
+
+    # Neighbour k is shifted by k * width bits, so that no two of them meet and their sum holds all.
     place = width * lax.broadcasted_iota(jnp.uint8, split, axis)
     packed = jnp.sum(values.reshape(split).astype(jnp.uint8) << place, axis=axis, keepdims=True, dtype=jnp.uint8)
+
+    # Each neighbour shifts its own bits back and drops the others.
     return ((jnp.broadcast_to(packed, split) >> place) % 2**width).astype(values.dtype).reshape(values.shape)
 
 
-def places(values: Any, most: int = BITS) -> tuple[int, int]:
+def packing_axis(values: Any, most: int = BITS) -> tuple[int, int]:
     """Along which axis values share an integer, and how many do; one where none is suitable.
 
     The last axis but for the channels, since a batch is sharded over the first ones, and never one whose type says that
@@ -46,28 +54,36 @@ def places(values: Any, most: int = BITS) -> tuple[int, int]:
     return 0, 1
 
 
-def outliving(jaxpr: Any) -> set[Any]:
-    """The masks of a jaxpr that are read after a later matrix product, or outside, while what they compare is not."""
+def long_lived_masks(jaxpr: Any) -> set[Any]:
+    """The masks of a jaxpr that are read after a later matrix product, or outside, while what they compare is not.
+
+    Time is counted in matrix products: between two of them XLA fuses operations, and keeps nothing.
+    """
     products = 0  # so far
     made: dict[Any, int] = {}  # how many came before a value; a mask counts as made when what it compares was
     compared: dict[Any, set[Any]] = {}  # by each mask, or by the masks that it was made of
-    late, constants = set(variables(jaxpr.outvars)), set()
+    late = set(non_literals(jaxpr.outvars))  # what is read outside, or with a product in between
+    constants = set()  # what is made of numbers alone
     earlier = lambda time, values: {v for v in values if made.get(v, 0) < time}
-    for eqn in live(jaxpr):
-        operands, out = variables(eqn.invars), eqn.outvars
+    for eqn in live_equations(jaxpr):
+        operands, out = non_literals(eqn.invars), eqn.outvars
         if constants.issuperset(operands):
             constants.update(out)
         elif eqn.primitive in ELEMENTWISE and out[0].aval.dtype == bool:
+            # A mask, or a combination of masks. It may be computed as soon as its operands are there.
             made[out[0]] = max(made.get(v, 0) for v in operands)
             compared[out[0]] = set().union(*(compared.get(v, [v]) for v in operands))
             late |= earlier(made[out[0]], compared.keys() & operands)
             continue
+        # Any other operation reads its operands now; those that were made before the last product were kept for it.
         late |= earlier(products, operands)
         products += multiplies(eqn)
         made |= dict.fromkeys(out, products)
-    return {v for v, of in compared.items() if v in late and late.isdisjoint(of) and is_worth_it(v.aval)}
+
+    # Where something reads late what a mask compares, that is kept anyway, and bits beside it save nothing.
+    return {v for v, of in compared.items() if v in late and late.isdisjoint(of) and is_large_enough(v.aval)}
 
 
-def is_worth_it(mask: Any) -> bool:
+def is_large_enough(mask: Any) -> bool:
     """Whether a mask is large, and of a shape that can be kept in bits."""
-    return not any(map(is_symbolic_dim, mask.shape)) and mask.size >= LARGE and places(mask)[1] > 1
+    return not any(map(is_symbolic_dim, mask.shape)) and mask.size >= LARGE and packing_axis(mask)[1] > 1

@@ -18,15 +18,16 @@ import numpy as np
 from jax import lax
 from jax.export import is_symbolic_dim
 
-from ._strided_scatter import Array, Term, placed
+from ._strided_scatter import Array, Term, sum_of_shifted
 
 Form: TypeAlias = Callable[[Array, Array], Array]
 
 FEW_CHANNELS = 8  # of a group: with more, multiplying them one at a time loses
 FEW_GROUPS = 8
 MOST_TERMS = 128  # of a sum that is written out
-MOST_STEPS, MOST_TIMES = 8, 16  # of a dilation; and as large as its output may be what a product holds before its sum
-ODD_CHANNELS, SLOW_OUTPUTS = (3, 5, 7), range(17, 33)  # with which the library is up to ten times slower
+MAX_DILATION = 8  # of the input, all axes multiplied
+MAX_INTERMEDIATE = 16  # how much larger than the output a matrix product may be, before its terms are added
+SLOW_CHANNELS, SLOW_OUTPUTS = (3, 5, 7), range(17, 33)  # with which the library is up to ten times slower
 MANY_CHANNELS, FEW_OUTPUTS, MOST_PRODUCTS = 512, 2**18, 9  # where matrix products win: large kernels, small features
 
 
@@ -56,12 +57,15 @@ class Convolution:
         spec = self.params["dimension_numbers"]
         batch, channels, *space = spec.lhs_spec
         outputs, inputs, *window = spec.rhs_spec
-        made = (spec.out_spec[0], *spec.out_spec[2:], spec.out_spec[1])
+        result = (spec.out_spec[0], *spec.out_spec[2:], spec.out_spec[1])
+        is_matmul = form in (self.as_matmul, self.as_matmul_then_scatter)
 
         def convolve(x: Array, w: Array) -> Array:
-            order = sorted((inputs, outputs)) if form in (self.product, self.scattered) else (inputs, outputs)
+            # All forms are written for channels last. A matrix product takes the kernel's two axes of channels in the
+            # order in which they lie, so that the kernel is not transposed in memory.
+            order = sorted((inputs, outputs)) if is_matmul else (inputs, outputs)
             y = form(x.transpose(batch, *space, channels), w.transpose(*window, *order))
-            return y.astype(self.dtype).transpose([made.index(axis) for axis in range(y.ndim)])
+            return y.astype(self.dtype).transpose([result.index(axis) for axis in range(y.ndim)])
 
         return convolve
 
@@ -72,47 +76,49 @@ class Convolution:
         if self.params["batch_group_count"] != 1 or any(map(is_symbolic_dim, sizes)) or 0 in self.rhs:
             return None
         channels, positions = self.rhs[spec.rhs_spec[1]], math.prod(self.rhs[axis] for axis in spec.rhs_spec[2:])
-        if groups == 1 and self.is_scattered(positions):
-            return self.scattered
+        if groups == 1 and self.is_fast_as_matmul(positions):
+            return self.as_matmul_then_scatter
         if groups == 1 and positions == 1:
-            return self.product
-        if groups == 1 and self.is_odd():
-            return self.evenly
+            return self.as_matmul
+        if groups == 1 and self.has_slow_channels():
+            return self.pad_channels_to_4
         if groups == 1:
-            return None if self.is_canonical else self.by_group
+            return None if self.is_canonical else self.one_conv_per_group
         if channels <= FEW_CHANNELS and 0 < channels * positions <= MOST_TERMS:
-            return self.slices
-        return self.by_group if groups <= FEW_GROUPS else None
+            return self.as_shifted_sum
+        return self.one_conv_per_group if groups <= FEW_GROUPS else None
 
     @property
-    def is_slices(self) -> bool:
+    def is_shifted_sum(self) -> bool:
         """Whether it becomes a sum of slices, its channels last."""
-        return self.form() == self.slices and self.params["dimension_numbers"].out_spec[1] == len(self.out) - 1
+        return self.form() == self.as_shifted_sum and self.params["dimension_numbers"].out_spec[1] == len(self.out) - 1
 
-    def is_scattered(self, positions: int) -> bool:
+    def is_fast_as_matmul(self, positions: int) -> bool:
         """Whether one product for all positions is faster, and precise enough: of a dilated input, or few features."""
         strides = self.params["lhs_dilation"]
-        steps = math.prod(strides)  # as many sums are written out, of all positions together: few, and not of patches
-        if positions > MOST_TIMES * steps or max(self.params["window_strides"], default=1) > 1:
+        dilation = math.prod(
+            strides
+        )  # the output is larger than the input by this factor, and so many sums are written out
+        if positions > MAX_INTERMEDIATE * dilation or max(self.params["window_strides"], default=1) > 1:
             return False
-        if positions > 1 and (steps > MOST_STEPS or jnp.finfo(self.dtype).bits <= 16):
+        if positions > 1 and (dilation > MAX_DILATION or jnp.finfo(self.dtype).bits <= 16):
             return False
-        return max(strides, default=1) > 1 or self.is_large_over_few(positions)
+        return max(strides, default=1) > 1 or self.is_large_kernel_over_small_features(positions)
 
-    def is_large_over_few(self, positions: int) -> bool:
+    def is_large_kernel_over_small_features(self, positions: int) -> bool:
         """Whether this is the derivative of a large kernel over small features."""
         return (
-            self.inputs_last
+            self.has_inputs_last
             and not any(map(is_symbolic_dim, self.out))
             and self.rhs[self.params["dimension_numbers"].rhs_spec[1]] >= MANY_CHANNELS
             and positions <= MOST_PRODUCTS
             and math.prod(self.out) <= FEW_OUTPUTS
         )
 
-    def is_odd(self) -> bool:
+    def has_slow_channels(self) -> bool:
         """Whether this is a convolution of few channels, such as colours, that the library is slow at."""
         outputs, channels, *_ = (self.rhs[axis] for axis in self.params["dimension_numbers"].rhs_spec)
-        return channels in ODD_CHANNELS and outputs in SLOW_OUTPUTS and self.dtype == jnp.float32
+        return channels in SLOW_CHANNELS and outputs in SLOW_OUTPUTS and self.dtype == jnp.float32
 
     @property
     def is_canonical(self) -> bool:
@@ -124,68 +130,83 @@ class Convolution:
         )
 
     @property
-    def inputs_last(self) -> bool:
+    def has_inputs_last(self) -> bool:
         """Whether the kernel's inputs lie behind its outputs, as they do in the derivative of a convolution."""
         outputs, inputs, *_ = self.params["dimension_numbers"].rhs_spec
         return inputs > outputs
 
-    def product(self, x: Array, w: Array) -> Array:
-        """The matrix product of what the kernel's one position sees with the weights there."""
+    def as_matmul(self, x: Array, w: Array) -> Array:
+        """``y[i] = x[i * stride] @ w``, for a kernel of one position."""
         position = (0,) * (w.ndim - 2)
-        return self.multiplied(self.seen(self.padded(x), position, position), w.reshape(w.shape[-2:]))
+        return self.matmul_all_positions(self.window(self.padded(x), position, position), w.reshape(w.shape[-2:]))
 
-    def scattered(self, x: Array, w: Array) -> Array:
-        """One matrix product of the input with the weights of all positions, its terms added where they belong."""
+    def as_matmul_then_scatter(self, x: Array, w: Array) -> Array:
+        """``y[i] = Σ over positions p of (x @ w[p])[(i + p * rhs_dilation - padding) / lhs_dilation]``.
+
+        One matrix product of the input with the weights of all positions, its terms added where they belong.
+        """
+        # The derivative of a convolution has the network's kernel, reversed along space. Reversing it once more cancels
+        # that, and XLA reads the network's kernel as it lies.
         space = range(w.ndim - 2)
-        turned = self.inputs_last  # a derivative's kernel is the network's turned; turned again, XLA takes that one
-        w = lax.rev(w, space) if turned else w
-        y = self.multiplied(x, w)
+        is_reversed = self.has_inputs_last
+        w = lax.rev(w, space) if is_reversed else w
+
+        # The terms of all positions: (N, *space of the input, *window, outputs).
+        y = self.matmul_all_positions(x, w)
         low = [low for low, _ in self.params["padding"]]
 
+        # A position of the kernel adds its term to the output, moved by where it lies in the window.
         def term(position: tuple[int, ...]) -> Term:
             offset = np.multiply(position, self.params["rhs_dilation"]) - low
-            there = tuple(w.shape[axis] - 1 - position[axis] for axis in space) if turned else position
-            return (0, *offset.tolist(), 0), y[(slice(None),) * (x.ndim - 1) + there]
+            here = tuple(w.shape[axis] - 1 - position[axis] for axis in space) if is_reversed else position
+            return (0, *offset.tolist(), 0), y[(slice(None),) * (x.ndim - 1) + here]
 
+        # Zeros between the pixels of the input are never written: the sum takes every `lhs_dilation`-th output.
         out = self.params["dimension_numbers"].out_spec
         shape = (x.shape[0], *(self.out[axis] for axis in out[2:]), self.out[out[1]])
-        return placed(list(map(term, np.ndindex(*w.shape[:-2]))), (1, *self.params["lhs_dilation"], 1), shape)
+        return sum_of_shifted(list(map(term, np.ndindex(*w.shape[:-2]))), (1, *self.params["lhs_dilation"], 1), shape)
 
-    def multiplied(self, x: Array, w: Array) -> Array:
-        """The matrix product ``(N, ..., *window, outputs)`` with the kernel's matrices as they lie."""
-        turned = self.inputs_last
-        inputs = w.ndim - 1 if turned else w.ndim - 2
-        matrix = w.reshape(-1, w.shape[-1]) if turned else jnp.moveaxis(w, inputs, 0).reshape(w.shape[inputs], -1)
+    def matmul_all_positions(self, x: Array, w: Array) -> Array:
+        """The matrix product ``(N, ..., *window, outputs)`` with the weights of every position."""
+        # The kernel as one matrix, window and outputs along one axis, the inputs along the other. Where the inputs lie
+        # last already this is a reshape, and the product contracts its second axis.
+        last = self.has_inputs_last
+        inputs = w.ndim - 1 if last else w.ndim - 2
+        matrix = w.reshape(-1, w.shape[-1]) if last else jnp.moveaxis(w, inputs, 0).reshape(w.shape[inputs], -1)
         y = lax.dot_general(
             x,
             matrix,
-            (((x.ndim - 1,), (int(turned),)), ((), ())),
+            (((x.ndim - 1,), (int(last),)), ((), ())),
             precision=self.params["precision"],
             preferred_element_type=self.dtype,
         )
         return y.reshape(*x.shape[:-1], *w.shape[:inputs], *w.shape[inputs + 1 :])
 
-    def slices(self, x: Array, w: Array) -> Array:
+    def as_shifted_sum(self, x: Array, w: Array) -> Array:
         """The sum over the kernel's positions of the shifted input times the weights there."""
+        # Half precision would lose a digit in every addition, where the library adds in single precision.
         groups = self.params["feature_group_count"]
         precise = self.dtype if jnp.finfo(self.dtype).bits > 32 else jnp.float32
         *window, channels, outputs = w.shape
         weights = w.astype(precise).reshape(-1, *[1] * (x.ndim - 1), groups, outputs // groups)
         x = self.padded(x.astype(precise))
+
+        # One term for each position of the window and each channel of a group; all groups at once, along the last axes.
         of_groups = jnp.unstack(x.reshape(*x.shape[:-1], groups, channels, 1), axis=-2)
         last = tuple(size - 1 for size in window)
-        seen = (self.seen(x, position, last) for position in np.ndindex(*window) for x in of_groups)
-        y = functools.reduce(jnp.add, map(jnp.multiply, seen, jnp.unstack(weights)))
+        windows = (self.window(x, position, last) for position in np.ndindex(*window) for x in of_groups)
+        y = functools.reduce(jnp.add, map(jnp.multiply, windows, jnp.unstack(weights)))
         return y.reshape(*y.shape[:-2], outputs)
 
-    def evenly(self, x: Array, w: Array) -> Array:
+    def pad_channels_to_4(self, x: Array, w: Array) -> Array:
         """With channels of zeros, up to a multiple of four."""
         none, more = jnp.zeros((), x.dtype), -x.shape[-1] % 4
         x = lax.pad(x, none, [*[(0, 0, 0)] * (x.ndim - 1), (0, more, 0)])
-        return self.by_group(x, lax.pad(w, none, [*[(0, 0, 0)] * (w.ndim - 2), (0, more, 0), (0, 0, 0)]))
+        return self.one_conv_per_group(x, lax.pad(w, none, [*[(0, 0, 0)] * (w.ndim - 2), (0, more, 0), (0, 0, 0)]))
 
-    def by_group(self, x: Array, w: Array) -> Array:
+    def one_conv_per_group(self, x: Array, w: Array) -> Array:
         """One convolution for each group, in the only layout that the library knows inside loops."""
+        # NHWC and HWIO, or their like in other dimensions.
         groups, axes = self.params["feature_group_count"], range(x.ndim)
         layout = (axes[0], axes[-1], *axes[1:-1])
         spec = lax.ConvDimensionNumbers(layout, (axes[-1], axes[-2], *axes[:-2]), layout)
@@ -199,8 +220,9 @@ class Convolution:
         rest = [(0, 0, 0)] * (x.ndim - 1 - len(self.params["padding"]))
         return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*p, dilation - 1) for p, dilation in space), *rest])
 
-    def seen(self, x: Array, position: tuple[int, ...], last: tuple[int, ...]) -> Array:
+    def window(self, x: Array, position: tuple[int, ...], last: tuple[int, ...]) -> Array:
         """What one position of the kernel sees of the padded input, for every output; ``last`` is its last position."""
+        # From where this position lies for the first output to where it lies for the last one, a stride apart.
         start, stop, step = [0] * x.ndim, list(x.shape), [1] * x.ndim
         spaces = zip(position, last, self.params["rhs_dilation"], self.params["window_strides"], strict=True)
         for axis, (here, end, dilation, stride) in enumerate(spaces, start=1):

@@ -16,9 +16,9 @@ import numpy as np
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
+from .._graph.clipping import clip_bounds
+from .._graph.equations import PLAIN_CALLS, called_jaxpr, unclose
 from .._graph.primitives import MOVES, PRODUCTS
-from .._graph.trace import PLAIN_CALLS, called, opened
-from ._relus import bounds
 
 LINEAR = MOVES | PRODUCTS | {P.reduce_sum_p, P.reduce_window_sum_p, P.cumsum_p, P.neg_p, P.abs_p}
 ALIKE = (P.neg_p, P.abs_p, P.convert_element_type_p, P.copy_p, P.stop_gradient_p, P.name_p)
@@ -64,8 +64,9 @@ def follow(jaxpr: Any, names: dict[Any, Any], known: Known, numbers: Iterator[in
     """Go through a jaxpr and what it calls, naming each value by a number of its own, or by the number that it is."""
     for eqn in jaxpr.eqns:
         operands = [v if isinstance(v, jexc.Literal) else names[v] for v in eqn.invars]
-        if eqn.primitive in PLAIN_CALLS and not bounds(eqn):  # the same jaxpr may be called again, with other operands
-            inside, _ = opened(called(eqn))
+        if eqn.primitive in PLAIN_CALLS and not clip_bounds(eqn):
+            # The same jaxpr may be called again with other operands, so that its values get new numbers for each call.
+            inside, _ = unclose(called_jaxpr(eqn))
             within = {v: next(numbers) for v in inside.constvars} | dict(zip(inside.invars, operands, strict=True))
             follow(inside, within, known, numbers)
             results = [v if isinstance(v, jexc.Literal) else within[v] for v in inside.outvars]
@@ -123,7 +124,7 @@ def windows(eqn: Any) -> tuple[Any, ...]:
 def is_relu(eqn: Any) -> bool:
     """Whether an equation is a ReLU, or one with a bound above: zero, and nothing else, wherever it takes no more."""
     operands = sorted(eqn.invars, key=lambda v: isinstance(v, jexc.Literal))  # max(0, x) is max(x, 0)
-    kept = bounds(eqn.replace(invars=operands))
+    kept = clip_bounds(eqn.replace(invars=operands))
     return kept is not None and kept[0] == 0 < kept[1]
 
 

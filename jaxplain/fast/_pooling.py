@@ -13,8 +13,8 @@ import numpy as np
 from jax import lax
 from jax.export import is_symbolic_dim
 
-from ._bit_masks import in_bits
-from ._strided_scatter import Array, placed
+from ._bit_masks import packed_roundtrip
+from ._strided_scatter import Array, sum_of_shifted
 
 MOST_SLICES, WIDTH = 16, 4  # of a window, and the bits that number them
 
@@ -53,7 +53,7 @@ def winners(params: dict[str, Any], shape: tuple[int, ...]) -> Callable[[Array, 
             (np.subtract(start, position).tolist(), jnp.where(winner == i, r, 0))
             for i, position in enumerate(np.ndindex(*window))
         ]
-        return placed(terms, strides, shape)
+        return sum_of_shifted(terms, strides, shape)
 
     return scatter
 
@@ -66,7 +66,9 @@ def winning(x: Array, params: dict[str, Any]) -> Array:
         stays = highest >= a  # NaN never does, as in the native operation
         highest, winner = jnp.where(stays, highest, a), jnp.where(stays, winner, i)
     overlap = any(size > step for size, step in zip(params["window_dimensions"], params["window_strides"], strict=True))
-    return in_bits(winner, WIDTH) if overlap else winner  # where windows overlap, several terms read one winner
+    return (
+        packed_roundtrip(winner, WIDTH) if overlap else winner
+    )  # where windows overlap, several terms read one winner
 
 
 def windows(x: Array, params: dict[str, Any], outside: float) -> list[Array]:

@@ -1,4 +1,4 @@
-"""What rectifiers read is computed once.
+"""Make XLA materialise the input of a ReLU, instead of computing it again for each of its readers.
 
 XLA on a CPU computes what has one large operand again for each of its readers, and what that reads as well. Behind a
 residual block this is the rectifier, the sum in it, the rectifier of the block before, and so on, back to where the
@@ -21,16 +21,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.export import is_symbolic_dim
-from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
+from .._graph.clipping import clip_bounds
+from .._graph.equations import first_outvar, live_equations, non_literals
 from .._graph.primitives import ELEMENTWISE
-from .._graph.trace import live, opened, result, variables
 from ._strided_scatter import Array
 
 SUMS = frozenset([P.add_p, P.add_jaxvals_p])
 FOLLOWED = ELEMENTWISE | {P.reshape_p}  # from a costly value on
-COMPARISONS = {  # with a number: where it may be that `clip(x, low, high)` compares as x does
+COMPARISONS = {  # with a number: whether `clip(x, low, high)` compares with it as x does
     P.gt_p: lambda low, number, high: low <= number < high,
     P.le_p: lambda low, number, high: low <= number < high,
     P.lt_p: lambda low, number, high: low < number <= high,
@@ -39,7 +39,7 @@ COMPARISONS = {  # with a number: where it may be that `clip(x, low, high)` comp
 
 
 @dataclass(frozen=True)
-class Rectifier:
+class Relu:
     """An equation that keeps its operand between two numbers, and whose operand is to be computed once.
 
     Attributes:
@@ -80,20 +80,20 @@ class Rectifier:
         fits = self.as_matrix and x.ndim > 1 and not any(map(is_symbolic_dim, x.shape))
         fits = fits and not any(jax.typeof(x).sharding.spec)
         x, shape = x.reshape(-1, x.shape[-1]) if fits else x, x.shape
-        bound = lambda number: row_of(number, x) if fits else jnp.asarray(number, x.dtype)
+        bound = lambda number: opaque_row(number, x) if fits else jnp.asarray(number, x.dtype)
         y = jnp.where(x >= bound(self.high), bound(self.high), x) if self.high < math.inf else x
         y = jnp.where(x <= bound(self.low), bound(self.low), y) if self.low > -math.inf else y
         return y.reshape(shape)
 
 
-def row_of(number: float, matrix: Array) -> Array:
+def opaque_row(number: float, matrix: Array) -> Array:
     """A row ``(1, columns)`` of one number, ``min(n + iota, n)``, which XLA does not see, and moves no reshape past."""
     n = jnp.asarray(number, matrix.dtype)
     return jnp.minimum(n + lax.iota(matrix.dtype, matrix.shape[-1]), n)[None]
 
 
-def rectifiers(jaxpr: Any, is_costly: Callable[[Any], bool]) -> dict[Any, Rectifier]:
-    """The rectifiers of a jaxpr whose operands are to be computed once, by their results.
+def relus_to_materialise(jaxpr: Any, is_costly: Callable[[Any], bool]) -> dict[Any, Relu]:
+    """The ReLUs of a jaxpr whose operands are to be computed once, by their results.
 
     Args:
       jaxpr: the jaxpr.
@@ -108,7 +108,7 @@ def rectifiers(jaxpr: Any, is_costly: Callable[[Any], bool]) -> dict[Any, Rectif
 
     def large(eqn: Any) -> list[Any]:
         size = eqn.outvars[0].aval.size
-        return [v for v in variables(eqn.invars) if v.aval.size == size and not is_broadcast(v)]
+        return [v for v in non_literals(eqn.invars) if v.aval.size == size and not is_broadcast(v)]
 
     def is_sum(v: Any) -> bool:
         return v in made_by and made_by[v].primitive in SUMS and len(large(made_by[v])) == 2
@@ -118,55 +118,30 @@ def rectifiers(jaxpr: Any, is_costly: Callable[[Any], bool]) -> dict[Any, Rectif
             (v,) = large(made_by[v])
         return v in made_by and is_costly(made_by[v])
 
-    eqns, found = live(jaxpr), {}
-    readers = Counter(v for eqn in eqns for v in set(variables(eqn.invars)))
+    eqns, found = live_equations(jaxpr), {}
+    readers = Counter(v for eqn in eqns for v in set(non_literals(eqn.invars)))
     for eqn in eqns:
-        if (kept := bounds(eqn)) and is_usual(eqn.outvars[0].aval):
+        if (kept := clip_bounds(eqn)) and is_plain_float(eqn.outvars[0].aval):
             x, as_matrix = eqn.invars[0], not is_sum(eqn.invars[0])
-            is_shared = readers[x] > 1 or readers[result(eqn)] > 1
+            is_shared = readers[x] > 1 or readers[first_outvar(eqn)] > 1
             if not as_matrix or (is_shared and is_behind_costly(x)):
-                found[result(eqn)] = Rectifier(eqn, *kept, as_matrix)
+                found[first_outvar(eqn)] = Relu(eqn, *kept, as_matrix)
     return found
 
 
-def comparing_results(jaxpr: Any, rectifiers: Mapping[Any, Rectifier]) -> Iterator[Any]:
-    """The live equations; those that compare a rectifier's operand compare its result, where that says the same."""
-    done: dict[Any, Rectifier] = {}  # by operand
-    for eqn in live(jaxpr):
-        if result(eqn) in rectifiers:
-            done[eqn.invars[0]] = rectifiers[result(eqn)]
-        elif eqn.primitive in COMPARISONS and variables(eqn.invars) == eqn.invars[:1] and eqn.invars[0] in done:
-            rectifier, number = done[eqn.invars[0]], eqn.invars[1]
-            if COMPARISONS[eqn.primitive](rectifier.low, float(number.val), rectifier.high):
-                eqn = eqn.replace(invars=[result(rectifier.eqn), number])
+def compare_outputs_instead(jaxpr: Any, relus: Mapping[Any, Relu]) -> Iterator[Any]:
+    """The live equations; those that compare the input of a ReLU compare its output, where that says the same."""
+    done: dict[Any, Relu] = {}  # by operand
+    for eqn in live_equations(jaxpr):
+        if first_outvar(eqn) in relus:
+            done[eqn.invars[0]] = relus[first_outvar(eqn)]
+        elif eqn.primitive in COMPARISONS and non_literals(eqn.invars) == eqn.invars[:1] and eqn.invars[0] in done:
+            relu, number = done[eqn.invars[0]], eqn.invars[1]
+            if COMPARISONS[eqn.primitive](relu.low, float(number.val), relu.high):
+                eqn = eqn.replace(invars=[first_outvar(relu.eqn), number])
         yield eqn
 
 
-def bounds(eqn: Any) -> tuple[float, float] | None:
-    """The numbers between which an equation keeps its operand, if it is a rectifier such as ``jax.nn.relu6``."""
-    if not eqn.invars or variables(eqn.invars) != eqn.invars[:1] or len(eqn.outvars) != 1:
-        return None
-    if eqn.primitive in (P.jit_p, P.custom_jvp_call_p) and len(eqn.invars) == 1:
-        return next((composed(opened(jaxpr)[0]) for jaxpr in jexc.jaxprs_in_params(eqn.params)), None)
-    if eqn.primitive in (P.max_p, P.min_p) and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating):
-        number = float(eqn.invars[1].val)
-        if math.isfinite(number):
-            return (number, math.inf) if eqn.primitive is P.max_p else (-math.inf, number)
-    return None
-
-
-def composed(body: Any) -> tuple[float, float] | None:
-    """The same of a jaxpr that rectifies its argument, more than once perhaps, and does nothing else."""
-    value, low, high = body.invars[0], -math.inf, math.inf
-    for eqn in body.eqns:
-        kept = bounds(eqn)
-        if kept is None or eqn.invars[0] is not value:
-            return None
-        (value,) = eqn.outvars
-        low, high = (min(max(bound, kept[0]), kept[1]) for bound in (low, high))
-    return (low, high) if body.eqns and body.outvars[0] is value else None
-
-
-def is_usual(aval: Any) -> bool:
+def is_plain_float(aval: Any) -> bool:
     """Whether this is the type of floats, at least one of them, of no weak type."""
     return jnp.issubdtype(aval.dtype, jnp.floating) and not aval.weak_type and 0 not in aval.shape

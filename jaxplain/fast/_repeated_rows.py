@@ -14,29 +14,28 @@ import jax.numpy as jnp
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
-from .._graph.primitives import ELEMENTWISE, SPLIT, STACK, TILE, UNSTACK
-from .._graph.trace import (
+from .._graph.equations import (
     PLAIN_CALLS,
-    Form,
-    as_they_are,
-    called,
+    called_jaxpr,
+    first_outvar,
     has_own_derivative,
     is_elementwise_call,
     multiplies,
-    opened,
-    result,
+    unclose,
 )
+from .._graph.primitives import ELEMENTWISE, SPLIT, STACK, TILE, UNSTACK
+from .._graph.rewrite import Form, unchanged
 
 
 def repeated_rows(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
     """The equations of a jaxpr; if it multiplies repeated rows, those that do are evaluated for one row."""
     repeated = repeated_in(jaxpr)
-    if not any(result(eqn) in repeated and multiplies(eqn) for eqn in jaxpr.eqns):
-        return as_they_are(jaxpr, consts)
+    if not any(first_outvar(eqn) in repeated and multiplies(eqn) for eqn in jaxpr.eqns):
+        return unchanged(jaxpr, consts)
     row_of: dict[Any, Any] = {}  # a repeated value -> its one row, as soon as that is computed
 
     def once(eqn: Any) -> Callable[..., Any] | None:
-        if result(eqn) not in repeated:
+        if first_outvar(eqn) not in repeated:
             return None
 
         def evaluate(*values: Any) -> Any:
@@ -59,12 +58,14 @@ def for_one_row(eqn: Any, operands: Sequence[Any], repeated: Collection[Any]) ->
     if eqn.primitive not in PLAIN_CALLS:
         name = OF_RESULT.get(eqn.primitive)
         return bound(eqn, operands, eqn.params | ({name: (1, *eqn.params[name][1:])} if name else {}))
-    jaxpr, consts = opened(called(eqn))
+    jaxpr, consts = unclose(called_jaxpr(eqn))
     inside = repeated_in(jaxpr, inner_of(eqn, jaxpr, repeated))
     env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *operands), strict=True))
     for inner in jaxpr.eqns:
         values = [v.val if isinstance(v, jexc.Literal) else env[v] for v in inner.invars]
-        outs = for_one_row(inner, values, inside) if result(inner) in inside else bound(inner, values, inner.params)
+        outs = (
+            for_one_row(inner, values, inside) if first_outvar(inner) in inside else bound(inner, values, inner.params)
+        )
         env.update(zip(inner.outvars, outs, strict=True))
     return [env[out] for out in jaxpr.outvars]
 
@@ -109,7 +110,7 @@ def keeps_rows(eqn: Any, repeated: Collection[Any]) -> bool:
     """Whether an equation works on every row by itself, and all operands that it takes by the row are repeated."""
     flags = [is_row(v, repeated) for v in eqn.invars]
     if eqn.primitive in PLAIN_CALLS:
-        jaxpr, _ = opened(called(eqn))
+        jaxpr, _ = unclose(called_jaxpr(eqn))
         inside = repeated_in(jaxpr, inner_of(eqn, jaxpr, repeated))
         reading = [inner for inner in jaxpr.eqns if any(is_row(v, inside) for v in inner.invars)]
         return all(

@@ -23,8 +23,9 @@ from jax import lax
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
+from .._graph.equations import first_outvar, multiplies, unclose
 from .._graph.primitives import PRODUCTS
-from .._graph.trace import Form, multiplies, opened, result
+from .._graph.rewrite import Form
 
 RESHAPES = frozenset([P.reshape_p, P.broadcast_in_dim_p, P.squeeze_p, P.convert_element_type_p])
 CHOICES = {  # of one of two values: how the chosen one compares with the other
@@ -38,7 +39,7 @@ def safeguards(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
     """The equations of a jaxpr, with the form of each that XLA cannot misread."""
     jaxpr = comparing_operands(jaxpr)
     prepare, winners = spread_operands(jaxpr, consts), winner_masks(jaxpr)
-    return [Form(eqn, prepare.get(result(eqn)), winners.get(result(eqn))) for eqn in jaxpr.eqns]
+    return [Form(eqn, prepare.get(first_outvar(eqn)), winners.get(first_outvar(eqn))) for eqn in jaxpr.eqns]
 
 
 # ---------------------------------------------------------------------------- no product reads a spread-out array
@@ -66,7 +67,7 @@ def spread_operands(jaxpr: Any, consts: Sequence[Any] = ()) -> dict[Any, Callabl
     for eqn in jaxpr.eqns:
         flags = [hide(eqn, v) for v in eqn.invars] if multiplies(eqn) else []
         if any(flags):
-            found[result(eqn)] = hiding(flags)
+            found[first_outvar(eqn)] = hiding(flags)
     return found
 
 
@@ -94,7 +95,7 @@ def spread_results(eqn: Any, flags: Sequence[bool]) -> list[bool]:
     """Which results of an equation may be spread-out arrays, given which operands are; more rather than fewer."""
     if eqn.primitive is P.broadcast_in_dim_p and repeats(eqn):
         return [True]
-    bodies = [opened(body) for body in jexc.jaxprs_in_params(eqn.params)]
+    bodies = [unclose(body) for body in jexc.jaxprs_in_params(eqn.params)]
     flags = flags[1:] if eqn.primitive is P.cond_p else flags
     if not bodies or any(len(body.invars) != len(flags) for body, _ in bodies):
         return [all(flags)] * len(eqn.outvars)
@@ -208,7 +209,7 @@ def winner_masks(jaxpr: Any) -> dict[Any, Callable[..., Any]]:
                 continue
             (x,) = reduction.invars
             if is_same(value, x, made_by) and stays_in_place(reduction, reshapes):
-                found[result(eqn)] = winner_mask(eqn.invars.index(value), reduction)
+                found[first_outvar(eqn)] = winner_mask(eqn.invars.index(value), reduction)
     return found
 
 

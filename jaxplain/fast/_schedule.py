@@ -16,15 +16,15 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as P
 
+from .._graph.equations import first_outvar, multiplies, non_literals
 from .._graph.primitives import ELEMENTWISE, PRODUCTS
-from .._graph.trace import multiplies, result, variables
 
 T = TypeVar("T")
 LONG = 4  # products written in between
 MADE = ELEMENTWISE | {P.broadcast_in_dim_p}  # where they are read, element by element
 
 
-def waiting(eqns: Sequence[Any]) -> dict[Any, Any]:
+def products_to_delay(eqns: Sequence[Any]) -> dict[Any, Any]:
     """For the results of those products among equations that wait: the value that they wait for.
 
     Products of values that are all there already do not: their operands would be copied.
@@ -34,11 +34,11 @@ def waiting(eqns: Sequence[Any]) -> dict[Any, Any]:
     made: set[Any] = set()
     waits: dict[Any, Any] = {}
     for eqn in eqns:
-        read = variables(eqn.invars)
+        read = non_literals(eqn.invars)
         when = max((ready.get(v, 0) for v in read), default=0)
         if multiplies(eqn):
             if eqn.primitive in PRODUCTS and last is not None and written - when >= LONG and not made.isdisjoint(read):
-                waits[result(eqn)] = last
+                waits[first_outvar(eqn)] = last
             written += 1
             when, last = written, next(filter(is_float, eqn.outvars), last)
         elif eqn.primitive in MADE:
@@ -52,7 +52,7 @@ def is_float(v: Any) -> bool:
     return jnp.issubdtype(v.aval.dtype, jnp.floating) and 0 not in v.aval.shape
 
 
-def delayed(first: jax.Array, values: T) -> T:
+def delay_until(first: jax.Array, values: T) -> T:
     """The same values, on a CPU not computed before ``first`` is.
 
     Nothing waits for an empty array, or for one whose type says that it is sharded. Where the compiler shards it, or an
@@ -74,7 +74,7 @@ def delayed(first: jax.Array, values: T) -> T:
 
 @jax.custom_batching.custom_vmap
 def opaque_false(row: jax.Array) -> jax.Array:
-    """False, which XLA does not know; one for a whole batch, so that what waits is not batched.
+    """Always false, but opaque to XLA. Under `jax.vmap` a single flag, so that what waits is not batched.
 
     A maximum is computed once, where one value of the row would be computed again for each that waits.
     """

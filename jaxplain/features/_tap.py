@@ -139,7 +139,7 @@ def cut(graph: Graph, args: Sequence[Any], site: Site) -> tuple[Array, Callable[
 
     def rest(value: Array) -> list[Any]:
         after = run(graph.ops[site.op + 1 :], {**env, **dict(zip(outputs, resume(value), strict=True))})
-        return graph.returned(after)
+        return graph.read_outputs(after)
 
     return value, rest
 

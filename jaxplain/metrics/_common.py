@@ -29,9 +29,9 @@ from .._convention import (
     scorer,
     split,
 )
+from .._execution import executable
 from .._images import gaussian_blur
 from .._reductions import largest, norm
-from ..fast._accelerate import accelerated_for
 
 Metric: TypeAlias = Callable[..., Array]
 Baseline: TypeAlias = ArrayLike | Literal["zero", "mean", "blur"]
@@ -69,7 +69,7 @@ def metric(apply: Apply) -> Callable[[Metric], Metric]:
             if a.shape not in (x.shape, x.shape[:axis] + x.shape[axis + 1 :]):
                 raise ValueError(f"an attribution of shape {a.shape} does not belong to images of shape {x.shape}")
             a = jnp.moveaxis(a, axis, -1) if a.ndim == 4 else a
-            f = OfImages(accelerated_for(apply, f), axis)
+            f = OfImages(executable(apply, f), axis)
             return where_finite(a, measure(f, jnp.moveaxis(x, axis, -1), a, target, key))
 
         measured.__doc__ = CALL

@@ -23,8 +23,10 @@ from jax.extend.core import primitives as P
 from .._convention import Array
 from .._graph.canonical import canonical
 from .._graph.dependence import live_ops
+from .._graph.equations import unclose
 from .._graph.primitives import RANDOM, REFUSED
-from .._graph.trace import Op, opened, run, scan_split, trace, without_closure
+from .._graph.rewrite import without_closure
+from .._graph.trace import Op, run, scan_split, trace
 from .._mistakes import INFERENCE
 from ._account import Account, Entry
 from ._search import find_units
@@ -105,7 +107,7 @@ def replay(f: Callable[[Array], Any], x: Any, *, regions: bool = True) -> Replay
     Returns:
       A `Replay`; ``replay(f, x)(lambda unit: None, x)`` is ``f(x)``, with the same gradients.
     """
-    graph, tree = trace(f, x, instead=canonical)
+    graph, tree = trace(f, x, rewrite=canonical)
     return Replay(find_units(graph, [True], regions=regions), tree)
 
 
@@ -147,7 +149,7 @@ def is_random(op: Op) -> bool:
 def any_random(jaxpr: Any) -> bool:
     """Whether a jaxpr draws random numbers."""
     return any(
-        e.primitive in RANDOM or any(map(any_random, jexc.jaxprs_in_params(e.params))) for e in opened(jaxpr)[0].eqns
+        e.primitive in RANDOM or any(map(any_random, jexc.jaxprs_in_params(e.params))) for e in unclose(jaxpr)[0].eqns
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from .._convention import Apply, Array, Target, full_precision, outputs_of, split
-from ..fast._accelerate import accelerated_for
+from .._execution import executable
 from ._account import Entry, no_entry, total
 from ._lrp import prepared, start
 from ._unit_call import Composite, Rule, UnitCall
@@ -117,7 +117,7 @@ def summary(apply: Apply, composite: Composite | None = None) -> Callable[..., S
             return relevance.sum(), result.sum(), entries
 
         network, rule_of = prepared(lambda x: outputs_of(apply, (*context, x)), x, composite)
-        first, last, entries = jax.jit(accelerated_for(apply, full_precision(ledger)))(context, x)
+        first, last, entries = jax.jit(executable(apply, full_precision(ledger)))(context, x)
         rows = tuple(
             Row(unit, getattr(rule_of(unit), "__name__", "-"), Entry(*map(float, entries[unit.position])))
             for unit in network.plan.units()

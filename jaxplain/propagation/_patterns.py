@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from .._convention import Apply, Array, Explain, Function, full_precision, outputs_of, split
+from .._execution import executable
 from .._graph.axes import weight_axes_of_output
-from ..fast._accelerate import accelerated_for
 from ._affine_map import AffineMap
 from ._engine import refuse_training_mode, replay
 from ._guided import modified_gradient
@@ -66,7 +66,7 @@ def fit_patterns(apply: Apply, *context: Any, batches: Iterable[Any]) -> Pattern
     for batch in batches:
         _, x = split((*context, batch))
         gather = full_precision(lambda context, x: statistics(lambda x: outputs_of(apply, (*context, x)), x))
-        sums, weights = jax.jit(accelerated_for(apply, gather))(context, x)
+        sums, weights = jax.jit(executable(apply, gather))(context, x)
         total = sums if total is None else jax.tree.map(jnp.add, total, sums)
     if total is None:
         raise ValueError("fit_patterns got no batch to estimate patterns from")

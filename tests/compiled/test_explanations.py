@@ -10,6 +10,7 @@ import pytest
 import jaxplain
 from jaxplain import composites
 from jaxplain._taxonomy import METHODS
+from tests.close import close
 from tests.compiled.networks import CLASSES, SHAPE, apply, images, parameters
 
 KEY = jax.random.key(7)
@@ -57,20 +58,10 @@ ELSEWHERE = {  # in tests/perturbation, where a last digit does not decide which
 EXPLAINERS = {
     name: functools.partial(m.make, **OPTIONS.get(name, {})) for name, m in METHODS.items() if name not in ELSEWHERE
 } | {f"lrp {name}": lambda f, composite=composite: jaxplain.lrp(f, composite) for name, composite in COMPOSITES.items()}
-ALWAYS = (
-    *("gradient", "guided_backprop", "deeplift", "deep_taylor", "excitation_backprop", "full_grad", "grad_cam"),
-    *(f"lrp {name}" for name in COMPOSITES),
-)
-EACH = [pytest.param(name, marks=[pytest.mark.slow] * (name not in ALWAYS)) for name in EXPLAINERS]
 
 
 def compiled(f, *args, **options):
     return jax.jit(f).lower(*args).compile(**({"compiler_options": options} if options else {}))(*args)
-
-
-def close(a, b, tolerance):
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
 
 
 def explain_of(name, dtype):
@@ -78,7 +69,7 @@ def explain_of(name, dtype):
     return lambda x, target=3: explain(p, x, target=target, key=KEY)
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", EXPLAINERS)
 def test_compiled_with_a_reduction_behind_it(name):
     e, x = explain_of(name, jnp.float32), images(jnp.float32)
     heat = lambda a: a.sum(axis=-1) if a.ndim == 4 else a
@@ -87,7 +78,6 @@ def test_compiled_with_a_reduction_behind_it(name):
     close(compiled(lambda x: heat(e(x)), x), heat(wanted), 1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPLAINERS)
 def test_mapped_over_classes_and_summed(name):
     e, x = explain_of(name, jnp.float32), images(jnp.float32)
@@ -97,7 +87,6 @@ def test_mapped_over_classes_and_summed(name):
     close(compiled(jax.vmap(total), classes), compiled(each, classes, **UNOPTIMISED), 1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPLAINERS)
 def test_beside_the_network_and_statistics_of_the_map(name):
     e, x, p = explain_of(name, jnp.float32), images(jnp.float32), parameters(jnp.float32)
@@ -110,7 +99,6 @@ def test_beside_the_network_and_statistics_of_the_map(name):
     jax.tree.map(lambda a, b: close(a, b, 1e-4), compiled(with_statistics, x), wanted)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPLAINERS)
 def test_in_float64(name):
     with jax.enable_x64(True):

@@ -12,7 +12,6 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from jax import lax
 
 import jaxplain
@@ -152,7 +151,6 @@ def violations(seed, kind, dtype):
     return found
 
 
-@pytest.mark.slow
 def test_no_law_is_violated():
     failed, at_kinks = {}, {}
     for seed in range(SEED, SEED + NETWORKS):

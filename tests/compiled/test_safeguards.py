@@ -8,7 +8,7 @@ from jax import lax
 
 import jaxplain
 from jaxplain import composites
-from tests.compiled.networks import conv
+from tests.convolution import conv
 
 
 def draw(seed, *shape):
@@ -54,10 +54,10 @@ def test_products_by_repeated_arrays_with_a_reduction_behind_them(name):
 
 def as_it_is(f):
     """``f`` as explainers call it that are made from ``accelerate(f, False)``."""
-    from jaxplain._graph.trace import evaluated_with
+    from jaxplain._graph.rewrite import with_rewritten_equations
     from jaxplain.fast._safeguards import safeguards
 
-    return evaluated_with(f, safeguards)
+    return with_rewritten_equations(f, safeguards)
 
 
 @pytest.mark.skipif(jax.__version_info__ < (0, 10, 2), reason="the XLA of JAX 0.10.0 does not")

@@ -14,9 +14,12 @@ import jaxplain
 from jaxplain._reductions import over_largest
 from jaxplain.features._full_grad import full_gradient
 from jaxplain.features._maps import unit_range
-from tests.features.networks import W3, X, close, twins
+from tests.close import within
+from tests.convolution import conv
+from tests.features.networks import NET_IN, W3, X
 
-NET = twins()["linen"]
+close = within(1e-9)
+NET = NET_IN["linen"]
 TARGETS = jnp.array([3, 1])
 MAPS = {
     name: getattr(jaxplain, name)
@@ -25,25 +28,23 @@ MAPS = {
         *("eigen_cam", "eigen_grad_cam", "score_cam", "ablation_cam", "fem"),
     )
 }
-ALIKE = ("grad_cam_plus_plus", "xgrad_cam", "hires_cam", "grad_cam_elementwise", "eigen_grad_cam", "ablation_cam")
 every_map = pytest.mark.parametrize("make", MAPS.values(), ids=MAPS)
-slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 @functools.cache
 def jitted(framework, make):
-    return jax.jit(make(twins()[framework], upsample=False))
+    return jax.jit(make(NET_IN[framework], upsample=False))
 
 
 @every_map
-@pytest.mark.parametrize("framework", ["equinox", slow("nnx"), slow("plain")])
+@pytest.mark.parametrize("framework", ["equinox", "nnx", "plain"])
 def test_frameworks_agree(make, framework):
     wanted = jitted("linen", make)(X, target=TARGETS)
     assert wanted.shape == (2, 4, 4)
     close(jitted(framework, make)(X, target=TARGETS), wanted)
 
 
-@pytest.mark.parametrize("make", [slow(m, id=n) if n in ALIKE else pytest.param(m, id=n) for n, m in MAPS.items()])
+@every_map
 def test_calls_are_independent(make):
     explain = make(NET)
     first = explain(X, target=TARGETS)
@@ -72,9 +73,7 @@ def test_grad_cam_costs_one_forward_pass():
 
     def network(x):
         for _ in range(6):
-            x = nn.relu(
-                jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-            )
+            x = nn.relu(conv(x, kernel))
         return x.mean(axis=(1, 2)) @ jnp.ones((16, 5))
 
     kernel, x = jnp.full((3, 3, 16, 16), 0.1), jnp.ones((2, 16, 16, 16))
@@ -114,7 +113,7 @@ def test_fem_warns_of_small_maps():
 
 
 def test_multilayer_fem():
-    explain = functools.partial(jaxplain.multilayer_fem, twins()["linen"], ["conv1", "conv2"])
+    explain = functools.partial(jaxplain.multilayer_fem, NET_IN["linen"], ["conv1", "conv2"])
     maps = jnp.stack([jaxplain.fem(NET, layer)(X) for layer in ("conv1", "conv2")])
     close(explain()(X), maps.mean(axis=0))
     close(explain(combine="product")(X), maps[0] * maps[1])
@@ -270,12 +269,9 @@ def test_full_grad_is_complete():
 
 def behind_a_depthwise_convolution(weights, x, *, pool):
     """Convolution, maximum, depthwise convolution, BatchNorm, and a rectifier without a kink in the way."""
-    convolve = lambda x, w, groups: jax.lax.conv_general_dilated(
-        x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
-    )
-    x = nn.relu(convolve(x, weights["first"], 1) + weights["bias"][None, None, None])
+    x = nn.relu(conv(x, weights["first"]) + weights["bias"][None, None, None])
     x = nn.max_pool(x, (2, 2), (2, 2)) if pool else x
-    x = convolve(x, weights["depthwise"], 4)
+    x = conv(x, weights["depthwise"])
     scale = weights["scale"] * jax.lax.rsqrt(weights["variance"] + 1e-3)
     return nn.relu(x * scale[None, None, None] + weights["shift"][None, None, None]).mean(axis=(1, 2)) @ weights["head"]
 
@@ -311,9 +307,7 @@ def test_maxima_of_what_is_computed_twice_have_a_derivative(scale):
 
     @jaxplain.accelerate
     def loss(w, x):
-        y = jax.lax.conv_general_dilated(
-            x, w[0], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=3
-        )
+        y = conv(x, w[0])
         return (scale((y - 0.1) * w[1][None, None, None] * jax.lax.rsqrt(w[1] + 1e-3)[None, None, None]) ** 2).sum()
 
     x = X.astype(jnp.float32)

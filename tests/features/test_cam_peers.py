@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxplain
+from tests.close import within
 from tests.networks import peer_numbers
 
 PEERS, SHARED = peer_numbers("cams.npz")
@@ -63,8 +64,7 @@ def stored(network, layer, key):
     return PEERS[network][2][f"{layer}/{key}"]
 
 
-def close(a, b):
-    np.testing.assert_allclose(a, b, atol=1e-9 * np.abs(b).max())
+close = within(1e-9)
 
 
 @every_layer

@@ -10,13 +10,18 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 import jaxplain
-from tests.features.networks import X, close, conv, dense, twins
+from tests import convolution
+from tests.close import within
+from tests.features.networks import NET_IN, X
+from tests.networks import conv, dense
+
+close = within(1e-9)
 
 
 class Block(nn.Module):
     @nn.compact
     def __call__(self, x, _=None):
-        return nn.relu(conv(4, "conv")(x))
+        return nn.relu(conv(4, 3, "conv")(x))
 
 
 class Wrapped(nn.Module):
@@ -154,12 +159,12 @@ def test_custom_derivatives_stay():
 
 @pytest.mark.parametrize("name", ["linen", "nnx", "equinox", "plain"])
 def test_frameworks_have_the_same_features(name):
-    wanted = twins()["linen"](X)
-    apply = twins()[name]
+    wanted = NET_IN["linen"](X)
+    apply = NET_IN[name]
     _, features, pullback = jaxplain.tap(apply)(X)
     close(apply(X), wanted)
-    close(features, jaxplain.tap(twins()["linen"])(X).features)
-    close(pullback(wanted), jaxplain.tap(twins()["linen"])(X).pullback(wanted))
+    close(features, jaxplain.tap(NET_IN["linen"])(X).features)
+    close(pullback(wanted), jaxplain.tap(NET_IN["linen"])(X).pullback(wanted))
 
 
 def test_names_beside_flax_linen():
@@ -234,7 +239,7 @@ def test_names_with_brackets():
 class SeveralArrays(nn.Module):
     @nn.compact
     def __call__(self, x):
-        x = conv(4, "conv")(x)
+        x = conv(4, 3, "conv")(x)
         return nn.relu(x), {"raw": x, "size": 4}
 
 
@@ -266,7 +271,7 @@ def test_channels_in_groups_are_followed():
     close(tapped.features, features(x).transpose(0, 2, 3, 1))
 
     def shuffled(x):
-        x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        x = convolution.conv(x, kernel)
         return jnp.tanh(x.reshape(2, 5, 6, 2, 4).swapaxes(3, 4).reshape(2, 5, 6, 8))
 
     kernel = jax.random.normal(jax.random.key(0), (3, 3, 3, 8))
@@ -275,7 +280,7 @@ def test_channels_in_groups_are_followed():
 
 def test_batches_of_one_under_vmap():
     """A network of batches, called an example at a time, has features like any other."""
-    apply = twins()["linen"]
+    apply = NET_IN["linen"]
     single = jax.vmap(lambda x: apply(x[None])[0])
     for layer in (None, "conv1"):
         wanted, got = (jaxplain.tap(f, layer)(X) for f in (apply, single))
@@ -286,11 +291,7 @@ def test_batches_of_one_under_vmap():
 
 def test_the_last_feature_map_before_pooling():
     """Whatever averages it: in a precision of its own, or as a product with weights."""
-    features = lambda x: jnp.tanh(
-        jax.lax.conv_general_dilated(
-            x, jnp.ones((3, 3, 3, 4), x.dtype), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-    )
+    features = lambda x: jnp.tanh(convolution.conv(x, jnp.ones((3, 3, 3, 4), x.dtype)))
     rows = jnp.ones((2, 8)) / 8
     pooled = lambda x: jnp.einsum("nhwc,ih,jw->nijc", features(x), rows, rows).reshape(2, -1)
     close(jaxplain.tap(pooled)(X).features, features(X))
@@ -304,7 +305,7 @@ def test_tokens_behind_the_last_convolution_are_an_error():
     def network(x):
         tokens = x.reshape(2, 64, 3)
         kernel = jnp.ones((2, 2, 3, 3))
-        patches = jax.lax.conv_general_dilated(x, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        patches = convolution.conv(x, kernel, 2, padding="VALID")
         tokens = patches.reshape(2, 16, 3)
         tokens = tokens + jax.nn.softmax(tokens @ tokens.mT) @ tokens
         return (tokens @ jnp.ones((3, 3))).mean(axis=1)

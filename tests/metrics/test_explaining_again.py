@@ -107,7 +107,6 @@ def test_randomised_weights_change_gradients_and_lrp_but_not_guided_backprop():
     assert similarities("guided_backprop")[1] > 0.7
 
 
-@pytest.mark.slow
 def test_so_do_absolute_values_which_share_what_any_weights_show():
     gradient, lrp, guided = (similarities(m, absolute=True)[1] for m in ("gradient", "lrp", "guided_backprop"))
     assert max(gradient, lrp) < guided

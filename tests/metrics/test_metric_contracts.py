@@ -63,18 +63,7 @@ OF_EXPLAINERS = {
     ),
 }
 TABLE = OF_ATTRIBUTIONS | OF_EXPLAINERS
-RELATIVES = {  # made by the same functions as others, so that their contracts are slow tests
-    *("insertion", "pixel_flipping", "monotonicity", "selectivity", "faithfulness_estimate", "sensitivity_n"),
-    *("increase_in_confidence", "avg_sensitivity", "local_lipschitz_estimate"),
-}
-
-
-def each(names):
-    return pytest.mark.parametrize(
-        "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in RELATIVES)) for n in names]
-    )
-
-
+each = functools.partial(pytest.mark.parametrize, "name")
 every_metric = each(TABLE)
 one_key_for_all = ("mprt",)
 close = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-11)
@@ -115,7 +104,7 @@ def test_one_number_for_each_example(name):
     assert np.isfinite(expected(name)).all()
 
 
-@pytest.mark.parametrize("name", ["irof", pytest.param("infidelity", marks=pytest.mark.slow), "max_sensitivity"])
+@pytest.mark.parametrize("name", ["irof", "infidelity", "max_sensitivity"])
 def test_jit_changes_nothing(name):
     close(expected(name), made(name)(WEIGHTS, X, MAPS, TARGETS, KEY))
 

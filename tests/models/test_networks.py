@@ -17,8 +17,7 @@ from jaxplain import models
 from jaxplain.models._layers import adaptive_average_pool
 
 EXPECTED = np.load(Path(__file__).parent / "data" / "networks.npz")
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("densenet121", "resnet50", "vgg16")]
-NETWORKS = ["resnet18", "mobilenet_v2", *SLOW]
+NETWORKS = ["resnet18", "mobilenet_v2", "densenet121", "resnet50", "vgg16"]
 
 
 def torch_state_dict(name):
@@ -105,7 +104,7 @@ def test_names_that_do_not_fit():
         models.load_state_dict(template, state_dict | {"fc.bias": np.ones(2)})
 
 
-@pytest.mark.parametrize("name", ["resnet18", pytest.param("mobilenet_v2", marks=pytest.mark.slow), *SLOW])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_random_variables(name):
     module, variables, preprocess = getattr(models, name)(num_classes=10)
     other = getattr(models, name)(num_classes=10, key=jax.random.key(1)).variables

@@ -40,7 +40,6 @@ def test_the_maximum_is_in_the_patch(name):
     assert found(name, FEW, **options, **quick) >= 3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_of_a_hundred_images(name):
     assert found(name, planted.images(100, jax.random.key(0)), **METHODS[name][0]) >= 95

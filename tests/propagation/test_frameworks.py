@@ -9,10 +9,11 @@ import pytest
 
 import jaxplain
 from jaxplain import composites
+from tests.close import within
+from tests.frameworks import TWINS
 from tests.networks import NETWORKS
 from tests.zoo import ARCHITECTURES, CONTROL_FLOW, IMAGES, TARGETS, control_flow, convolutional
 from tests.zoo.layers import draw
-from tests.zoo.twins import TWINS
 
 BASELINE = np.array([0.3, -0.2, 0.5])  # one value per channel
 METHODS = {
@@ -24,9 +25,7 @@ METHODS = {
 TOLERANCE = {"keras": 1e-5}  # its BatchNorm computes in float32, whatever it is given
 SMALL_IMAGES, SMALL_TARGETS = IMAGES[:, :8, :8], np.array([1, 3])
 
-
-def close(a, b, tolerance=1e-10):
-    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
+close = within(1e-10)
 
 
 @functools.cache
@@ -41,8 +40,7 @@ def small_map(framework, name, method):
 
 optional = lambda name: pytest.param(name, marks=pytest.mark.skipif(not find_spec(name), reason=f"no {name}"))
 others = pytest.mark.parametrize("framework", ["nnx", "equinox", optional("haiku"), optional("keras")])
-slow = functools.partial(pytest.param, marks=pytest.mark.slow)
-networks = pytest.mark.parametrize("name", ["chain", slow("residual")])
+networks = pytest.mark.parametrize("name", ["chain", "residual"])
 
 
 @others
@@ -79,7 +77,7 @@ def test_scanned_and_rematerialised_blocks_are_explained_like_unrolled_ones(meth
     close(large_map("linen_scan_remat", method), large_map("linen_unrolled", method))
 
 
-@pytest.mark.parametrize("method", ["epsilon_plus", "rescale", slow("guided_backprop"), slow("reveal_cancel")])
+@pytest.mark.parametrize("method", ["epsilon_plus", "rescale", "guided_backprop", "reveal_cancel"])
 @pytest.mark.parametrize("name", sorted(set(control_flow.NETWORKS) - {"unrolled"}))
 def test_control_flow_is_explained_like_straight_code(name, method):
     if name == "cond_on_input" and method in ("rescale", "reveal_cancel"):

@@ -1,5 +1,7 @@
 """All relevance is accounted for, and DeepLIFT is complete, on every network of the zoo."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,21 +9,14 @@ import pytest
 
 import jaxplain
 from jaxplain import composites, rules
-from tests.zoo import BASELINE, IMAGES, SHAPE, TARGETS, ZOO, control_flow
+from tests.zoo import BASELINE, IMAGES, SHAPE, TARGETS, ZOO
 
 COMPOSITES = {"epsilon": composites.uniform(rules.epsilon()), "epsilon_plus": composites.epsilon_plus()}
-ALIKE = [n for n in ZOO if n.startswith("act_") or n in control_flow.NETWORKS]  # one of each sort stands for the others
-ALIKE += ["vgg", "resnet_bottleneck", "mobilenet_v2", "regnet", "vit_by_hand", "linen_unrolled", "log_softmax"]
-QUICK = ("resnet_basic", "efficientnet", "vit", "scan_remat", "act_gelu")
-BOTH = ("act_gelu", "scan_remat")
 
 
 def every_network(also, options):
-    """Every network, every option; by default the first option, of networks that are alike one, on few the others."""
-    first, *_ = options
-    slow = lambda name, option: name not in (QUICK if option == first else BOTH) and (option != first or name in ALIKE)
-    cases = [pytest.param(n, o, marks=[pytest.mark.slow] * slow(n, o)) for n in ZOO for o in options]
-    return pytest.mark.parametrize(("name", also), cases)
+    """Every network, every option."""
+    return pytest.mark.parametrize(("name", also), itertools.product(ZOO, options))
 
 
 @every_network("composite", ["epsilon_plus", "epsilon"])

@@ -123,7 +123,7 @@ def test_contrastive_lrp_by_hand(dual):
     np.testing.assert_allclose(explain(x, target=1)[0], np.maximum(target_map - others, 0), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["chain", *(pytest.param(n, marks=pytest.mark.slow) for n in RELU_NETWORKS[1:])])
+@pytest.mark.parametrize("name", RELU_NETWORKS)
 def test_deep_taylor_is_not_negative(name):
     module, variables, _ = PEERS[name]
     for bounds in ({}, {"low": X.min(), "high": X.max()}):

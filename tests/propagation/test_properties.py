@@ -12,6 +12,8 @@ from jax import lax
 
 import jaxplain
 from jaxplain import composites, rules
+from tests.close import close
+from tests.convolution import conv
 
 SHAPE, FEATURES, CLASSES = (2, 5, 5, 3), 4, 3
 X, BASELINE = (jnp.asarray(np.random.default_rng(seed).normal(size=SHAPE)) for seed in (0, 1))
@@ -27,13 +29,6 @@ def weights(random, size, inputs=FEATURES, outputs=FEATURES):
 
 def vector(random, low=-0.3, high=0.3):
     return jnp.asarray(random.uniform(low, high, (1, 1, 1, FEATURES)))
-
-
-def conv(x, w):
-    layout = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(
-        x, w, (1, 1), "SAME", dimension_numbers=layout, feature_group_count=x.shape[-1] // w.shape[2]
-    )
 
 
 def plain_conv(size, inputs=FEATURES):
@@ -169,10 +164,6 @@ every_network, homogeneous_networks = (given(specifications(layers)) for layers 
 
 def scores(apply, x):
     return apply(x)[jnp.arange(len(x)), TARGETS]
-
-
-def close(a, b, tolerance, scale=0.0):
-    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(np.abs(b).max(), scale))
 
 
 def lrp_0(unit):

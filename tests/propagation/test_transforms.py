@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxplain
 from jaxplain import composites, rules
+from tests.close import within
 from tests.zoo import IMAGES, TARGETS, ZOO
 from tests.zoo.layers import draw
 
@@ -30,12 +31,9 @@ METHODS = {name: functools.partial(jaxplain.lrp, composite=c) for name, c in COM
 FEW = ["epsilon_plus", "rescale", "reveal_cancel"]
 every_method = pytest.mark.parametrize("method", METHODS)
 few_methods = pytest.mark.parametrize("method", FEW)
-slow = functools.partial(pytest.param, marks=pytest.mark.slow)
-networks = pytest.mark.parametrize("name", [slow("unrolled"), "scan_remat", slow("inception")])
+networks = pytest.mark.parametrize("name", ["unrolled", "scan_remat", "inception"])
 
-
-def close(a, b, tolerance=1e-10):
-    np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
+close = within(1e-10)
 
 
 @functools.cache

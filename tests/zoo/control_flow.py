@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from tests.convolution import conv
+
 CLASSES, FEATURES, DEPTH = 5, 4, 3
 
 
@@ -22,10 +24,6 @@ def variables():
     }
     drawn = {name: random.normal(0, np.prod(shape[-4:-1]) ** -0.5, shape) for name, shape in shapes.items()}
     return jax.tree.map(jnp.asarray, drawn | {"flag": 1, "count": DEPTH})
-
-
-def conv(x, kernel, stride=1):
-    return lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def stem(v, x):

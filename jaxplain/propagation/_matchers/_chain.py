@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from jax.extend.core import primitives as P
 
+from ..._graph.clipping import clip_bounds
 from ..._graph.primitives import MOVES
 from ..._graph.trace import Op
-from ...fast._relus import bounds
 from .._units import Unit
 from ._view import View, is_elementwise
 
@@ -45,4 +45,4 @@ def takes_one_value(view: View, op: Op) -> bool:
 def clips(op: Op) -> bool:
     """Whether an operation keeps its operand above or below numbers, as a ReLU does."""
     operands = sorted(op.inputs, key=lambda a: not isinstance(a, int))  # max(0, x) is max(x, 0)
-    return op.primitive is P.clamp_p or bounds(op.eqn.replace(invars=operands)) is not None
+    return op.primitive is P.clamp_p or clip_bounds(op.eqn.replace(invars=operands)) is not None

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from jax.extend.core import primitives as P
 
 from ..._graph.dependence import dependents
+from ..._graph.equations import is_elementwise_call
 from ..._graph.primitives import ELEMENTWISE, MOVES, REDUCTIONS, RELABEL, SHIFTS
 from ..._graph.signs import nonnegative_values, nonpositive_values
-from ..._graph.trace import Atom, Graph, Op, is_elementwise_call
+from ..._graph.trace import Atom, Graph, Op
 from .._units import Unit
 
 LOCAL = ELEMENTWISE | REDUCTIONS | frozenset([P.broadcast_in_dim_p, P.reshape_p, P.squeeze_p])

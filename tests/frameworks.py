@@ -1,7 +1,8 @@
-"""`Chain` and `Residual` of `tests/networks.py` in other frameworks, with the same weights.
+"""The same networks, with the same weights, in several frameworks.
 
-Each network is written once, over the layers and functions of a framework that go by the same names everywhere; the
-layers' shapes are read off the Linen variables. ``TWINS[framework](name, variables)`` is a function of the images.
+A network is written once in Linen and once for all others, over the layers and functions of a framework that go by the
+same names everywhere; the layers' shapes are read off the Linen variables. ``TWINS[framework](name, variables)`` is a
+function of the images.
 """
 
 import functools
@@ -9,11 +10,13 @@ import os
 import types
 
 import equinox as eqx
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from tests.networks import NETWORKS, flatten
+from tests.convolution import conv as convolve
+from tests.networks import NETWORKS, conv, dense, flatten
 
 
 def chain(net, x):
@@ -29,8 +32,35 @@ def residual(net, x):
     return net.head(net.mean(net.relu(y + net.skip_bn(net.skip(x)))))
 
 
-FORWARD = {"chain": chain, "residual": residual}
-STRIDES = {"residual": {"conv2": 2, "skip": 2}}
+def pooled(net, x):
+    x = net.max_pool(net.relu(net.conv(x)))
+    return net.head(net.gelu(net.hidden(net.flatten_channels_last(x))))
+
+
+def averaged(net, x):
+    return net.head(net.mean(net.relu(net.conv2(net.relu(net.conv1(x))))))
+
+
+FORWARD = {"chain": chain, "residual": residual, "pooled": pooled, "averaged": averaged}
+STRIDES = {"residual": {"conv2": 2, "skip": 2}, "averaged": {"conv2": 2}}
+
+
+class Pooled(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.max_pool(nn.relu(conv(4, 3, "conv")(x)), (2, 2), (2, 2))
+        return dense(5, "head")(nn.gelu(dense(6, "hidden")(x.reshape(len(x), -1))))
+
+
+class Averaged(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(conv(4, 3, "conv1", padding=1, use_bias=False)(x))
+        x = nn.relu(conv(6, 3, "conv2", padding=1, strides=2, use_bias=False)(x))
+        return dense(5, "head", use_bias=False)(x.mean(axis=(1, 2)))
+
+
+LINEN = NETWORKS | {"pooled": Pooled(), "averaged": Averaged()}
 
 
 def layers(name, variables, *, conv, dense, norm):
@@ -42,12 +72,48 @@ def layers(name, variables, *, conv, dense, norm):
         elif params["kernel"].ndim == 4:
             made[layer] = conv(layer, STRIDES.get(name, {}).get(layer, 1), params["kernel"], params.get("bias"))
         else:
-            made[layer] = dense(layer, params["kernel"], params["bias"])
+            made[layer] = dense(layer, params["kernel"], params.get("bias"))
     return made
 
 
 def linen(name, variables):
-    return functools.partial(NETWORKS[name].apply, variables)
+    return functools.partial(LINEN[name].apply, variables)
+
+
+class PlainFunctions:
+    """Functions of JAX alone."""
+
+    relu, gelu, flatten = map(staticmethod, (jax.nn.relu, jax.nn.gelu, flatten))
+    mean = staticmethod(lambda x: x.mean(axis=(1, 2)))
+    flatten_channels_last = staticmethod(lambda x: x.reshape(len(x), -1))
+
+    @staticmethod
+    def max_pool(x):
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+    @staticmethod
+    def avg_pool(x):
+        n, h, w, c = x.shape
+        return x.reshape(n, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
+
+
+def in_plain_jax(name, variables):
+    along_channels = lambda values: jnp.zeros(()) if values is None else values.reshape(1, 1, 1, -1)
+
+    def conv(_, stride, kernel, bias):
+        padding = [(kernel.shape[0] // 2,) * 2] * 2
+        return lambda x: convolve(x, kernel, stride, padding) + along_channels(bias)
+
+    def dense(_, kernel, bias):
+        return lambda x: x @ kernel + (0 if bias is None else bias[None])
+
+    def norm(_, **values):
+        scale, bias, mean, var = (along_channels(values[leaf]) for leaf in ("scale", "bias", "mean", "var"))
+        return lambda x: (x - mean) * jax.lax.rsqrt(var + 1e-5) * scale + bias
+
+    net = PlainFunctions()
+    vars(net).update(layers(name, variables, conv=conv, dense=dense, norm=norm))
+    return functools.partial(FORWARD[name], net)
 
 
 class NNX(nnx.Module):
@@ -56,6 +122,8 @@ class NNX(nnx.Module):
     avg_pool = staticmethod(lambda x: nnx.avg_pool(x, (2, 2), (2, 2)))
     mean = staticmethod(lambda x: x.mean(axis=(1, 2)))
     flatten = staticmethod(flatten)
+    gelu = staticmethod(nnx.gelu)
+    flatten_channels_last = staticmethod(lambda x: x.reshape(len(x), -1))
 
     def __init__(self, forward, layers):
         self.forward = forward
@@ -81,7 +149,7 @@ def in_nnx(name, variables):
         return filled(nnx.Conv(inputs, outputs, size, **shape, **options), kernel=kernel, bias=bias)
 
     def dense(_, kernel, bias):
-        return filled(nnx.Linear(*kernel.shape, **options), kernel=kernel, bias=bias)
+        return filled(nnx.Linear(*kernel.shape, use_bias=bias is not None, **options), kernel=kernel, bias=bias)
 
     def norm(_, **values):
         return filled(nnx.BatchNorm(len(values["mean"]), use_running_average=True, epsilon=1e-5, **options), **values)
@@ -104,6 +172,8 @@ class Equinox(eqx.Module):
             "avg_pool": eqx.nn.AvgPool2d(**pool),
             "mean": lambda x: x.mean(axis=(1, 2)),
             "flatten": jnp.ravel,
+            "gelu": jax.nn.gelu,
+            "flatten_channels_last": lambda x: x.transpose(1, 2, 0).ravel(),
         }
         return self.forward(types.SimpleNamespace(**self.layers, **functions), x)
 
@@ -133,7 +203,8 @@ def in_equinox(name, variables):
         return layer if bias is None else filled(layer, bias=bias.reshape(-1, 1, 1))
 
     def dense(_, kernel, bias):
-        return filled(eqx.nn.Linear(*kernel.shape, key=key, dtype=jnp.float64), weight=kernel.T, bias=bias)
+        layer = eqx.nn.Linear(*kernel.shape, use_bias=bias is not None, key=key, dtype=jnp.float64)
+        return filled(layer, weight=kernel.T, **({} if bias is None else {"bias": bias}))
 
     def norm(_, scale, bias, mean, var):
         made, state = eqx.nn.make_with_state(eqx.nn.BatchNorm)(
@@ -222,4 +293,11 @@ def in_keras(name, variables):
     return apply
 
 
-TWINS = {"linen": linen, "nnx": in_nnx, "equinox": in_equinox, "haiku": in_haiku, "keras": in_keras}
+TWINS = {
+    "linen": linen,
+    "plain": in_plain_jax,
+    "nnx": in_nnx,
+    "equinox": in_equinox,
+    "haiku": in_haiku,
+    "keras": in_keras,
+}

@@ -1,0 +1,90 @@
+"""One evaluation of a unit: what a rule is given."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import jax
+
+from .._convention import Array
+from .._graph.trace import run
+from ._account import Account
+from ._affine_map import AffineMap
+from ._units import Unit
+
+
+@dataclass(frozen=True, eq=False)
+class UnitCall:
+    """A unit together with the values of its constants.
+
+    Attributes:
+      unit: what is known of it: its kind, its path, the sign of its input.
+      constants: their values, by number.
+      account: where a rule records what it keeps from the inputs.
+    """
+
+    unit: Unit
+    constants: dict[int, Any]
+    account: Account = field(default_factory=Account)
+    _affine: AffineMap | None = None
+
+    @functools.cached_property
+    def affine(self) -> AffineMap:
+        """The unit's weight and bias.
+
+        Raises:
+          ValueError: if it has none.
+        """
+        if self._affine is not None:
+            return self._affine
+        if self.unit.affine is None:
+            raise ValueError(
+                f"the unit `{self.unit.kind}` at {self.unit.place} has no weight: give it a rule that needs none, "
+                "or let the composite answer None there"
+            )
+        return AffineMap(self.unit, self.unit.affine, self.constants)
+
+    def negated(self) -> UnitCall:
+        """The same with the opposite weight and bias."""
+        return dataclasses.replace(self, _affine=self.affine.negated())
+
+    def forward(self, *inputs: Array) -> Any:
+        """What the network computes here: an array, or a tuple where the unit has several results."""
+        outputs = self.results(inputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def results(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """All results of the unit."""
+        env = run(self.unit.ops, {**self.constants, **dict(zip(self.unit.inputs, inputs, strict=True))})
+        return tuple(env[out] for out in self.unit.outputs)
+
+    def vjp(self, inputs: Any, cotangent: Any) -> Any:
+        """The true backward pass of the unit at ``inputs``, an array or a tuple of them."""
+        several = isinstance(inputs, tuple)
+        cotangents = jax.vjp(self.forward, *(inputs if several else (inputs,)))[1](cotangent)
+        return cotangents if several else cotangents[0]
+
+
+Rule: TypeAlias = Callable[[UnitCall, Any, Any, Any], Any]
+Composite: TypeAlias = "Callable[[Unit], Rule | None]"
+
+
+@dataclass(frozen=True, eq=False)
+class TwoWayRule:
+    """A rule that says what is computed forward as well.
+
+    Attributes:
+      forward: ``(call, inputs in lanes) -> the result in each lane``, in place of the network's own.
+      backward: ``(call, inputs, outputs, relevance) -> relevance of the inputs``, as any rule.
+    """
+
+    forward: Callable[[UnitCall, Any], tuple[Array, ...]]
+    backward: Rule
+
+    def __call__(self, call: UnitCall, inputs: Any, outputs: Any, relevance: Any) -> Any:
+        """The backward pass."""
+        return self.backward(call, inputs, outputs, relevance)
