@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import primitives as P
 
-from ._graph.origins import CONVOLVED, KEYS, MARKS, NONE, QUERIES, Met, Origins, follow, of_input
+from ._graph.origins import CONVOLVED, KEYS, MARKS, NONE, QUERIES, Origins, follow, of_input
 from ._graph.trace import Graph, Op, trace
 
 __all__ = ["layout"]
@@ -98,13 +98,14 @@ def require_channels(channels: Channels | None) -> None:
 
 def channels_read(graph: Graph) -> int | None:
     """The axis of the channels of a network's input, by what was said of it and by its first convolutions."""
-    met: Met = []
-    follow(graph, of_input(graph), met)
-    rank = len(graph.avals[graph.inputs[0]].shape)
-    found: dict[int, Op] = {}
-    for op, labels in met:
-        if (axis := told(op, labels, rank)) is not None:
+    rank, found = len(graph.avals[graph.inputs[0]].shape), {}
+
+    def read(op: Op, operands: list[Origins | None]) -> None:
+        axis = told(op, operands[0], rank) if operands and operands[0] else None
+        if axis is not None:
             found.setdefault(axis, op)
+
+    follow(graph, of_input(graph), read)
     if len(found) > 1:
         (one, first), (other, second), *_ = found.items()
         raise ValueError(
@@ -120,11 +121,11 @@ def words(op: Op) -> str:
 
 
 def told(op: Op, labels: Origins, rank: int) -> int | None:
-    """The axis of the input's channels as a mark or a convolution says: the one that is no position."""
-    if op.primitive is P.name_p:
+    """The axis of the input's channels as a mark or a convolution says, the one that is no position; None of others."""
+    if op.primitive is P.name_p and op.params["name"] in MARKS.values():
         marked = labels[1 if op.params["name"] == MARKS["first"] else -1]
         return next(iter(marked)) if len(marked) == 1 else None
-    if CONVOLVED in NONE.union(*labels):
+    if op.primitive is not P.conv_general_dilated_p or CONVOLVED in NONE.union(*labels):
         return None
     space = NONE.union(*(labels[axis] for axis in op.params["dimension_numbers"].lhs_spec[2:]))
     others = set(range(1, rank)) - space

@@ -5,14 +5,15 @@ Networks keep their channels last (Flax) or in front (Equinox); the operations s
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from jax.extend.core import primitives as P
 
-from .primitives import STACK, UNSTACK
-from .trace import Graph, Op, scan_split
+from .axes import axes_of
+from .forward import Analysis, facts_inside, forward
+from .trace import Graph, Op
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,18 @@ class Layout:
     positions: tuple[int, ...]
 
 
-Lost: TypeAlias = tuple[tuple[int, ...], Layout]
+@dataclass(frozen=True)
+class Apart:
+    """What a value had before it was taken apart: in groups of channels, windows or tokens.
+
+    A value of that shape behind it is taken to be put together again.
+    """
+
+    shape: tuple[int, ...]
+    layout: Layout
+
+
+Known: TypeAlias = "Layout | Apart"
 
 
 def layouts(graph: Graph, given: dict[int, Layout] | None = None) -> dict[int, Layout]:
@@ -41,49 +53,45 @@ def layouts(graph: Graph, given: dict[int, Layout] | None = None) -> dict[int, L
     Returns:
       Layouts by the value's number.
     """
-    known, lost = dict(given or {}), {}
-    for op in graph.ops:
-        if op.primitive in (P.scan_p, P.cond_p):
-            known.update(behind_control_flow(op, known))
-            continue
-        for out in op.outputs:
-            shape = graph.avals[out].shape
-            if layout := behind(op, graph, known, shape):
-                known[out] = layout
-            elif before := lost_by(op, graph, known, lost):
-                if before[0] == shape:
-                    known[out] = before[1]
-                else:
-                    lost[out] = before
-    return known
+    known: dict[int, Known] = forward(graph, {**(given or {})}, LAYOUTS)
+    return {value: layout for value, layout in known.items() if isinstance(layout, Layout)}
 
 
-def lost_by(op: Op, graph: Graph, known: dict[int, Layout], lost: dict[int, Lost]) -> Lost | None:
-    """The shape and layout that a value had before it was taken apart: in groups of channels, windows or tokens.
+def inside_loop(op: Op, known: dict[int, Layout]) -> dict[int, Layout]:
+    """The layouts of the inputs of a loop's body."""
+    given: dict[int, Known] = facts_inside(op, {**known}, LAYOUTS)
+    return {value: layout for value, layout in given.items() if isinstance(layout, Layout)}
 
-    A value of that shape behind it is taken to be put together again.
-    """
-    before = [(graph.avals[a].shape, known[a]) if a in known else lost[a] for a in op.reads if a in known or a in lost]
-    return next((it for it in before if same_positions(*it)), None)
+
+def layouts_behind(op: Op, operands: Sequence[Known | None]) -> list[Known | None]:
+    """The layouts of what an operation returns, or what they were before it was taken apart."""
+    return [layout_behind(op, operands, out.aval.shape) for out in op.eqn.outvars]
+
+
+def layout_behind(op: Op, operands: Sequence[Known | None], shape: tuple[int, ...]) -> Known | None:
+    """The layout of a result of that shape."""
+    # A convolution says it.
+    if op.primitive is P.conv_general_dilated_p:
+        _, channels, *space = op.params["dimension_numbers"].out_spec
+        return Layout(channels, tuple(shape[axis] for axis in space))
+    # Others move it; of several operands the one with the result's positions is followed, and not a gate.
+    known = [(k, layout) for k, layout in enumerate(operands) if isinstance(layout, Layout)]
+    if op.primitive is not P.dot_general_p or len(known) == 1:
+        moved = [(moved_axis(op, k, layout.channels), layout.positions) for k, layout in known]
+        found = [Layout(axis, positions) for axis, positions in moved if axis is not None and axis < len(shape)]
+        fitting = [layout for layout in found if same_positions(shape, layout)]
+        if found:
+            return next(iter(fitting + found))
+    # Or take the value apart, or put it together again.
+    shapes = (v.aval.shape for v in op.eqn.invars)
+    before = (Apart(s, fact) if isinstance(fact, Layout) else fact for s, fact in zip(shapes, operands, strict=True))
+    apart = next((it for it in before if it and same_positions(it.shape, it.layout)), None)
+    return apart.layout if apart and apart.shape == shape else apart
 
 
 def positions(shape: tuple[int, ...], channels: int) -> tuple[int, ...]:
     """Height and width of a value with the batch in front."""
     return tuple(n for axis, n in enumerate(shape) if axis not in (0, channels))
-
-
-def behind(op: Op, graph: Graph, known: dict[int, Layout], shape: tuple[int, ...]) -> Layout | None:
-    """The layout of what an operation returns."""
-    if op.primitive is P.conv_general_dilated_p:
-        _, channels, *space = op.params["dimension_numbers"].out_spec
-        return Layout(channels, tuple(shape[axis] for axis in space))
-    operands = [(i, a, known[a]) for i, a in enumerate(op.inputs) if isinstance(a, int) and a in known]
-    if op.primitive is P.dot_general_p and len(operands) != 1:
-        return None
-    moved = [(moved_axis(op, i, graph.avals[a].shape, layout.channels), layout) for i, a, layout in operands]
-    found = [Layout(axis, layout.positions) for axis, layout in moved if axis is not None and axis < len(shape)]
-    fitting = [layout for layout in found if same_positions(shape, layout)]  # a gate's positions are one by one
-    return next(iter(fitting + found), None)
 
 
 def same_positions(shape: tuple[int, ...], layout: Layout) -> bool:
@@ -104,66 +112,25 @@ def pools(op: Op, known: dict[int, Layout]) -> bool:
     return len(operands) == 1 and all(layout.channels not in side for side, layout in operands)
 
 
-def moved_axis(op: Op, operand: int, shape: tuple[int, ...], axis: int) -> int | None:
+def moved_axis(op: Op, operand: int, axis: int) -> int | None:
     """Where an operation moves an axis of one of its operands; None where that is gone."""
-    params, out = op.params, op.eqn.outvars[0].aval.shape
-    if op.primitive is P.transpose_p:
-        return params["permutation"].index(axis)
-    if op.primitive is P.broadcast_in_dim_p:
-        return params["broadcast_dimensions"][axis]
-    if op.primitive is P.reshape_p:
-        front, n = math.prod(shape[:axis]), shape[axis]
-        return next((i for i in reversed(range(len(out))) if out[i] == n and math.prod(out[:i]) == front), None)
+    shape, out = (v.aval.shape for v in (op.eqn.invars[operand], op.eqn.outvars[0]))
     if op.primitive is P.dot_general_p:
-        contracting, batch = (sides[operand] for sides in params["dimension_numbers"])
-        free = [i for i in range(len(shape)) if i not in (*contracting, *batch)]
-        others = len(out) - len(batch) - len(free)  # axes that come from the weight
-        if axis in batch:
-            return batch.index(axis)
-        if axis in contracting:
-            return (len(batch) + (len(free) if operand == 0 else 0)) if others == 1 else None
-        return len(batch) + free.index(axis) + (others if operand else 0)
-    if op.primitive is STACK:
-        return axis + (params["axis"] <= axis)
-    if op.primitive is UNSTACK:
-        return None if axis == params["axis"] else axis - (params["axis"] < axis)
-    gone = params.get("dimensions", ()) if op.primitive is P.squeeze_p else params.get("axes", ())
-    if len(out) == len(shape) - len(gone):
-        return None if axis in gone else axis - sum(i < axis for i in gone)
-    return None
+        contracting, batch = (sides[operand] for sides in op.params["dimension_numbers"])
+        if axis in contracting:  # channels are made of channels: the weight's own axis, if it is one
+            free = len(shape) - len(contracting) - len(batch)
+            is_one = len(out) - len(batch) - free == 1
+            return (len(batch) + (free if operand == 0 else 0)) if is_one else None
+    axes = enumerate(axes_of(op.eqn) or ())
+    moved = [(i, is_aligned) for i, (sources, is_aligned) in axes if (operand, axis) in sources]
+    if op.primitive is P.reshape_p:  # not into an axis that is made of others as well
+        moved = [(i, is_aligned) for i, is_aligned in moved if out[i] == shape[axis] and (is_aligned or out[i] == 1)]
+    return moved[-1][0] if moved else None
 
 
-def behind_control_flow(op: Op, known: dict[int, Layout]) -> dict[int, Layout]:
-    """The layouts of what a loop or a branch returns."""
-    body = op.bodies[0]
-    inside = layouts(body, inside_loop(op, known) if op.primitive is P.scan_p else passed(op.inputs[1:], body, known))
-    carries = scan_split(op)[1] if op.primitive is P.scan_p else len(op.outputs)
-    found = {}
-    for i, (out, inner) in enumerate(zip(op.outputs, body.outputs, strict=True)):
-        if isinstance(inner, int) and inner in inside:
-            layout = inside[inner]
-            found[out] = layout if i < carries else Layout(layout.channels + 1, layout.positions)
-    return found
-
-
-def inside_loop(op: Op, known: dict[int, Layout]) -> dict[int, Layout]:
-    """The layouts of the inputs of a loop's body."""
-    consts, carries = scan_split(op)
-    stacked = consts + carries
-    sliced = {
-        a: Layout(known[a].channels - 1, known[a].positions)
-        for a in op.inputs[stacked:]
-        if isinstance(a, int) and a in known and known[a].channels > 0
-    }
-    (body,) = op.bodies
-    in_slices = zip(op.inputs[stacked:], body.inputs[stacked:], strict=True)
-    return passed(op.inputs[:stacked], body, known) | {
-        inner: sliced[a] for a, inner in in_slices if isinstance(a, int) and a in sliced
-    }
-
-
-def passed(operands: Any, body: Graph, known: dict[int, Layout]) -> dict[int, Layout]:
-    """The layouts of operands that a body takes as they are."""
-    return {
-        inner: known[a] for a, inner in zip(operands, body.inputs, strict=False) if isinstance(a, int) and a in known
-    }
+LAYOUTS: Analysis[Known] = Analysis(
+    layouts_behind,
+    join=lambda a, b: a or b,
+    slice=lambda it: Layout(it.channels - 1, it.positions) if isinstance(it, Layout) and it.channels > 0 else None,
+    stack=lambda it: Layout(it.channels + 1, it.positions) if isinstance(it, Layout) else None,
+)

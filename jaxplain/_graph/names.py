@@ -26,8 +26,9 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import primitives as P
 
+from . import origins
 from .layout import Layout, inside_loop, layouts, pools, positions, same_positions
-from .origins import MARKS, Origins, entering, follow, of, of_input
+from .origins import MARKS, Origins, follow, of_input
 from .trace import Graph, Op, names_inside, scan_split, trace
 
 
@@ -65,8 +66,7 @@ class Site:
         """What its axes are made of, if that is known."""
         op, known = graph.ops[self.op], follow(graph, of_input(graph) if given is None else given)
         if self.inner:
-            body = op.bodies[0]
-            return self.inner.origins(body, entering(op, [of(a, known) for a in op.inputs], body))
+            return self.inner.origins(op.bodies[0], origins.inside_loop(op, known))
         return known.get(op.outputs[self.output])
 
 

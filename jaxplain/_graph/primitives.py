@@ -1,7 +1,18 @@
-"""What is known of JAX's primitives: one table of kinds, from JAX 0.10 to 0.12, by public names.
+"""What is known of JAX's primitives, from JAX 0.10 to 0.12: one table, read by whoever walks through a network.
 
-Whoever walks through a network asks here what an operation does with its operands. A primitive may be of several kinds.
-One that is of none has no rule, and a test fails for every primitive of JAX that is neither known nor refused.
+A primitive stands in one row of `ROWS`, with its traits. One that has no row has no rule, and a test fails for every
+primitive of JAX that has neither a row nor a reason in `REFUSALS`. The traits are words:
+
+* ``elementwise``: an element of the result depends on that element of the operands; perhaps also ``piecewise`` linear,
+  a ``power``, a ``root``, a ``shift`` (a sum of operands with signs);
+* ``moves``: an element of the result is one of an operand, and which one does not depend on their values; perhaps also
+  ``relabels``: the same elements, other axes;
+* ``indexed``: which element, an operand says; ``orders``: elements in the order of their values;
+* ``maximum``, ``sum``, ``product``: of many elements; ``reduces`` whole axes;
+* ``discrete``: predicates and indices; ``random``; ``call`` and ``control``: what runs other operations;
+* the sign of the result: ``positive``; ``keeps-sign``, that of all operands, of the ``first`` or of the ``others``;
+  ``flips``, ``largest``, ``smallest``, ``times``, ``clamped``, ``integer-power``;
+* its axes: ``axes:`` and how they run along those of the operands, see `axes`.
 """
 
 from __future__ import annotations
@@ -10,66 +21,71 @@ from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 from jax.interpreters import ad
 
-YOUNG = ("log2", "one_minus_square", "polynomial")  # of JAX 0.11 and later
-
-
-def primitives(names: str) -> frozenset[jexc.Primitive]:
-    """The primitives of these names, as far as this JAX has them."""
-    found = (getattr(P, f"{name}_p", None) if name in YOUNG else getattr(P, f"{name}_p") for name in names.split())
-    return frozenset(p for p in found if p is not None)
-
-
-NAMED = {p.name: p for p in reversed(ad.primitive_jvps)}  # also what JAX exports as functions only; its own come first
-SPLIT, BARRIER, CUSTOM_VMAP = (NAMED[name] for name in ("split", "optimization_barrier", "custom_vmap_call"))
-STACK, UNSTACK, TILE, MULTIPLY_HIGH = map(NAMED.get, ("stack", "unstack", "tile", "mulhi"))  # None in JAX 0.10.0
-
-# ------------------------------------------------------------ what a result is made of, element by element
-
-ELEMENTWISE = {MULTIPLY_HIGH} | primitives(
-    """abs acos acosh add_jaxvals add and asin asinh atan2 atan atanh bessel_i0e bessel_i1e cbrt ceil clamp clz
-    convert_element_type copy cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma
-    igamma_grad_a igammac integer_pow is_finite le le_to lgamma log log1p log2 logistic lt lt_to max min mul ne neg
-    nextafter not one_minus_square or polygamma polynomial population_count pow reduce_precision
-    regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic shift_right_logical sign sin
-    sinh sqrt square stop_gradient sub tan tanh xor zeta"""
-)
-RELABEL = primitives("convert_element_type copy name reshape squeeze transpose")  # the same numbers, other axes
-MOVES = (  # each element of a result is an element of an operand, which one does not depend on their values
-    RELABEL
-    | {SPLIT, STACK, UNSTACK, TILE, BARRIER}  # None where this JAX lacks one
-    | primitives(
-        """broadcast_in_dim concatenate device_put dynamic_slice dynamic_update_slice gather pad reduce_precision rev
-        scatter sharding_constraint slice stop_gradient"""
-    )
-)
-INDEXED = primitives("dynamic_slice dynamic_update_slice gather scatter scatter_add")  # which one, an operand says
-ORDERS = primitives("sort top_k")  # each is an element of an operand, put in its place by the order of the values
-MAXIMA = primitives("cummax cummin reduce_max reduce_min reduce_window_max reduce_window_min")
-SUMS = primitives("cumsum reduce_sum reduce_window_sum scatter_add")
-PRODUCTS = primitives("conv_general_dilated dot_general")
-SHIFTS = primitives("add add_jaxvals neg sub")  # a sum of operands with signs
-REDUCTIONS = primitives("reduce_max reduce_min reduce_sum")
-ROOTS = primitives("cbrt pow rsqrt sqrt")
-DISCRETE = primitives("argmax argmin iota reduce_and reduce_or reduce_xor")  # predicates and indices
-RANDOM = primitives(
-    "random_bits random_fold_in random_gamma random_seed random_split rng_bit_generator rng_uniform threefry2x32"
-)
-
-# ------------------------------------------------------------ what runs other operations
-
-CALLS = primitives("call closed_call custom_jvp_call custom_vjp_call jit remat")
-CONTROL_FLOW = primitives("cond scan while")
-
-# ------------------------------------------------------------ the signs of results
-
-POSITIVE = primitives("abs bessel_i0e erfc exp exp2 iota logistic rsqrt sqrt square")
-SIGN_KEEPING = {SPLIT, STACK, UNSTACK, TILE} | primitives(  # no negative result without a negative operand
-    """add add_jaxvals broadcast_in_dim concatenate convert_element_type copy cummax cumsum div dynamic_update_slice
-    log1p min mul name pad reduce_max reduce_min reduce_sum reduce_window_max reduce_window_min reduce_window_sum
-    reshape rev sharding_constraint slice sort squeeze stop_gradient top_k transpose"""
-)
-
-KNOWN = ELEMENTWISE | MOVES | ORDERS | MAXIMA | SUMS | PRODUCTS | DISCRETE | RANDOM | CALLS | CONTROL_FLOW
+ROWS = {
+    # ---------------------------------------------------------------------------------- one element of each operand
+    """acos acosh and asin asinh atan2 atan atanh bessel_i1e ceil clz cos cosh digamma eq_to erf erf_inv expm1 floor
+    igamma igamma_grad_a igammac is_finite le_to lgamma log log2 lt_to mulhi ne nextafter not one_minus_square or
+    polygamma polynomial population_count regularized_incomplete_beta rem round shift_left shift_right_arithmetic
+    shift_right_logical sign sin sinh tan tanh xor zeta eq""": "elementwise",
+    "bessel_i0e erfc exp exp2 logistic": "elementwise positive",
+    "abs": "elementwise piecewise positive",
+    "add": "elementwise piecewise shift keeps-sign",
+    "sub": "elementwise piecewise shift",
+    "add_jaxvals": "elementwise shift keeps-sign",
+    "neg": "elementwise piecewise shift flips",
+    "ge gt le lt": "elementwise piecewise",
+    "max": "elementwise piecewise largest",
+    "min": "elementwise piecewise smallest",
+    "clamp": "elementwise piecewise clamped",
+    "select_n": "elementwise piecewise keeps-sign:others",
+    "mul div": "elementwise piecewise power times",
+    "log1p": "elementwise keeps-sign",
+    "cbrt": "elementwise power root",
+    "pow": "elementwise power root",
+    "rsqrt sqrt": "elementwise power root positive",
+    "square": "elementwise power positive",
+    "integer_pow": "elementwise power integer-power",
+    # ------------------------------------------------------------------------------------------ the same elements
+    "convert_element_type copy": "elementwise moves relabels keeps-sign",
+    "name": "moves relabels keeps-sign axes:same",
+    "stop_gradient": "elementwise moves keeps-sign",
+    "reduce_precision": "elementwise moves",
+    "device_put optimization_barrier": "moves",
+    "sharding_constraint": "moves keeps-sign axes:same",
+    "reshape": "moves piecewise relabels keeps-sign axes:regrouped",
+    "squeeze": "moves piecewise relabels keeps-sign axes:without",
+    "transpose": "moves relabels keeps-sign axes:permuted",
+    "broadcast_in_dim": "moves piecewise keeps-sign axes:broadcast",
+    "concatenate rev split": "moves keeps-sign axes:but",
+    "stack": "moves keeps-sign axes:with",
+    "unstack": "moves keeps-sign axes:without",
+    "tile": "moves keeps-sign axes:tiled",
+    "slice": "moves keeps-sign axes:sliced",
+    "pad": "moves keeps-sign axes:padded",
+    "dynamic_slice": "moves indexed keeps-sign:first",
+    "dynamic_update_slice": "moves indexed keeps-sign",
+    "gather": "moves indexed keeps-sign:first axes:gathered",
+    "scatter": "moves indexed",
+    "sort top_k": "orders keeps-sign axes:but",
+    # --------------------------------------------------------------------------------------------- many elements
+    "cummax cummin": "maximum keeps-sign axes:but",
+    "reduce_max reduce_min": "maximum reduces keeps-sign axes:without",
+    "reduce_window_max reduce_window_min": "maximum keeps-sign axes:windows",
+    "cumsum": "sum keeps-sign axes:but",
+    "reduce_sum": "sum reduces keeps-sign axes:without",
+    "reduce_window_sum": "sum keeps-sign axes:windows",
+    "scatter_add": "sum indexed",
+    "conv_general_dilated": "product axes:convolved",
+    "dot_general": "product axes:multiplied",
+    "argmax argmin reduce_and reduce_or reduce_xor": "discrete axes:without",
+    "iota": "discrete positive",
+    """random_bits random_fold_in random_gamma random_seed random_split rng_bit_generator rng_uniform
+    threefry2x32""": "random",
+    # ------------------------------------------------------------------------------------------- other operations
+    "call closed_call custom_jvp_call custom_vjp_call jit remat": "call",
+    "cond scan while": "control",
+}
+NOT_IN_EVERY_JAX = ("log2", "mulhi", "one_minus_square", "polynomial", "stack", "tile", "unstack")
 
 REFUSALS = {  # why, and the names: behind the explained input only a rule of one's own passes these
     "it mixes the elements of a matrix": """cholesky custom_linear_solve eig eigh hessenberg householder_product lu qr
@@ -86,7 +102,36 @@ REFUSALS = {  # why, and the names: behind the explained input only a rule of on
 }
 REFUSED = {name: why for why, names in REFUSALS.items() for name in names.split()}
 
+# What JAX exports as functions only has no public name; its derivative's table has it. JAX's own come first.
+BY_NAME = {p.name: p for p in reversed(ad.primitive_jvps)}
+
+
+def primitive(name: str) -> jexc.Primitive | None:
+    """The primitive of a name; None where this JAX has none, and others do."""
+    found = getattr(P, f"{name}_p", None) or BY_NAME.get(name)
+    if found is None and name not in NOT_IN_EVERY_JAX:
+        raise AttributeError(f"this version of JAX has no primitive {name}")
+    return found
+
+
+TRAITS: dict[jexc.Primitive, frozenset[str]] = {
+    p: frozenset(words.split()) for names, words in ROWS.items() for p in map(primitive, names.split()) if p is not None
+}
+
+
+def having(*words: str) -> frozenset[jexc.Primitive]:
+    """The primitives that have one of these traits."""
+    return frozenset(p for p, traits in TRAITS.items() if not traits.isdisjoint(words))
+
+
+ELEMENTWISE, PIECEWISE, POWERS, ROOTS, SHIFTS = map(having, ("elementwise", "piecewise", "power", "root", "shift"))
+MOVES, RELABEL, INDEXED, ORDERS = map(having, ("moves", "relabels", "indexed", "orders"))
+MAXIMA, SUMS, PRODUCTS, REDUCTIONS = map(having, ("maximum", "sum", "product", "reduces"))
+RANDOM, CALLS, CONTROL_FLOW = map(having, ("random", "call", "control"))
+SPLIT, BARRIER, CUSTOM_VMAP = map(BY_NAME.get, ("split", "optimization_barrier", "custom_vmap_call"))
+STACK, UNSTACK, TILE = map(BY_NAME.get, ("stack", "unstack", "tile"))
+
 
 def is_known(primitive: jexc.Primitive) -> bool:
     """Whether a primitive is classified here, or refused on purpose."""
-    return primitive in KNOWN or primitive.name in REFUSED
+    return primitive in TRAITS or primitive.name in REFUSED

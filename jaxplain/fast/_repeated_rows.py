@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
+from .._graph.axes import Axis, axes_of, same
 from .._graph.equations import (
     PLAIN_CALLS,
     called_jaxpr,
@@ -23,7 +24,7 @@ from .._graph.equations import (
     multiplies,
     unclose,
 )
-from .._graph.primitives import ELEMENTWISE, SPLIT, STACK, TILE, UNSTACK
+from .._graph.primitives import TILE
 from .._graph.rewrite import Form, unchanged
 
 
@@ -136,43 +137,13 @@ def operands_by_row(eqn: Any, n: int) -> tuple[bool, ...] | None:
     Returns:
       One flag per operand; None where rows meet, change their place, or are told apart.
     """
-    params, shapes = eqn.params, [a.aval.shape for a in eqn.invars]
-    if params.get("sharding") or params.get("out_sharding"):
+    if eqn.params.get("sharding") or eqn.params.get("out_sharding"):
         return None
-    if eqn.primitive is P.conv_general_dilated_p:
-        axes = params["dimension_numbers"]
-        batch_first = axes.lhs_spec[0] == axes.out_spec[0] == 0 and params["batch_group_count"] == 1
-        return (True, False) if batch_first else None
-    if eqn.primitive is P.dot_general_p:
-        (contracted, _), (batch, other) = params["dimension_numbers"]
-        if tuple(batch[:1]) == tuple(other[:1]) == (0,):
-            return True, True
-        return (True, False) if not batch and 0 not in contracted else None
-    if not is_elementwise_call(eqn) and not (eqn.primitive in BY_ROW and BY_ROW[eqn.primitive](params, n)):
+    first, *_ = (same(eqn) if is_elementwise_call(eqn) else axes_of(eqn)) or [Axis(is_aligned=False)]
+    if not first.is_aligned or any(axis != 0 for _, axis in first.sources):
         return None
-    return tuple(shape[:1] == (n,) for shape in shapes) if all(s[:1] in ((), (1,), (n,)) for s in shapes) else None
+    shapes = [v.aval.shape for v in eqn.invars]
+    return tuple((k, 0) in first.sources and shape[0] == n for k, shape in enumerate(shapes))
 
 
-BY_ROW: dict[Any, Callable[[dict[str, Any], int], bool]] = {
-    **dict.fromkeys(ELEMENTWISE, lambda p, n: True),
-    **dict.fromkeys((P.reduce_sum_p, P.reduce_max_p, P.reduce_min_p, P.argmax_p), lambda p, n: 0 not in p["axes"]),
-    **dict.fromkeys((P.cumsum_p, P.cummax_p, P.cummin_p, SPLIT, STACK, UNSTACK, P.top_k_p), lambda p, n: p["axis"] > 0),
-    **dict.fromkeys((P.reduce_window_sum_p, P.reduce_window_max_p, P.reduce_window_min_p), lambda p, n: row_window(p)),
-    P.sort_p: lambda p, n: p["dimension"] > 0,
-    TILE: lambda p, n: p["reps"][0] == 1,
-    P.reshape_p: lambda p, n: p["dimensions"] is None and p["new_sizes"][:1] == (n,),
-    P.broadcast_in_dim_p: lambda p, n: p["broadcast_dimensions"][:1] == (0,) and p["shape"][0] == n,
-    P.slice_p: lambda p, n: (p["start_indices"][0], p["limit_indices"][0], (p["strides"] or (1,))[0]) == (0, n, 1),
-    P.transpose_p: lambda p, n: p["permutation"][0] == 0,
-    P.squeeze_p: lambda p, n: 0 not in p["dimensions"],
-    P.rev_p: lambda p, n: 0 not in p["dimensions"],
-    P.concatenate_p: lambda p, n: p["dimension"] > 0,
-    P.pad_p: lambda p, n: tuple(p["padding_config"][0]) == (0, 0, 0),
-}
 OF_RESULT = {P.reshape_p: "new_sizes", P.broadcast_in_dim_p: "shape", P.slice_p: "limit_indices", TILE: "reps"}
-
-
-def row_window(params: dict[str, Any]) -> bool:
-    """Whether a pooling window is one row high."""
-    ones = ("window_dimensions", "window_strides", "base_dilation", "window_dilation")
-    return all(params[name][0] == 1 for name in ones) and tuple(params["padding"][0]) == (0, 0)

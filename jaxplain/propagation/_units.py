@@ -15,18 +15,13 @@ from typing import Any, TypeAlias
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
+from .._graph.primitives import PIECEWISE
 from .._graph.trace import Graph, Op
 
 WEIGHTED = ("conv", "dense")
 KINDS = (
     *(*WEIGHTED, "scale", "pool", "max_pool", "sum", "product", "division", "activation", "norm", "softmax"),
     *("sort", "select", "complex", "shape"),
-)
-PIECEWISE = frozenset(
-    [
-        *(P.abs_p, P.max_p, P.min_p, P.clamp_p, P.select_n_p, P.add_p, P.sub_p, P.neg_p, P.mul_p, P.div_p),
-        *(P.gt_p, P.ge_p, P.lt_p, P.le_p, P.broadcast_in_dim_p, P.squeeze_p, P.reshape_p),
-    ]
 )
 UNIFORM = ("uniform",)  # in place of axes: a scale by one number
 

@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
-from jax.extend.core import primitives as P
 from jax.typing import ArrayLike
 
 from .._convention import Array
-from .._graph.primitives import is_known
+from .._graph.primitives import POWERS, is_known
 from . import rules
 from ._unit_call import Composite, Rule, UnitCall
 from ._units import KINDS, WEIGHTED, Unit
@@ -47,7 +46,6 @@ __all__ = [
     "uniform",
 ]
 
-POWERS = frozenset([P.sqrt_p, P.rsqrt_p, P.cbrt_p, P.square_p, P.integer_pow_p, P.pow_p, P.mul_p, P.div_p])
 Matcher: TypeAlias = "str | Callable[[Unit], bool]"
 
 

@@ -99,7 +99,7 @@ def absorb_scales(view: View, base: Op, kind: str, behind: list[Op]) -> tuple[di
     absorbed: dict[Op, tuple[Any, ...]] = {}
     for i, op in enumerate(behind):
         if op.primitive in RELABEL:
-            axes = relabel(op, axes, view.graph)
+            axes = relabel(op, axes)
         elif is_absorbable(view, op, axes):
             absorbed[op] = axes
         else:

@@ -14,7 +14,7 @@ from jax.extend.core import primitives as P
 from ..._graph.dependence import dependents
 from ..._graph.equations import is_elementwise_call
 from ..._graph.primitives import ELEMENTWISE, MOVES, REDUCTIONS, RELABEL, SHIFTS
-from ..._graph.signs import nonnegative_values, nonpositive_values
+from ..._graph.signs import NONE, NONNEGATIVE, NONPOSITIVE, Sign, signs
 from ..._graph.trace import Atom, Graph, Op
 from .._units import Unit
 
@@ -42,14 +42,9 @@ class View:
         return Counter(a for atoms in (*(op.inputs for op in self.graph.ops), self.graph.outputs) for a in ints(atoms))
 
     @cached_property
-    def nonnegative(self) -> set[int]:
-        """The values that provably have no negative element."""
-        return nonnegative_values(self.graph)
-
-    @cached_property
-    def nonpositive(self) -> set[int]:
-        """The values that provably have no positive element."""
-        return nonpositive_values(self.graph, self.nonnegative)
+    def signs(self) -> dict[int, Sign]:
+        """What is known of the signs of values."""
+        return signs(self.graph)
 
     @cached_property
     def dominator(self) -> dict[int, int]:
@@ -139,8 +134,8 @@ class View:
             inputs=tuple(inputs),
             constants=tuple(sorted(outer)),
             outputs=tuple(outputs),
-            nonnegative=self.nonnegative.issuperset(inputs),
-            nonpositive=self.nonpositive.issuperset(outputs),
+            nonnegative=all(NONNEGATIVE in self.signs.get(a, NONE) for a in inputs),
+            nonpositive=all(NONPOSITIVE in self.signs.get(a, NONE) for a in outputs),
             input_shapes=tuple(map(self.shape, inputs)),
             input_dtypes=tuple(self.graph.avals[a].dtype for a in inputs),
             output_shape=self.shape(outputs[0]),
