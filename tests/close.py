@@ -13,8 +13,8 @@ def within(tolerance, scale=0.0):
 def close(a, b, tolerance, scale=0.0):
     """Assert that two arrays, or trees of them, have the same shapes and values.
 
-    The tolerance is relative to the largest value of ``b``, or to ``scale`` if that is larger: a value close to zero may
-    be the difference of two large ones, and is wrong by as much as they are.
+    The tolerance is relative to the largest value of ``b``, or to ``scale`` if that is larger: a value close to zero
+    may be the difference of two large ones, and is wrong by as much as they are.
     """
     for ours, theirs in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         if getattr(theirs, "dtype", None) == jax.dtypes.float0:  # the derivative of an integer: it has no values
