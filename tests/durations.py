@@ -5,10 +5,11 @@ writes them to `tests/data/durations.json`; what it does not run keeps its numbe
 one. ``JAXPLAIN_XLA=default`` before it, and ``tests/compiled`` behind it, measures those. What is measured is processor
 time, of the test, its fixtures and the processes that it starts: it holds on a busy machine as well.
 
-A test that took longer than `LIMIT` is slow, and runs where ``-m`` asks for it, but for cases that stand for others.
-What is between the brackets of a case are names, of a method, a kind, a network, a rule: of each name in a file, and of
-each parametrised test, the quickest case is never slow. So all of them stay in the default run. A test without a number
-is new, or took less than `NOTED`, and is quick.
+A test that took longer than `ALONE` is slow, and runs where ``-m`` asks for it. So is a case of a parametrised test
+that took longer than `AMONG_OTHERS`, much less, since cases of one test ask nearly the same; but for those that stand
+for the others: between the brackets of a case are names, of a method, a kind, a network, a rule, and of each name in a
+file, and of each parametrised test, the quickest case is never slow. So all of them stay in the default run. A test
+without a number is new, or took less than `NOTED`, and is quick.
 """
 
 import json
@@ -20,8 +21,8 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).parent / "data/durations.json"
-LIMIT = 2.0  # seconds of one processor
-NOTED = 0.5  # shorter ones are left out of the file
+ALONE, AMONG_OTHERS = 10.0, 0.5  # seconds of one processor
+NOTED = 0.3  # what took less is left out of the file
 
 
 def names(case):
@@ -36,7 +37,7 @@ def slow_cases(seconds):
     for case in seconds:
         for name in names(case):
             by_name[name].append(case)
-    quick = {case for case in seconds if seconds[case] <= LIMIT}
+    quick = {case for case in seconds if seconds[case] <= (AMONG_OTHERS if names(case) else ALONE)}
     quick |= {min(cases, key=seconds.__getitem__) for cases in by_name.values() if quick.isdisjoint(cases)}
     return seconds.keys() - quick
 

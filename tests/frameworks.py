@@ -85,7 +85,7 @@ class PlainFunctions:
 
     relu, gelu, flatten = map(staticmethod, (jax.nn.relu, jax.nn.gelu, flatten))
     mean = staticmethod(lambda x: x.mean(axis=(1, 2)))
-    flatten_channels_last = staticmethod(lambda x: x.reshape(len(x), -1))
+    flatten_channels_last = staticmethod(lambda x: x.reshape(x.shape[0], -1))  # of any batch size
 
     @staticmethod
     def max_pool(x):

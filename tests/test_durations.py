@@ -5,10 +5,10 @@ import json
 import pytest
 
 from tests import durations
-from tests.durations import LIMIT, NOTED, names, slow_cases
+from tests.durations import ALONE, AMONG_OTHERS, NOTED, names, slow_cases
 
 pytest_plugins = ["pytester"]
-LONG, LONGER = LIMIT + 1, LIMIT + 2
+LONG, LONGER, LONGEST = AMONG_OTHERS + 1, AMONG_OTHERS + 2, AMONG_OTHERS + 3
 
 
 def test_names_are_the_words_between_brackets_and_the_test():
@@ -20,17 +20,18 @@ def test_names_are_the_words_between_brackets_and_the_test():
 
 
 def test_what_took_longer_than_the_limit_is_slow():
-    assert slow_cases({"test_a": LONG, "test_b": LIMIT, "test_new": 0}) == {"test_a"}
+    assert slow_cases({"test_a": ALONE + 1, "test_b": ALONE, "test_new": 0}) == {"test_a"}
+    assert slow_cases({"test_a[1]": 0.0, "test_a[2]": AMONG_OTHERS, "test_a[3]": LONG}) == {"test_a[3]"}
 
 
 def test_of_each_name_the_quickest_case_is_quick():
-    seconds = {"test_a[lrp-vgg]": LONG, "test_a[lrp-vit]": LONGER, "test_b[vit]": LONGER + 1, "test_b[vgg]": LONGER}
+    seconds = {"test_a[lrp-vgg]": LONG, "test_a[lrp-vit]": LONGER, "test_b[vit]": LONGEST, "test_b[vgg]": LONGER}
     assert slow_cases(seconds) == {"test_b[vit]"}  # the quickest of lrp and test_a, of vit, and of test_b
     assert slow_cases(seconds | {"test_b[vit]": 0.1}) == {"test_a[lrp-vit]", "test_b[vgg]"}
 
 
 def test_of_cases_that_only_count_the_quickest_is_quick():
-    assert slow_cases({f"test_a[{i}]": LIMIT + i for i in (3, 1, 2)}) == {"test_a[3]", "test_a[2]"}
+    assert slow_cases({f"test_a[{i}]": AMONG_OTHERS + i for i in (3, 1, 2)}) == {"test_a[3]", "test_a[2]"}
 
 
 def test_the_recorded_tests_exist():
@@ -86,7 +87,7 @@ def test_processor_time_is_recorded(run, workers):
 
 
 def test_slow_tests_are_marked(run):
-    recorded = {"test_sample.py": {"test_a": LONG}}
+    recorded = {"test_sample.py": {"test_a": ALONE + 1}}
     done = run("def test_a(): pass\ndef test_b(): pass", recorded, "-n", "0", "-m", "not slow", "-v")
     done.assert_outcomes(passed=1, deselected=1)
     done.stdout.fnmatch_lines(["*test_b PASSED*"])
