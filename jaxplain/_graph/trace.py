@@ -25,6 +25,21 @@ Atom: TypeAlias = "int | jexc.Literal"
 Instead: TypeAlias = "Callable[[Any, Sequence[Any]], Sequence[Form]]"
 
 
+NAMES = "a value named by jaxplain: "  # in front of a name that is noted in the graph, its operation dropped
+
+
+class Weight(NamedTuple):
+    """An array among a network's parameters.
+
+    Attributes:
+      layer: the path of the layer that it belongs to, such as ``blocks/0/conv``.
+      leaf: its own path, such as ``blocks/0/conv/kernel/value``.
+    """
+
+    layer: str
+    leaf: str
+
+
 class Form(NamedTuple):
     """How an equation of a jaxpr is evaluated.
 
@@ -49,9 +64,11 @@ class Op:
       eqn: the equation it was traced from.
       inputs: values by number, or literals.
       outputs: values by number.
-      path: the names of the modules it was called in, such as ``ResNet/layer4.1/conv2``.
+      path: the names of the modules it was called in, such as ``ResNet/layer4.1/conv2``, or the path of its weights.
       line: file and line in the user's code.
       bodies: the graphs of a control-flow operation.
+      weights: which of the network's parameters it reads, beside the explained input (see `name_weights`).
+      scope: the names of the modules alone; None where the path is the same.
     """
 
     eqn: Any
@@ -60,6 +77,8 @@ class Op:
     path: str
     line: str
     bodies: tuple[Graph, ...] = ()
+    weights: tuple[Weight, ...] = ()
+    scope: str | None = None
 
     @property
     def primitive(self) -> jexc.Primitive:
@@ -99,6 +118,7 @@ class Graph:
       outputs: what is returned.
       constants: values known when the network was traced.
       avals: the type of each value, ``avals[number].shape`` and ``.dtype``.
+      names: names of values, with the values' numbers, in the order in which they were given.
     """
 
     ops: tuple[Op, ...]
@@ -106,6 +126,7 @@ class Graph:
     outputs: tuple[Atom, ...]
     constants: dict[int, Any]
     avals: dict[int, Any]
+    names: tuple[tuple[str, int], ...] = ()
 
     def returned(self, env: dict[int, Any]) -> list[Any]:
         """What the graph returns, once its values are known."""
@@ -161,6 +182,7 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, whole: Ca
     ops: list[Op] = []
     constants: dict[int, Any] = {}
     avals: dict[int, Any] = {}
+    names: list[tuple[str, int]] = []
 
     def number(aval: Any) -> int:
         avals[len(avals)] = aval
@@ -179,6 +201,10 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, whole: Ca
                 source_info_util.summarize(eqn.source_info) or line
             )  # inside JAX's own functions: where they were called
             inputs = tuple(map(read, eqn.invars))
+            if eqn.primitive is P.name_p and eqn.params["name"].startswith(NAMES):
+                (env[eqn.outvars[0]],) = inputs
+                names.extend((eqn.params["name"].removeprefix(NAMES), a) for a in inputs if isinstance(a, int))
+                continue
             body = callee(eqn, whole)
             if body is not None:
                 if eqn.params.get("branches_platforms"):
@@ -195,7 +221,7 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, whole: Ca
     open_jaxpr, _ = opened(jaxpr)
     inputs = tuple(number(var.aval) for var in open_jaxpr.invars)
     outputs = tuple(inline(jaxpr, inputs, path, line))
-    return Graph(tuple(ops), inputs, outputs, constants, avals)
+    return Graph(tuple(ops), inputs, outputs, constants, avals, tuple(names))
 
 
 def evaluated_with(f: Callable[..., Any], instead: Instead, *, before: Instead | None = None) -> Callable[..., Any]:
@@ -393,7 +419,7 @@ def names_inside(eqn: Any, path: str) -> Iterator[str]:
     for jaxpr in jexc.jaxprs_in_params(eqn.params):
         for inner in opened(jaxpr)[0].eqns:
             here = "/".join(part for part in (path, module_path(str(inner.source_info.name_stack))) if part)
-            yield inner.params["name"] if inner.primitive is P.name_p else here
+            yield inner.params["name"].removeprefix(NAMES) if inner.primitive is P.name_p else here
             yield from names_inside(inner, here)
 
 

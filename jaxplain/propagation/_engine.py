@@ -24,8 +24,10 @@ from jax.extend.core import primitives as P
 from .._convention import Array
 from .._graph.canonical import canonical
 from .._graph.dependence import live_ops
+from .._graph.modules import trace_with_names
 from .._graph.primitives import RANDOM, REFUSED
 from .._graph.trace import Op, opened, run, scan_split, trace, without_closure
+from .._graph.weights import name_weights
 from .._mistakes import INFERENCE
 from ._search import find_units
 from ._units import UNIFORM, Branching, Plan, Unit
@@ -288,18 +290,23 @@ class Replay:
         return {position: value for position, value in found.items() if position in outer}
 
 
-def replay(f: Callable[[Array], Any], x: Any, *, regions: bool = True) -> Replay:
+def replay(f: Callable[[Array], Any], x: Any, *, regions: bool = True, names: bool = False) -> Replay:
     """Trace a function of the explained input, and find its units.
 
     Args:
       f: any JAX function of one array.
       x: an input, or its shape and dtype.
       regions: whether softmax and normalisation are units; without, they fall into their operations.
+      names: whether the names of all values are needed, and not only those of the units' weights.
 
     Returns:
       A `Replay`; ``replay(f, x)(lambda unit: None, x)`` is ``f(x)``, with the same gradients.
     """
-    graph, tree = trace(f, x, instead=canonical)
+    if names:
+        graph, tree = trace_with_names(f, x, instead=canonical)
+    else:
+        graph, tree = trace(f, x, instead=canonical)
+        graph = name_weights(graph, f)
     return Replay(find_units(graph, [True], regions=regions), tree)
 
 
