@@ -26,7 +26,7 @@ def layers_of(op: Op) -> set[str]:
 
 
 def endings(graph: Graph) -> Iterator[tuple[str, int, bool]]:
-    """For each call of each layer: its path, the operation that it ends in, and whether that is a loop to be entered."""
+    """For each call of each layer: its path, the operation that it ends in, and whether that is a loop to enter."""
     readers: dict[str, list[int]] = {}
     for number, op in enumerate(graph.ops):
         for layer in layers_of(op):
@@ -42,7 +42,7 @@ def endings(graph: Graph) -> Iterator[tuple[str, int, bool]]:
 
 
 def calls(graph: Graph, layer: str, numbers: Sequence[int]) -> list[list[int]]:
-    """The operations of each call of a layer: a new one begins where a weight is read more often than in each of them."""
+    """The operations of each call of a layer: a new one begins where a weight is read again."""
     read = lambda n: [w.leaf for w in graph.ops[n].weights if f"{w.layer}/".startswith(f"{layer}/")]
     counts = Counter(leaf for n in numbers for leaf in read(n))
     times = min(counts.values())
@@ -94,7 +94,7 @@ def relabelled(graph: Graph, number: int) -> int:
 def post_dominators(graph: Graph) -> dict[int, int]:
     """For each operation that the outputs depend on: the nearest one that every way to them leads through.
 
-    The end of all is the number behind the last operation (Cooper, Harvey, Kennedy: A simple, fast dominance algorithm).
+    The end of all is the number behind the last operation. Cooper, Harvey, Kennedy: A simple, fast dominance algorithm.
     """
     users: dict[int, list[int]] = {a: [len(graph.ops)] for a in graph.outputs if isinstance(a, int)}
     behind: dict[int, int] = {}

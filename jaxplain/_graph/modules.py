@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -173,7 +173,7 @@ def named_copy(module: Any, prefix: str) -> Any:
     return copy
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def naming_subclass(kind: type, prefix: str) -> type:
     """A class whose instances do as those of ``kind`` and name what they return."""
 
@@ -206,7 +206,12 @@ def replaced(node: Any, is_wanted: Callable[[Any], bool], new: Callable[[Any], A
     elif isinstance(node, tuple | list | dict):
         result = jax.tree.map(lambda leaf: new(leaf) if is_wanted(leaf) else leaf, node, is_leaf=is_wanted)
         result = node if same(*(jax.tree.leaves(tree, is_leaf=is_wanted) for tree in (node, result))) else result
-    elif dataclasses.is_dataclass(node) and not isinstance(node, type) and callable(node) and callable(vars(node).get("f")):
+    elif (
+        dataclasses.is_dataclass(node)
+        and not isinstance(node, type)
+        and callable(node)
+        and callable(vars(node).get("f"))
+    ):
         inner = again(vars(node)["f"])
         result = node if inner is vars(node)["f"] else dataclasses.replace(node, f=inner)
     elif callable(node) and not isinstance(node, type) and hasattr(node, "__wrapped__"):  # jax.jit and its like

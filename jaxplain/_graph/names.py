@@ -9,7 +9,9 @@ A layer is a value of the traced network that has a name, and every ``layer=`` a
   (`weights.py`, `leaving.py`);
 * what leaves a `jax.named_scope`, by its path.
 
-The name of the whole network, as Haiku and scopes have it in front, may be left out or added. Where a name stands for several values, since a module is shared, lies in a loop or returns several arrays, they are
+The name of the whole network, as Haiku and scopes have it in front, may be left out or added.
+
+Where a name stands for several values, since a module is shared, lies in a loop or returns several arrays, they are
 numbered in the order of evaluation: ``"block[0]"`` is the first, and ``"block"`` the last one.
 """
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,7 @@ from .leaving import BRANCHES, endings, floating_result, layers_of
 from .modules import trace_with_names
 from .origins import MARKS, Origins, entering, follow, of, of_input
 from .trace import Graph, Op, names_inside, scan_split
+
 
 @dataclass(frozen=True)
 class Site:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -34,10 +34,12 @@ class Weight(NamedTuple):
     Attributes:
       layer: the path of the layer that it belongs to, such as ``blocks/0/conv``.
       leaf: its own path, such as ``blocks/0/conv/kernel/value``.
+      size: how many numbers it has.
     """
 
     layer: str
     leaf: str
+    size: int
 
 
 class Form(NamedTuple):
@@ -222,6 +224,16 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, whole: Ca
     inputs = tuple(number(var.aval) for var in open_jaxpr.invars)
     outputs = tuple(inline(jaxpr, inputs, path, line))
     return Graph(tuple(ops), inputs, outputs, constants, avals, tuple(names))
+
+
+def without_dead(graph: Graph) -> Graph:
+    """The graph without operations that its outputs do not depend on, and that have no other effect."""
+    needed, ops = {a for a in graph.outputs if isinstance(a, int)}, []
+    for op in reversed(graph.ops):
+        if op.eqn.effects or not needed.isdisjoint(op.outputs):
+            needed.update(op.reads)
+            ops.append(op)
+    return replace(graph, ops=tuple(reversed(ops)))
 
 
 def evaluated_with(f: Callable[..., Any], instead: Instead, *, before: Instead | None = None) -> Callable[..., Any]:

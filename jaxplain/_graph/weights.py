@@ -26,8 +26,24 @@ from .trace import Graph, Op, Weight
 Paths: TypeAlias = dict[Any, Weight]
 
 LEAVES = frozenset(  # what frameworks call the arrays of a layer, whose path is then the layer's
-    """kernel weight w value bias b scale offset gamma beta mean var embedding average hidden running_mean running_var
-    moving_mean moving_variance""".split()
+    [
+        *(
+            "kernel",
+            "weight",
+            "w",
+            "value",
+            "bias",
+            "b",
+            "scale",
+            "offset",
+            "gamma",
+            "beta",
+            "mean",
+            "var",
+            "embedding",
+        ),
+        *("average", "hidden", "running_mean", "running_var", "moving_mean", "moving_variance"),
+    ]
 )
 OPAQUE = (type, types.ModuleType, types.BuiltinFunctionType, str, bytes, int, float, complex, type(None))
 MAX_DEPTH = 32
@@ -61,7 +77,7 @@ def paths_of_leaves(f: Callable[..., Any]) -> Paths:
     def visit(node: Any, path: tuple[str, ...], in_tuple: bool, depth: int) -> None:
         if isinstance(node, jax.Array | np.ndarray):
             if (layer := layer_path(path, in_tuple)) and identity(node) not in found:
-                found[identity(node)] = Weight(layer, "/".join(path))
+                found[identity(node)] = Weight(layer, "/".join(path), int(np.prod(node.shape)))
             return
         if id(node) in seen or isinstance(node, OPAQUE) or depth > MAX_DEPTH:
             return
@@ -75,7 +91,7 @@ def paths_of_leaves(f: Callable[..., Any]) -> Paths:
         below = children(node)
         collections = any(key == "params" for key, _ in below)  # beside batch_stats, or in a training state
         pair = type(node) is tuple and all(isinstance(child, jax.Array | np.ndarray) for _, child in below)
-        wrapper = jax.tree_util.all_leaves([node])  # an object around a function
+        wrapper = is_leaf(node)  # an object around a function
         for key, child in below:
             same = collections or (wrapper and is_code(child))
             visit(child, path if same else (*path, *key.split("/")), pair, depth + 1)
@@ -105,7 +121,11 @@ def is_code(node: Any) -> bool:
 def reached(f: Any) -> Iterator[Any]:
     """What a function refers to."""
     if isinstance(f, types.MethodType):
-        yield from (f.__self__, f.__func__)
+        owner = f.__self__
+        yield from (
+            owner if callable(owner) or not is_leaf(owner) else dict(getattr(owner, "__dict__", {})),
+            f.__func__,
+        )
     elif isinstance(f, functools.partial):
         yield from (f.func, f.args, *f.keywords.values())
     elif isinstance(f, types.FunctionType):
@@ -137,7 +157,7 @@ def names_in(code: types.CodeType) -> Iterator[str]:
 
 def children(node: Any) -> list[tuple[str, Any]]:
     """The parts of a pytree, or the attributes of an object that is none, with their names."""
-    if not jax.tree_util.all_leaves([node]):
+    if not is_leaf(node):
         pairs = jax.tree_util.tree_leaves_with_path(node, is_leaf=lambda part: part is not node)
         return [("/".join(key_name(key) for key in path), part) for path, part in pairs]
     if type(node).__module__.partition(".")[0] in ("jax", "jaxlib", "numpy", "keras") or inspect.isbuiltin(node):
@@ -145,12 +165,17 @@ def children(node: Any) -> list[tuple[str, Any]]:
     return list(getattr(node, "__dict__", {}).items()) if callable(node) else []
 
 
+def is_leaf(node: Any) -> bool:
+    """Whether JAX knows nothing inside."""
+    return jax.tree_util.all_leaves([node])
+
+
 def key_name(key: Any) -> str:
     """A key of a pytree path, in words."""
     return str(next((getattr(key, a) for a in ("key", "name", "idx") if hasattr(key, a)), key))
 
 
-# --------------------------------------------------------------------------------------------------- along the data flow
+# ---------------------------------------------------------------------------------------------- along the data flow
 
 
 def follow_weights(graph: Graph, given: dict[int, frozenset[Weight]], flags: Sequence[bool]) -> Graph:

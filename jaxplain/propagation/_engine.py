@@ -26,7 +26,7 @@ from .._graph.canonical import canonical
 from .._graph.dependence import live_ops
 from .._graph.modules import trace_with_names
 from .._graph.primitives import RANDOM, REFUSED
-from .._graph.trace import Op, opened, run, scan_split, trace, without_closure
+from .._graph.trace import Op, opened, run, scan_split, trace, without_closure, without_dead
 from .._graph.weights import name_weights
 from .._mistakes import INFERENCE
 from ._search import find_units
@@ -307,7 +307,7 @@ def replay(f: Callable[[Array], Any], x: Any, *, regions: bool = True, names: bo
     else:
         graph, tree = trace(f, x, instead=canonical)
         graph = name_weights(graph, f)
-    return Replay(find_units(graph, [True], regions=regions), tree)
+    return Replay(find_units(without_dead(graph), [True], regions=regions), tree)
 
 
 def no_rule(unit: Unit, remedy: str | None = None) -> ValueError:

@@ -85,7 +85,6 @@ def lrp(
       Bach, Binder, Montavon, Klauschen, Müller, Samek: On pixel-wise explanations for non-linear classifier decisions
       by layer-wise relevance propagation. PLoS ONE 2015.
     """
-
     if at is not None:
         warnings.warn("lrp(at=...) is now lrp(layer=...), as everywhere else", DeprecationWarning, stacklevel=2)
         layer = at
@@ -111,9 +110,7 @@ def walk(f: Function, x: Array, composite: Composite | None, layer: str | None =
     return outputs, lambda relevance: pullback(relevance)[0]
 
 
-def prepared(
-    f: Function, x: Array, composite: Composite | None, *, names: bool = False
-) -> tuple[Replay, Composite]:
+def prepared(f: Function, x: Array, composite: Composite | None, *, names: bool = False) -> tuple[Replay, Composite]:
     """The traced network and the rules of its units."""
     network = replay(f, x, names=names)
     refuse_training_mode(network, x)

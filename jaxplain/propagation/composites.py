@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
@@ -100,16 +100,18 @@ def require_paths(composite: Composite | None, units: Iterable[Unit]) -> None:
     for pattern in getattr(composite, "paths", ()):
         if any(matches(pattern, unit) for unit in units):
             continue
-        shapes = {path: unit.output_shape for unit in units for path in unit.paths if path}
-        roots = {path.partition("/")[0] for path in shapes}
-        if len(roots) == 1:  # the name of the whole network
-            shapes = {path.partition("/")[2] or path: shape for path, shape in shapes.items()}
+        shapes = {path: unit.output_shape for unit in units for path in shortest(unit.paths)}
         near = nearest(pattern, shapes)
         hint = f"the nearest paths are {listed(near, shapes)}" if near else "the network's operations carry no names"
         raise ValueError(
             f"the composite's {pattern!r} is no kind and fits the path of no unit; {hint}; jaxplain.summary lists all, "
             "and first_match(..., strict=False) allows it"
         )
+
+
+def shortest(paths: Sequence[str]) -> list[str]:
+    """Paths without those that say the same with the network's name in front."""
+    return [path for path in paths if path and not any(path.endswith(f"/{other}") for other in paths if other)]
 
 
 def first_layer(unit: Unit) -> bool:
