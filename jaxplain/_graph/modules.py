@@ -18,11 +18,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.core
 from jax.ad_checkpoint import checkpoint_name
 
 from .._mistakes import EXPLAIN_INSIDE, INFERENCE
+from .rebinding import replaced
 from .trace import NAMES, Graph, trace
-from .weights import is_filled, key_name, name_weights
+from .weights import key_name, name_weights
 
 Notes = list[tuple[str, Any]]
 PATH = "_jaxplain_path"  # the attribute of a copied module; it travels with it through the transforms of NNX
@@ -135,7 +137,7 @@ def with_copies(f: Callable[..., Any], prefix: str) -> Callable[..., Any]:
             copies[id(module)] = named_copy(module, prefix)
         return copies[id(module)]
 
-    g = replaced(f, lambda node: isinstance(node, nnx.Module), copied, {})
+    g = replaced(f, lambda node: isinstance(node, nnx.Module), copied)
     if not copies:
         return f
 
@@ -183,60 +185,3 @@ def naming_subclass(kind: type, prefix: str) -> type:
     options = {} if getattr(kind, "_pytree__is_pytree", True) else {"pytree": False}
     body = {"__call__": call, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
     return types.new_class(kind.__name__, (kind,), options, lambda namespace: namespace.update(body))
-
-
-def replaced(node: Any, is_wanted: Callable[[Any], bool], new: Callable[[Any], Any], known: dict[int, Any]) -> Any:
-    """A function with what it refers to replaced: in its arguments, its closure, its object, a tree of those."""
-    if id(node) in known:
-        return known[id(node)][1]
-    known[id(node)] = node, node  # also the end of a function that refers to itself; the first keeps the second's id
-    again = functools.partial(replaced, is_wanted=is_wanted, new=new, known=known)
-    result = node
-    if is_wanted(node):
-        result = new(node)
-    elif isinstance(node, types.MethodType):
-        if (owner := again(node.__self__)) is not node.__self__:
-            result = types.MethodType(getattr(type(owner), node.__name__, node.__func__), owner)
-    elif isinstance(node, functools.partial):
-        parts = again(node.func), tuple(map(again, node.args)), {k: again(v) for k, v in node.keywords.items()}
-        if not same([node.func, *node.args, *node.keywords.values()], [parts[0], *parts[1], *parts[2].values()]):
-            result = functools.partial(parts[0], *parts[1], **parts[2])
-    elif isinstance(node, types.FunctionType):
-        result = with_closure(node, again)
-    elif isinstance(node, tuple | list | dict):
-        result = jax.tree.map(lambda leaf: new(leaf) if is_wanted(leaf) else leaf, node, is_leaf=is_wanted)
-        result = node if same(*(jax.tree.leaves(tree, is_leaf=is_wanted) for tree in (node, result))) else result
-    elif (
-        dataclasses.is_dataclass(node)
-        and not isinstance(node, type)
-        and callable(node)
-        and callable(vars(node).get("f"))
-    ):
-        inner = again(vars(node)["f"])
-        result = node if inner is vars(node)["f"] else dataclasses.replace(node, f=inner)
-    elif callable(node) and not isinstance(node, type) and hasattr(node, "__wrapped__"):  # jax.jit and its like
-        inner = again(node.__wrapped__)
-        result = node if inner is node.__wrapped__ else inner
-    known[id(node)] = node, result
-    return result
-
-
-def same(before: list[Any], after: list[Any]) -> bool:
-    """Whether nothing was replaced."""
-    return all(a is b for a, b in zip(before, after, strict=True))
-
-
-def with_closure(f: types.FunctionType, again: Callable[[Any], Any]) -> types.FunctionType:
-    """A function of the same code with other values in its closure; the same one where none changes."""
-    cells = f.__closure__ or ()
-    values = [(again(cell.cell_contents), cell.cell_contents) if is_filled(cell) else None for cell in cells]
-    if all(pair is None or pair[0] is pair[1] for pair in values):
-        return f
-    changed = tuple(
-        cell if pair is None or pair[0] is pair[1] else types.CellType(pair[0])
-        for cell, pair in zip(cells, values, strict=True)
-    )
-    g = types.FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, changed)
-    g.__kwdefaults__ = f.__kwdefaults__
-    g.__dict__.update(f.__dict__)
-    return g
