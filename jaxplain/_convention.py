@@ -41,6 +41,7 @@ from jax.typing import ArrayLike
 
 from ._channels import Channels, channel_axis, said_axis
 from ._execution import executable
+from ._graph.modules import without_intermediates
 from ._mistakes import call
 
 __all__ = ["explainer", "full_precision", "scores"]
@@ -200,7 +201,7 @@ def one_entry(inputs: Any) -> str:
 
 def outputs_of(apply: Apply, args: tuple[Any, ...]) -> Array:
     """Call the network and check that it returned one floating-point array with the batch in front."""
-    outputs, x = call(apply, args), args[-1]
+    outputs, x = without_intermediates(call(apply, args)), args[-1]
     if not isinstance(outputs, jax.Array | np.ndarray):
         example = f", for example `lambda *args: apply(*args){way}`" if (way := way_to_logits(outputs, len(x))) else ""
         raise TypeError(

@@ -18,8 +18,13 @@ INFERENCE = (
     "train=False), by model.eval() in Flax NNX, by eqx.nn.inference_mode(model) or key=None in Equinox, by "
     "training=False in Keras"
 )
+EXPLAIN_INSIDE = (
+    "it seems to be an nnx.jit, which writes all variables back: explain the function inside it, and put jax.jit or "
+    "nnx.jit around the explanation"
+)
 FLAGS = {"train": False, "training": False, "is_training": False, "deterministic": True, "inference": True}
 WORDS = {
+    r"Cannot mutate Param ": EXPLAIN_INSIDE,
     r"\"batch_stats\" is immutable|Cannot mutate|[Dd]ropout|\"deterministic\" must be|MissingRNG|InvalidRng|Unexpected"
     r"TracerError": "it seems to be in training mode, in which it draws random numbers or updates its statistics: "
     f"switch it to inference, {INFERENCE}",

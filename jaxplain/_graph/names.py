@@ -1,11 +1,15 @@
 """Where a layer is: the values of a traced network that have a name.
 
-A layer is a value of the traced network that has a name:
+A layer is a value of the traced network that has a name, and every ``layer=`` asks `find` for it:
 
-* the output of a Flax Linen module, by the module's path, ``"layer4.1/conv2"``: while the network is traced, an
-  interceptor of Flax's own marks every array that a module returns;
+* the output of a module of Flax Linen or NNX, by the module's path, ``"layer4.1/conv2"`` (see `modules.py`);
 * an array marked by `jax.ad_checkpoint.checkpoint_name(x, "name")`, in any framework;
-* what leaves a `jax.named_scope`, by its path; Equinox's layers have one.
+* what a network captured of its own, by `capture_intermediates`, `nnx.capture`, `sow`;
+* the value through which all that is made with some weights leaves, by the weights' path, in any framework
+  (`weights.py`, `leaving.py`);
+* what leaves a `jax.named_scope`, by its path.
+
+The name of the whole network, as Haiku and scopes have it in front, may be left out or added.
 
 Where a name stands for several values, since a module is shared, lies in a loop or returns several arrays, they are
 numbered in the order of evaluation: ``"block[0]"`` is the first, and ``"block"`` the last one.
@@ -13,23 +17,22 @@ numbered in the order of evaluation: ``"block[0]"`` is the first, and ``"block"`
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import math
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import primitives as P
 
 from . import origins
 from .layout import Layout, inside_loop, layouts, pools, positions, same_positions
+from .leaving import BRANCHES, endings, floating_result, layers_of
+from .modules import trace_with_names
 from .origins import MARKS, Origins, follow, of_input
-from .trace import Graph, Op, names_inside, scan_split, trace
+from .trace import Graph, Op, names_inside, scan_split
 
 
 @dataclass(frozen=True)
@@ -71,61 +74,144 @@ class Site:
 
 
 def marked_trace(f: Callable[[jax.Array], Any], x: jax.Array) -> Graph:
-    """Trace a network; where it is written in Flax Linen, what each module returns is marked with the module's path."""
-    linen = sys.modules.get("flax.linen")  # nobody has a Linen network who has not imported it
-
-    def mark(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
-        y = call(*args, **kwargs)
-        path = context.module.path
-        if context.method_name != "__call__" or not path:
-            return y
-        return jax.tree.map(lambda a: checkpoint_name(a, "/".join(path)) if isinstance(a, jax.Array) else a, y)
-
-    with linen.intercept_methods(mark) if linen else contextlib.nullcontext():
-        return trace(f, x, keep_call=lambda eqn: True)[0]
+    """Trace a network so that it can be cut at every value that has a name."""
+    return trace_with_names(f, x, as_operations=True, keep_call=lambda eqn: True)[0]
 
 
 def find(graph: Graph, layer: str) -> Site:
-    """The value that a name stands for."""
+    """The value that a name stands for, with or without the name of the whole network in front.
+
+    Raises:
+      ValueError: where no value has that name, or several names fit it, or it lies where the network cannot be cut.
+    """
     sites = sites_by_name(graph)
-    name, _, number = layer.rpartition("[") if layer.endswith("]") and layer not in sites else (layer, "", "")
-    if name in sites:
-        calls = sites[name]
+    name, _, number = layer.rpartition("[") if layer.endswith("]") and not fitting(layer, sites) else (layer, "", "")
+    fits, shapes = fitting(name, sites), {name: calls[-1].shape for name, calls in sites.items()}
+    if len(fits) > 1:
+        raise ValueError(f"layer {layer!r} may be {listed(fits, shapes)}: name one of them")
+    if fits:
+        calls = sites[fits[0]]
         index = number.removesuffix("]") or str(len(calls) - 1)
         if index.isdecimal() and int(index) < len(calls):
             return calls[int(index)]
         raise ValueError(f"layer {layer!r}: {name} is called {len(calls)} times, choose [0] to [{len(calls) - 1}]")
     for op in uncut(graph):
-        if any(f"/{name}/" in f"/{inside}/" for inside in names_inside(op.eqn, op.path)):
+        inside = [*names_inside(op.eqn, op.path), *(layers_of(op) if op.primitive in BRANCHES else ())]
+        if any(f"/{name}/" in f"/{path}/" for path in inside):
             where = "a branch of a `cond`, which may not be taken"
             if op.primitive is not P.cond_p:
                 where = f"`{op.primitive}` at {op.place}, which cannot be cut"
             raise ValueError(f"layer {layer!r} lies in {where}: name a layer outside it")
-    known = list(sites)
-    if not known:
+        if name in layers_of(op):
+            inner = [other for other in sites if other.startswith(f"{name}/")]
+            raise ValueError(
+                f"what layer {layer!r} makes leaves it through several values: name one of {listed(inner, shapes)}"
+            )
+    if not sites:
         raise ValueError(
-            f"no layer {layer!r}: the network's values have no names; give one to its features by "
-            f"jax.ad_checkpoint.checkpoint_name(x, {layer!r})"
+            f"no layer {layer!r}: the network's values have no names; pass the model as an argument in front of the "
+            f"input, or give a name to its features by jax.ad_checkpoint.checkpoint_name(x, {layer!r})"
         )
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known[-3:]
-    raise ValueError(f"no layer {layer!r}: the nearest are {', '.join(near)}; jaxplain.layers(apply)(*args) lists all")
+    near = nearest(name, sites)
+    raise ValueError(
+        f"no layer {layer!r}: the nearest are {listed(near, shapes)}; jaxplain.layers(apply)(*args) lists all"
+    )
+
+
+def fitting(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that a name stands for: itself, else those that differ by the whole network's in front."""
+    known = list(known)
+    if name in known:
+        return [name]
+    below = lambda path: path.partition("/")[2]
+    return [other for other in known if below(other) == name] or [other for other in known if other == below(name)]
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The names that look most like one that is none."""
+    known = list(known)
+    return difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known[-3:]
+
+
+def listed(names: Iterable[str], shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Names with the shapes of their values."""
+    return ", ".join(f"{name} {shapes[name]}" for name in names)
 
 
 def sites_by_name(graph: Graph) -> dict[str, list[Site]]:
-    """Every named value that depends on the input, in the order of evaluation; a name may stand for several."""
+    """Every named value that depends on the input, in the order of evaluation; a name may stand for several.
+
+    What modules return comes first, then the user's own intermediates, then the layers of weights; a scope is listed
+    where none of those names its values.
+    """
+    varying = dependent(graph, set(graph.inputs))
+    marked, scoped = marks_and_scopes(graph, varying)
+    found = noted_values(graph, varying) | marked
+    weighted = weighted_values(graph)
+    below = without_root(scoped)
+    scope_of_layer = below | scoped  # a module's scope knows what it returns, the data flow only where weights end
+    found |= {layer: scope_of_layer.get(layer, sites) for layer, sites in weighted.items() if layer not in found}
+    taken = {site for sites in found.values() for site in sites}
+    found |= {scope: s for scope, s in below.items() if scope not in found and not taken.issuperset(s)}
+    return dict(sorted(found.items(), key=lambda item: item[1][0].order))
+
+
+def marks_and_scopes(graph: Graph, varying: set[int]) -> tuple[dict[str, list[Site]], dict[str, list[Site]]]:
+    """The values that operations give a name to, and those that leave a scope."""
     marked: dict[str, list[Site]] = {}
     scoped: dict[str, list[Site]] = {}
-    for op, leaves, site in values_of(graph, dependent(graph, set(graph.inputs)), ""):
+    for op, leaves, site in values_of(graph, varying, ""):
         if op.primitive is P.name_p and op.params["name"] not in MARKS.values():
             marked.setdefault(op.params["name"], []).append(site)
         for scope in leaves:
             scoped.setdefault(scope, []).append(site)
+    return marked, scoped
+
+
+def without_root(scoped: dict[str, list[Site]]) -> dict[str, list[Site]]:
+    """Scopes without the name that all have in front, the class of the whole network, which nobody writes."""
     roots = {scope.split("/")[0] for scope in scoped}
-    if len(roots) == 1 and len(scoped) > 1:  # the class of the whole network, which nobody writes
-        scoped = {scope.partition("/")[2]: sites for scope, sites in scoped.items() if "/" in scope}
-    taken = {site for sites in marked.values() for site in sites}
-    found = marked | {scope: s for scope, s in scoped.items() if scope not in marked and not taken.issuperset(s)}
-    return dict(sorted(found.items(), key=lambda item: item[1][0].order))
+    if len(roots) > 1 or len(scoped) < 2:
+        return scoped
+    return {scope.partition("/")[2]: sites for scope, sites in scoped.items() if "/" in scope}
+
+
+def noted_values(graph: Graph, varying: set[int]) -> dict[str, list[Site]]:
+    """The values that the graph itself has names for, in the order in which they were named; in loops, by turn."""
+    places = {out: (n, i) for n, op in enumerate(graph.ops) for i, out in enumerate(op.outputs) if out in varying}
+    found: dict[str, list[Site]] = {}
+    for number, op in enumerate(graph.ops):
+        if op.primitive is P.scan_p and varying.intersection(op.reads):
+            body = op.bodies[0]
+            for name, sites in noted_values(body, dependent(body, varying_in_loop(op, varying))).items():
+                found.setdefault(name, []).extend(by_turn(op, number, sites))
+    for name, a in graph.names:
+        if a in places and jnp.issubdtype(graph.avals[a].dtype, jnp.floating):
+            site = Site(*places[a], graph.avals[a].shape)
+            if site not in found.setdefault(name, []):  # a module's result, captured as well
+                found[name].append(site)
+    return found
+
+
+def weighted_values(graph: Graph) -> dict[str, list[Site]]:
+    """The values through which what is made with a layer's weights leaves it, by call; in loops, by turn."""
+    found: dict[str, list[Site]] = {}
+    inside: dict[int, dict[str, list[Site]]] = {}
+    for layer, number, is_loop in endings(graph):
+        op = graph.ops[number]
+        if is_loop:
+            if number not in inside:
+                inside[number] = weighted_values(op.bodies[0])
+            found.setdefault(layer, []).extend(by_turn(op, number, inside[number].get(layer, ())))
+        elif (i := floating_result(graph, op)) is not None:
+            found.setdefault(layer, []).append(Site(number, i, graph.avals[op.outputs[i]].shape))
+    return {layer: sites for layer, sites in found.items() if sites}
+
+
+def by_turn(op: Op, number: int, sites: Iterable[Site]) -> list[Site]:
+    """Values in a loop's body as values of the loop, turn by turn."""
+    sites = list(sites)
+    return [Site(number, 0, site.shape, turn, site) for turn in range(op.params["length"]) for site in sites]
 
 
 def values_of(graph: Graph, varying: set[int], owner: str) -> Iterator[tuple[Op, list[str], Site]]:
@@ -136,20 +222,25 @@ def values_of(graph: Graph, varying: set[int], owner: str) -> Iterator[tuple[Op,
     users: dict[Any, list[str]] = {a: [owner] for a in graph.outputs if isinstance(a, int)}
     for op in graph.ops:
         for a in op.reads:
-            users.setdefault(a, []).append(op.path)
+            users.setdefault(a, []).append(scope_of(op))
     for number, op in enumerate(graph.ops):
         if op.primitive is P.scan_p and varying.intersection(op.reads):
             body = op.bodies[0]
-            inner = list(values_of(body, dependent(body, varying_in_loop(op, varying)), op.path))
+            inner = list(values_of(body, dependent(body, varying_in_loop(op, varying)), scope_of(op)))
             for turn in range(op.params["length"]):
                 for op_inside, leaves, site in inner:
                     yield op_inside, leaves, Site(number, 0, site.shape, turn, site)
         for i, out in enumerate(op.outputs):
             if out in varying and jnp.issubdtype(graph.avals[out].dtype, jnp.floating):
-                parts = op.path.split("/")
-                scopes = ["/".join(parts[: n + 1]) for n in range(len(parts)) if op.path]
+                parts = scope_of(op).split("/")
+                scopes = ["/".join(parts[: n + 1]) for n in range(len(parts)) if scope_of(op)]
                 leaves = [s for s in scopes if any(not f"{user}/".startswith(f"{s}/") for user in users.get(out, ()))]
                 yield op, leaves, Site(number, i, graph.avals[out].shape)
+
+
+def scope_of(op: Op) -> str:
+    """The names of the modules that an operation was called in, whatever its weights are called."""
+    return op.path if op.scope is None else op.scope
 
 
 def dependent(graph: Graph, inputs: set[int]) -> set[int]:

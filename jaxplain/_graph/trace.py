@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 from jax.extend import core as jexc
@@ -22,6 +22,22 @@ from .rewrite import Rewrite, rewrite_jaxpr
 
 Atom: TypeAlias = "int | jexc.Literal"
 
+NAMES = "a value named by jaxplain: "  # in front of a name that is noted in the graph, its operation dropped
+
+
+class Weight(NamedTuple):
+    """An array among a network's parameters.
+
+    Attributes:
+      layer: the path of the layer that it belongs to, such as ``blocks/0/conv``.
+      leaf: its own path, such as ``blocks/0/conv/kernel/value``.
+      size: how many numbers it has.
+    """
+
+    layer: str
+    leaf: str
+    size: int
+
 
 @dataclass(frozen=True, eq=False)
 class Op:
@@ -31,9 +47,11 @@ class Op:
       eqn: the equation it was traced from.
       inputs: values by number, or literals.
       outputs: values by number.
-      path: the names of the modules it was called in, such as ``ResNet/layer4.1/conv2``.
+      path: the names of the modules it was called in, such as ``ResNet/layer4.1/conv2``, or the path of its weights.
       line: file and line in the user's code.
       bodies: the graphs of a control-flow operation.
+      weights: which of the network's parameters it reads, beside the explained input (see `name_weights`).
+      scope: the names of the modules alone; None where the path is the same.
     """
 
     eqn: Any
@@ -42,6 +60,8 @@ class Op:
     path: str
     line: str
     bodies: tuple[Graph, ...] = ()
+    weights: tuple[Weight, ...] = ()
+    scope: str | None = None
 
     @property
     def primitive(self) -> jexc.Primitive:
@@ -81,6 +101,7 @@ class Graph:
       outputs: what is returned.
       constants: values known when the network was traced.
       avals: the type of each value, ``avals[number].shape`` and ``.dtype``.
+      names: names of values, with the values' numbers, in the order in which they were given.
     """
 
     ops: tuple[Op, ...]
@@ -88,6 +109,7 @@ class Graph:
     outputs: tuple[Atom, ...]
     constants: dict[int, Any]
     avals: dict[int, Any]
+    names: tuple[tuple[str, int], ...] = ()
 
     def read_outputs(self, env: dict[int, Any]) -> list[Any]:
         """What the graph returns, once its values are known."""
@@ -143,6 +165,7 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, keep_call
     ops: list[Op] = []
     constants: dict[int, Any] = {}
     avals: dict[int, Any] = {}
+    names: list[tuple[str, int]] = []
 
     def number(aval: Any) -> int:
         avals[len(avals)] = aval
@@ -161,6 +184,10 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, keep_call
                 source_info_util.summarize(eqn.source_info) or line
             )  # inside JAX's own functions: where they were called
             inputs = tuple(map(read, eqn.invars))
+            if eqn.primitive is P.name_p and eqn.params["name"].startswith(NAMES):
+                (env[eqn.outvars[0]],) = inputs
+                names.extend((eqn.params["name"].removeprefix(NAMES), a) for a in inputs if isinstance(a, int))
+                continue
             body = jaxpr_to_inline(eqn, keep_call)
             if body is not None:
                 if eqn.params.get("branches_platforms"):
@@ -176,7 +203,17 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, keep_call
     open_jaxpr, _ = unclose(jaxpr)
     inputs = tuple(number(var.aval) for var in open_jaxpr.invars)
     outputs = tuple(inline(jaxpr, inputs, path, line))
-    return Graph(tuple(ops), inputs, outputs, constants, avals)
+    return Graph(tuple(ops), inputs, outputs, constants, avals, tuple(names))
+
+
+def without_dead(graph: Graph) -> Graph:
+    """The graph without operations that its outputs do not depend on, and that have no other effect."""
+    needed, ops = {a for a in graph.outputs if isinstance(a, int)}, []
+    for op in reversed(graph.ops):
+        if op.eqn.effects or not needed.isdisjoint(op.outputs):
+            needed.update(op.reads)
+            ops.append(op)
+    return replace(graph, ops=tuple(reversed(ops)))
 
 
 def module_path(name_stack: str) -> str:
@@ -190,7 +227,7 @@ def names_inside(eqn: Any, path: str) -> Iterator[str]:
     for jaxpr in jexc.jaxprs_in_params(eqn.params):
         for inner in unclose(jaxpr)[0].eqns:
             here = "/".join(part for part in (path, module_path(str(inner.source_info.name_stack))) if part)
-            yield inner.params["name"] if inner.primitive is P.name_p else here
+            yield inner.params["name"].removeprefix(NAMES) if inner.primitive is P.name_p else here
             yield from names_inside(inner, here)
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``jaxplain explain``, ``compare``, ``evaluate``, ``recommend``, ``methods``, ``summary``.
+"""The command line: ``jaxplain explain``, ``compare``, ``evaluate``, ``recommend``, ``methods``, ``layers``, ...
 
 Exit status: 0 when all is done, 1 when an image could not be explained, 2 when the command cannot be carried out,
 130 when it was interrupted.
@@ -15,6 +15,7 @@ from .. import __version__
 from ._compare import compare
 from ._evaluate import evaluate
 from ._explain import explain
+from ._layers import layers
 from ._methods import methods
 from ._recommend import recommend
 from ._summary import summary
@@ -26,6 +27,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "recommend": recommend,
     "methods": methods,
+    "layers": layers,
     "summary": summary,
 }
 

@@ -61,7 +61,8 @@ def explain(
         variables, preprocess, class names).
       checkpoint: A PyTorch file with the weights of a network of the library.
       target: Number or name of the class to explain, by default the predicted one.
-      layer: Name of the layer to explain, for methods that look at one; several with commas between.
+      layer: Name of the layer to explain, for methods that look at one (see `jaxplain layers`); several with commas
+        between.
       composite: The rules of LRP and its relatives, such as epsilon_gamma_box.
       out: The picture to write, by default explanation.png; for several images a folder, by default explanations.
       seed: Seed of the methods that draw random numbers.

@@ -15,8 +15,9 @@ from ._cam import (
 from ._fem import fem, multilayer_fem
 from ._full_grad import full_grad
 from ._gradient_free_cams import ablation_cam, score_cam
+from ._layers import layers
 from ._neurons import conductance, internal_influence, layer_attribution, neuron_attribution
-from ._tap import layers, tap
+from ._tap import tap
 
 __all__ = [
     "ablation_cam",

@@ -50,7 +50,7 @@ def layer_attribution(
       apply: ``apply(*args) -> outputs``, any JAX function.
       layer: the layer's name (see `jaxplain.layers`); None takes the last convolutional feature map.
       method: ``method(f) -> explainer``, of the gradient or propagation family, its options bound: a baseline is one of
-        features, and a composite's first layer the first one behind ``layer`` (``lrp(at=)`` keeps the network's own).
+        features, and a composite's first layer the first one behind ``layer`` (`lrp` with a layer keeps the network's).
       upsample: whether the channels are summed and the map enlarged to the input; else the attribution of every neuron
         is returned.
       grid: rows and columns of the tokens of a vision transformer, as for `MapOptions`.

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from .._channels import axis_of_channels, channels_read, is_picture
 from .._convention import Apply, Array, Function, outputs_of, split
-from .._graph.names import Site, find, last_feature_map, marked_trace, sites_by_name
+from .._graph.names import Site, find, last_feature_map, marked_trace
 from .._graph.trace import Graph, Op, evaluate, read, run, scan_split
 
-__all__ = ["layers", "tap"]
+__all__ = ["tap"]
 
 
 class Tapped(NamedTuple):
@@ -40,8 +40,8 @@ def tap(apply: Apply, layer: str | None = None) -> Callable[..., Tapped]:
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
-      layer: the name of the layer (see `layers`); None takes the last convolutional feature map, before the network
-        pools or flattens it.
+      layer: the name of the layer (see `jaxplain.layers`); None takes the last convolutional feature map, before the
+        network pools or flattens it.
 
     Returns:
       A function ``(*args) -> Tapped(outputs, features, pullback)``; the features have their channels last.
@@ -65,36 +65,6 @@ def tap(apply: Apply, layer: str | None = None) -> Callable[..., Tapped]:
         return Tapped(outputs, features, lambda cotangent: pullback(cotangent)[0])
 
     return tapped
-
-
-def layers(apply: Apply) -> Callable[..., dict[str, tuple[int, ...]]]:
-    """The names of a network's layers, for the ``layer=`` of methods that look at one.
-
-    Args:
-      apply: ``apply(*args) -> outputs``, any JAX function.
-
-    Returns:
-      A function ``(*args) -> {name: shape of its output}``, in the order of evaluation. Layers that are called several
-      times, lie in a loop or return several arrays appear as ``"name[0]"``, ``"name[1]"``, ...
-
-    Example:
-      >>> import jax, jax.numpy as jnp, jaxplain, flax.linen as nn
-      >>> net = nn.Sequential([nn.Conv(4, (3, 3)), nn.relu, nn.Conv(8, (3, 3), strides=2)])
-      >>> x = jnp.ones((1, 6, 6, 3))
-      >>> jaxplain.layers(net.apply)(net.init(jax.random.key(0), x), x)
-      {'layers_0': (1, 6, 6, 4), 'layers_2': (1, 3, 3, 8)}
-    """
-
-    def listed(*args: Any) -> dict[str, tuple[int, ...]]:
-        context, x = split(args)
-        graph = marked_trace(lambda x: outputs_of(apply, (*context, x)), x)
-        named: dict[str, tuple[int, ...]] = {}
-        for name, sites in sites_by_name(graph).items():
-            for i, site in enumerate(sites):
-                named[f"{name}[{i}]" if len(sites) > 1 else name] = site.shape
-        return named
-
-    return listed
 
 
 def features_of(f: Function, x: Array, layer: str | None) -> tuple[Array, Function]:

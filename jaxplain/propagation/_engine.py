@@ -24,9 +24,11 @@ from .._convention import Array
 from .._graph.canonical import canonical
 from .._graph.dependence import live_ops
 from .._graph.equations import unclose
+from .._graph.modules import trace_with_names
 from .._graph.primitives import RANDOM, REFUSED
 from .._graph.rewrite import without_closure
-from .._graph.trace import Op, run, scan_split, trace
+from .._graph.trace import Op, run, scan_split, trace, without_dead
+from .._graph.weights import name_weights
 from .._mistakes import INFERENCE
 from ._account import Account, Entry
 from ._search import find_units
@@ -96,19 +98,24 @@ class Replay:
         return {position: value for position, value in found.items() if position in outer}
 
 
-def replay(f: Callable[[Array], Any], x: Any, *, regions: bool = True) -> Replay:
+def replay(f: Callable[[Array], Any], x: Any, *, regions: bool = True, names: bool = False) -> Replay:
     """Trace a function of the explained input, and find its units.
 
     Args:
       f: any JAX function of one array.
       x: an input, or its shape and dtype.
       regions: whether softmax and normalisation are units; without, they fall into their operations.
+      names: whether the names of all values are needed, and not only those of the units' weights.
 
     Returns:
       A `Replay`; ``replay(f, x)(lambda unit: None, x)`` is ``f(x)``, with the same gradients.
     """
-    graph, tree = trace(f, x, rewrite=canonical)
-    return Replay(find_units(graph, [True], regions=regions), tree)
+    if names:
+        graph, tree = trace_with_names(f, x, rewrite=canonical)
+    else:
+        graph, tree = trace(f, x, rewrite=canonical)
+        graph = name_weights(graph, f)
+    return Replay(find_units(without_dead(graph), [True], regions=regions), tree)
 
 
 def no_rule(unit: Unit, remedy: str | None = None) -> ValueError:

@@ -10,7 +10,7 @@ from .._convention import Apply, Array, Explain, Function, Target, explainer, fu
 from .._graph.origins import Origins, follow, of_input
 from . import composites
 from ._engine import replay
-from ._lrp import last_layer_negated, layer_output, walk
+from ._lrp import last_layer_negated, unit_of_layer, walk
 
 __all__ = ["excitation_backprop"]
 
@@ -28,7 +28,8 @@ def excitation_backprop(
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
-      layer: the path of the layer where the walk ends, its channels summed; None goes on to the input.
+      layer: the name of the layer where the walk ends (see `jaxplain.layers`), its channels summed; None goes on to the
+        input.
       contrastive: whether the dual walk is subtracted.
       upsample: whether a layer's map is enlarged to the input's height and width, bilinearly.
 
@@ -87,7 +88,7 @@ def layer_map(visits: Array, f: Function, x: Array, layer: str, upsample: bool) 
 
 def layer_channels(f: Function, x: Array, layer: str) -> tuple[Origins | None, int]:
     """Where the axes of a layer come from, and which of them are its channels."""
-    network = replay(f, x)
-    labels = follow(network.plan.graph, of_input(network.plan.graph)).get(layer_output(network, layer).outputs[0])
+    network = replay(f, x, names=True)
+    labels = follow(network.plan.graph, of_input(network.plan.graph)).get(unit_of_layer(network, layer).outputs[0])
     axis = axis_of_channels(labels, channel_axis(f, x))
     return labels, -1 if axis is None else axis

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from typing import Literal
 
@@ -25,11 +24,11 @@ from .._convention import (
     score_gradient,
     scorer,
 )
+from .._graph.names import find
 from . import composites, rules
 from ._engine import Replay, no_rule, refuse_training_mode, replay
 from ._unit_call import Composite, Rule, UnitCall
 from ._units import Unit
-from .composites import path_matches
 
 __all__ = ["contrastive_lrp", "deep_taylor", "lrp", "softmax_gradient_lrp"]
 
@@ -53,7 +52,9 @@ def start(outputs: Array, target: Target) -> Array:
     return outputs * score_gradient(target, outputs)
 
 
-def lrp(apply: Apply, composite: Composite | None = None, *, at: str | None = None) -> Explain:
+def lrp(
+    apply: Apply, composite: Composite | None = None, *, layer: str | None = None, at: str | None = None
+) -> Explain:
     """Layer-wise relevance propagation.
 
     ``R_in = rule(unit, x, y, R_out)`` from the outputs, where ``R = z_c`` at the target and 0 elsewhere, to the input.
@@ -64,14 +65,16 @@ def lrp(apply: Apply, composite: Composite | None = None, *, at: str | None = No
       composite: ``unit -> rule or None`` (see `jaxplain.composites`); where it answers None, and without one: ε for
         conv, dense and BatchNorm, proportional for averages and sums, the winner for maxima, half each for products,
         pass for activations and normalisation, the first order for softmax.
-      at: the path of a layer, such as ``"layer4.1/conv2"``: return the relevance of its output in place of the
-        input's, so that ``relevance[:, i, j, k]`` is that of one neuron.
+      layer: the name of a layer, such as ``"layer4.1/conv2"`` (see `jaxplain.layers`): return the relevance of its
+        output in place of the input's, so that ``relevance[:, i, j, k]`` is that of one neuron. A layer and the
+        BatchNorm that is folded into it have one output, the BatchNorm's.
+      at: the same by its former name, which goes in the next release.
 
     Returns:
       An explainer; the relevance has the shape of the input, or of the layer's output, and the unit of the score.
 
     Raises:
-      ValueError: if a value that depends on the input meets an operation that has no rule, or ``at`` names no layer.
+      ValueError: if a value that depends on the input meets an operation that has no rule, or ``layer`` names none.
 
     Example:
       >>> import jax.numpy as jnp, jaxplain
@@ -83,45 +86,60 @@ def lrp(apply: Apply, composite: Composite | None = None, *, at: str | None = No
       Bach, Binder, Montavon, Klauschen, Müller, Samek: On pixel-wise explanations for non-linear classifier decisions
       by layer-wise relevance propagation. PLoS ONE 2015.
     """
+    if at is not None:
+        warnings.warn("lrp(at=...) is now lrp(layer=...), as everywhere else", DeprecationWarning, stacklevel=2)
+        layer = at
 
     @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        outputs, pullback = walk(f, x, composite, at)
+        outputs, pullback = walk(f, x, composite, layer)
         return pullback(start(outputs, target))
 
     return explain
 
 
-def walk(f: Function, x: Array, composite: Composite | None, at: str | None = None) -> tuple[Array, Function]:
+def walk(f: Function, x: Array, composite: Composite | None, layer: str | None = None) -> tuple[Array, Function]:
     """The outputs of a network, and the walk from their relevance back to the input's, or to that at a layer."""
-    network, rule_of = prepared(f, x, composite)
-    if at is None:
+    network, rule_of = prepared(f, x, composite, names=layer is not None)
+    if layer is None:
         outputs, pullback = jax.vjp(lambda x: network(rule_of, x), x)
     else:
-        unit = layer_output(network, at)
+        unit = unit_of_layer(network, layer)
         probe = jnp.zeros(unit.output_shape, unit.ops[-1].eqn.outvars[0].aval.dtype)
         outputs, pullback = jax.vjp(lambda probe: network(rule_of, x, probes={unit.position: probe}), probe)
     return outputs, lambda relevance: pullback(relevance)[0]
 
 
-def prepared(f: Function, x: Array, composite: Composite | None) -> tuple[Replay, Composite]:
+def prepared(f: Function, x: Array, composite: Composite | None, *, names: bool = False) -> tuple[Replay, Composite]:
     """The traced network and the rules of its units."""
-    network = replay(f, x)
+    network = replay(f, x, names=names)
     refuse_training_mode(network, x)
     composites.require_paths(composite, network.plan.units())
     return network, complete_composite(composite)
 
 
-def layer_output(network: Replay, path: str) -> Unit:
-    """The last unit, outside loops, that was called in the module of this path."""
-    units = [step for step in network.plan.steps if isinstance(step, Unit)]
-    if found := [u for u in units if path_matches(path, u.path) or path_matches(path + "/*", u.path)]:
-        return found[-1]
-    names = list(dict.fromkeys(u.path.partition("/")[2] or u.path for u in units if u.path))
-    near = difflib.get_close_matches(path, names, n=3, cutoff=0.3) or names[:3]
-    hint = f"the nearest are {', '.join(near)}" if near else "the network's operations carry no names"
-    raise ValueError(f"at={path!r} names no layer outside a loop; {hint}")
+def unit_of_layer(network: Replay, layer: str) -> Unit:
+    """The unit whose result is the value of a layer: where it absorbs what is behind, as a BatchNorm, that included.
+
+    Raises:
+      ValueError: where no layer has that name, or its value is no unit's result.
+    """
+    graph = network.plan.graph
+    site = find(graph, layer)
+    op = graph.ops[site.op]
+    if site.inner is not None:
+        raise ValueError(f"layer {layer!r} lies in a loop, in which relevance cannot be read: name one outside it")
+    unit = next((s for s in network.plan.steps if isinstance(s, Unit) and op in s.ops), None)
+    if unit is None:
+        raise ValueError(f"layer {layer!r} is what the loop or branch at {op.place} returns: name one behind it")
+    absorbs = unit.affine is not None and op not in unit.affine.before and unit.output_shape == site.shape
+    if op.outputs[site.output] != unit.outputs[0] and not absorbs:
+        raise ValueError(
+            f"layer {layer!r} lies inside the unit `{unit.kind}` at {unit.place}, which has one rule: name a layer "
+            "before or behind it"
+        )
+    return unit
 
 
 def deep_taylor(apply: Apply, low: ArrayLike | None = None, high: ArrayLike | None = None) -> Explain:

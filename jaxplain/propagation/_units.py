@@ -36,7 +36,8 @@ class Unit:
         ``"activation"``, ``"norm"``, ``"softmax"``, ``"sort"``, ``"select"`` (a choice among values that the explained
         input decides), ``"complex"`` (complex numbers, as of an FFT), ``"shape"``; for what the engine does not know,
         the operation's name.
-      path: the names of the modules it was called in, such as ``ResNet/layer4.1/conv2``; empty where there are none.
+      path: the names of the modules it was called in, such as ``ResNet/layer4.1/conv2``, or the path of its weights,
+        ``layers/0``; empty where there are none.
       place: the path with the source line.
       position: its number in the order of evaluation.
       layer: its number among the conv and dense units, -1 for others.
@@ -69,6 +70,11 @@ class Unit:
     layer: int = -1
     first: bool = False
     last: bool = False
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All paths that name the unit: its own, and those of its weights, such as of a BatchNorm folded into it."""
+        return tuple(dict.fromkeys((self.path, *(weight.layer for op in self.ops for weight in op.weights))))
 
     @property
     def is_piecewise_linear(self) -> bool:

@@ -7,17 +7,17 @@ numbers are those in use in the field (Kohlbrenner et al. 2020; Montavon et al. 
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import functools
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._convention import Array
+from .._graph.names import listed, nearest
 from .._graph.primitives import POWERS, is_known
 from . import rules
 from ._unit_call import Composite, Rule, UnitCall
@@ -54,12 +54,13 @@ def matches(matcher: Matcher, unit: Unit) -> bool:
 
     Args:
       matcher: a kind (``"conv"``), a path (``"*/layer4.*/conv?"``, with or without the network's own name in front),
-        or a function ``unit -> bool``.
+        or a function ``unit -> bool``. A path is that of a layer (see `jaxplain.layers`): a unit that is made of
+        several, such as a convolution and its BatchNorm, answers to each of them.
       unit: the unit.
     """
     if callable(matcher):
         return bool(matcher(unit))
-    return matcher == unit.kind or path_matches(matcher, unit.path)
+    return matcher == unit.kind or any(path_matches(matcher, path) for path in unit.paths)
 
 
 def path_matches(pattern: str, path: str) -> bool:
@@ -97,13 +98,18 @@ def require_paths(composite: Composite | None, units: Iterable[Unit]) -> None:
     for pattern in getattr(composite, "paths", ()):
         if any(matches(pattern, unit) for unit in units):
             continue
-        paths = list(dict.fromkeys(unit.path.partition("/")[2] or unit.path for unit in units if unit.path))
-        near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.3) or paths[:3]
-        hint = f"the nearest paths are {', '.join(near)}" if near else "the network's operations carry no names"
+        shapes = {path: unit.output_shape for unit in units for path in shortest(unit.paths)}
+        near = nearest(pattern, shapes)
+        hint = f"the nearest paths are {listed(near, shapes)}" if near else "the network's operations carry no names"
         raise ValueError(
             f"the composite's {pattern!r} is no kind and fits the path of no unit; {hint}; jaxplain.summary lists all, "
             "and first_match(..., strict=False) allows it"
         )
+
+
+def shortest(paths: Sequence[str]) -> list[str]:
+    """Paths without those that say the same with the network's name in front."""
+    return [path for path in paths if path and not any(path.endswith(f"/{other}") for other in paths if other)]
 
 
 def first_layer(unit: Unit) -> bool:

@@ -364,7 +364,7 @@ def test_relevance_at_a_layer():
     composite = jaxplain.composites.epsilon_plus()
     method = functools.partial(jaxplain.lrp, composite=composite)
     ours = jaxplain.layer_attribution(NET, "conv2", method, upsample=False)(X, target=TARGETS)
-    close(ours, jaxplain.lrp(NET, composite, at="conv2")(X, target=TARGETS))
+    close(ours, jaxplain.lrp(NET, composite, layer="conv2")(X, target=TARGETS))
 
 
 def test_random_methods_at_a_layer():

@@ -170,7 +170,7 @@ def test_relevance_at_a_layer():
     """The relevance of a layer's output is what the units below hand on, so it sums to the ledger's entry."""
     module, variables, _ = PEERS["residual"]
     composite = composites.epsilon_plus()
-    at_conv = jax.jit(jaxplain.lrp(module.apply, composite, at="conv2"))(variables, X, target=TARGETS)
+    at_conv = jax.jit(jaxplain.lrp(module.apply, composite, layer="conv2"))(variables, X, target=TARGETS)
     assert at_conv.shape == (2, 4, 4, 8)
     table = jaxplain.summary(module.apply, composite)(variables, X, target=TARGETS)
     (row,) = [row for row in table.rows if row.unit.path.endswith("/conv2")]
@@ -179,8 +179,8 @@ def test_relevance_at_a_layer():
 
 def test_an_unknown_layer_names_the_nearest():
     module, variables, _ = PEERS["residual"]
-    with pytest.raises(ValueError, match=r"at='conv3' names no layer.*conv2"):
-        jaxplain.lrp(module.apply, at="conv3")(variables, X)
+    with pytest.raises(ValueError, match=r"no layer .conv3.: the nearest are .*conv2 \("):
+        jaxplain.lrp(module.apply, layer="conv3")(variables, X)
 
 
 # ---------------------------------------------------------------------------------------------------------- patterns

@@ -1,0 +1,77 @@
+"""A function with what it refers to replaced, nothing of the user's changed: new closures, objects and arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from .weights import is_filled
+
+
+def replaced(node: Any, is_wanted: Callable[[Any], bool], new: Callable[[Any], Any]) -> Any:
+    """A function with what it refers to replaced: in its arguments, its closure, its object, a tree of those.
+
+    Args:
+      node: the function.
+      is_wanted: what is to be replaced.
+      new: what it is replaced by.
+
+    Returns:
+      Another function, or the same one where nothing was replaced.
+    """
+    known: dict[int, Any] = {}
+
+    def again(node: Any) -> Any:
+        if id(node) not in known:
+            known[id(node)] = node, node  # while it is looked into, a function that refers to itself stays as it is
+            known[id(node)] = node, new(node) if is_wanted(node) else rebound(node, again, is_wanted)
+        return known[id(node)][1]
+
+    return again(node)
+
+
+def rebound(node: Any, again: Callable[[Any], Any], is_wanted: Callable[[Any], bool]) -> Any:
+    """One form of function or tree, with ``again`` applied to its parts."""
+    if isinstance(node, types.MethodType):
+        owner = again(node.__self__)
+        return node if owner is node.__self__ else types.MethodType(node.__func__, owner)
+    if isinstance(node, functools.partial):
+        parts = [node.func, *node.args, *node.keywords.values()]
+        func, *others = map(again, parts)
+        args, keywords = others[: len(node.args)], dict(zip(node.keywords, others[len(node.args) :], strict=True))
+        return node if same(parts, [func, *others]) else functools.partial(func, *args, **keywords)
+    if isinstance(node, types.FunctionType):
+        return with_closure(node, again)
+    if isinstance(node, tuple | list | dict):
+        leaves, tree = jax.tree.flatten(node, is_leaf=is_wanted)
+        others = list(map(again, leaves))
+        return node if same(leaves, others) else tree.unflatten(others)
+    if isinstance(node, type) or not callable(node):
+        return node
+    if dataclasses.is_dataclass(node) and callable(f := vars(node).get("f")):  # jaxplain's own, around a network
+        return node if again(f) is f else dataclasses.replace(node, f=again(f))
+    wrapped = getattr(node, "__wrapped__", None)  # jax.jit and its like, which here only call
+    return node if wrapped is None or again(wrapped) is wrapped else again(wrapped)
+
+
+def same(before: list[Any], after: list[Any]) -> bool:
+    """Whether nothing was replaced."""
+    return all(a is b for a, b in zip(before, after, strict=True))
+
+
+def with_closure(f: types.FunctionType, again: Callable[[Any], Any]) -> types.FunctionType:
+    """A function of the same code with other values in its closure; the same one where none changes."""
+    cells = list(f.__closure__ or ())
+    others = [types.CellType(again(cell.cell_contents)) if is_filled(cell) else cell for cell in cells]
+    values = lambda cells: [cell.cell_contents for cell in cells if is_filled(cell)]
+    if same(values(cells), values(others)):
+        return f
+    g = types.FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, tuple(others))
+    g.__kwdefaults__ = f.__kwdefaults__
+    g.__dict__.update(f.__dict__)
+    return g
