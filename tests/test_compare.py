@@ -85,7 +85,7 @@ def test_metrics_of_parameters_see_the_parameters_as_they_are():
 
 def test_one_score_per_example():
     apply = lambda x: (x**2).sum(axis=(1, 2, 3))
-    measures = {"sensitivity": sensitivity(), "deletion": functools.partial(DELETION, softmax=False)}
+    measures = {"sensitivity": sensitivity(), "deletion": functools.partial(DELETION, of="output")}
     comparison = jaxplain.compare(apply, ["gradient"], metrics=measures)(X, key=KEY)
     np.testing.assert_allclose(comparison.maps["gradient"], 2 * X, rtol=1e-6)
 

@@ -167,11 +167,11 @@ def test_a_second_softmax_raises_one_warning(case):
 @pytest.mark.parametrize("target", [None, 1])
 def test_the_warning_is_for_concrete_values_and_says_what_to_do(target):
     metric = metrics.deletion(probabilities, steps=3)
-    with pytest.warns(UserWarning, match="return the logits, or jnp.log of the outputs, or pass softmax=False"):
+    with pytest.warns(UserWarning, match="return the logits, or jnp.log of the outputs, or pass of='output'"):
         metric(X, attribution=MAPS, target=target)
     jax.jit(lambda x: metric(x, attribution=MAPS, target=target))(X)
     jax.vmap(lambda x: metric(x[None], attribution=MAPS[:1], target=target))(X)
-    metrics.deletion(probabilities, steps=3, softmax=False)(X, attribution=MAPS, target=target)
+    metrics.deletion(probabilities, steps=3, of="output")(X, attribution=MAPS, target=target)
     remedied = metrics.deletion(lambda x: jnp.log(probabilities(x)), steps=3)(X, attribution=MAPS, target=target)
     np.testing.assert_allclose(
         remedied, metrics.deletion(logits, steps=3)(X, attribution=MAPS, target=target), rtol=1e-6
@@ -210,7 +210,7 @@ def test_comparing_and_evaluating_warn_once(tmp_path):
     with pytest.warns(UserWarning, match="insertion, deletion flatten them by another") as caught:
         jaxplain.compare(probabilities, ["gradient"], metrics=softened)(X, target=0)
     assert len(caught) == 1
-    unsoftened = {"deletion": functools.partial(metrics.deletion, softmax=False, steps=3)}
+    unsoftened = {"deletion": functools.partial(metrics.deletion, of="output", steps=3)}
     jaxplain.compare(probabilities, ["gradient"], metrics=unsoftened)(X)
     examples = [Example(str(i), X[i : i + 1], 0) for i in range(2)]
     records = open_records(tmp_path / "r", {})

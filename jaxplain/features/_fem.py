@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from .._convention import Apply, Array, Explain
-from .._reductions import deviation, largest_of_each
-from ._maps import AtLayer, Layers, MapOptions, map_of_layer, ratio, space
+from .._reductions import deviation, divide, largest_of_each
+from ._maps import AtLayer, Layers, MapOptions, map_of_layer, space
 
 __all__ = ["fem", "multilayer_fem"]
 
@@ -60,7 +60,7 @@ def fem(apply: Apply, layer: Layers = None, *, k: float = 2.0, **options: Unpack
             )
         mean, std = A.mean(axis=space(A), keepdims=True), deviation(A, space(A), keepdims=True)
         votes = (mean * (mean + k * std < A)).sum(axis=-1)
-        return ratio(votes, largest_of_each(votes))
+        return divide(votes, largest_of_each(votes))
 
     return map_of_layer(apply, layer, standing_out, **options)
 

@@ -8,21 +8,23 @@ import jax
 import jax.numpy as jnp
 
 from .._chunking import chunked_map
-from .._convention import Apply, Array, Explain, heed_logits, require_positive, require_several, scorer
+from .._convention import Apply, Array, Explain, Score, heed_score, require_positive, require_score, scorer
 from .._images import enlarge
-from .._reductions import deviation, norm
-from ._maps import AtLayer, Layers, MapOptions, map_of_layer, ratio, space, unit_range
+from .._migration import takes_old_options
+from .._reductions import deviation, divide, norm
+from ._maps import AtLayer, Layers, MapOptions, map_of_layer, space, unit_range
 
 __all__ = ["ablation_cam", "score_cam"]
 
 
+@takes_old_options
 def score_cam(
     apply: Apply,
     layer: Layers = None,
     *,
     chunk: int | None = 32,
     top: int | None = None,
-    probabilities: bool = True,
+    of: Score = "probability",
     **options: Unpack[MapOptions],
 ) -> Explain:
     """Score-CAM: channels weighted by the score of the input seen through them. No gradient.
@@ -36,7 +38,7 @@ def score_cam(
       layer: the layer's name (see `jaxplain.layers`), or several; None takes the last convolutional feature map.
       chunk: how many channels are tried at once.
       top: try only that many channels of each example, those that vary most; None tries all.
-      probabilities: whether outputs ``(N, K)`` go through a softmax before the target scores them.
+      of: the target is applied to the ``"probability"``, the softmax of logits ``(N, K)``, or to the ``"output"``.
       **options: see `MapOptions`.
 
     Returns:
@@ -57,25 +59,19 @@ def score_cam(
       Wang, Wang, Du, Yang, Zhang, Ding, Mardziel, Hu: Score-CAM. CVPR workshops 2020, arXiv:1910.01279.
     """
     require_positive(**{name: n for name, n in (("chunk", chunk), ("top", top)) if n is not None})
-
-    decline = "pass probabilities=False"
+    require_score(of)
 
     def seen_through(at: AtLayer) -> Array:
-        outputs = at.head(at.features)
-        score, said = scorer(at.target, outputs), lambda outputs: outputs
-        if probabilities and outputs.ndim == 2:
-            require_several(outputs, decline)
-            said = jax.nn.softmax
+        score = scorer(at.target, at.head(at.features), of)
         A = channels(at.features, top_channels(deviation(at.features, space(at.features)), top))
 
         def seen(channel: Array) -> Array:
             mask = unit_range(enlarge(jnp.take(A, channel, axis=-1), at.x))
-            return score(said(at.f(at.x * mask[..., None])))
+            return score(at.f(at.x * mask[..., None]))
 
         return weigh(A, jax.nn.softmax(chunked_map(seen, jnp.arange(A.shape[-1]), chunk), axis=0))
 
-    heed = heed_logits(decline) if probabilities else None
-    return map_of_layer(apply, layer, seen_through, heed=heed, **options)
+    return map_of_layer(apply, layer, seen_through, heed=heed_score(of), **options)
 
 
 def ablation_cam(
@@ -123,7 +119,7 @@ def ablation_cam(
             return score(at.head(A * jnp.expand_dims(keep, space(A))))
 
         z = score(outputs)[None]
-        return weigh(channels(A, tried), ratio(z - chunked_map(without, tried.T, chunk), z))
+        return weigh(channels(A, tried), divide(z - chunked_map(without, tried.T, chunk), z))
 
     return map_of_layer(apply, layer, missed, **options)
 

@@ -6,7 +6,7 @@ import functools
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Literal, TypeAlias, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from .._convention import (
     score_gradient,
 )
 from .._images import enlarge
-from .._reductions import largest, largest_of_each
+from .._reductions import divide, largest, largest_of_each
 from ._tap import layer_of
 
 Layers: TypeAlias = str | Sequence[str | None] | None
@@ -157,17 +157,7 @@ def space(features: Array) -> tuple[int, ...]:
     return tuple(range(1, features.ndim - 1))
 
 
-def wide(a: Array) -> Array:
-    """In at least float32: products of small features and small gradients would be 0 in 16 bits."""
-    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
-
-
-def ratio(a: Any, b: Array) -> Array:
-    """``a / b``, and 0 where b is 0."""
-    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
-
-
 def unit_range(a: Array) -> Array:
     """Scale every example to [0, 1]."""
     low, high = -largest_of_each(-a), largest_of_each(a)
-    return ratio(a - low, high - low)
+    return divide(a - low, high - low)

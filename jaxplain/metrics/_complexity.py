@@ -7,7 +7,7 @@ from jax.scipy.special import xlogy
 from jax.typing import ArrayLike
 
 from .._convention import Array
-from .._reductions import over_largest
+from .._reductions import divide, over_largest
 from ._common import flat, heat, where_finite
 
 __all__ = ["complexity", "effective_complexity", "sparseness"]
@@ -39,8 +39,7 @@ def sparseness(attribution: ArrayLike) -> Array:
     a = jnp.sort(jnp.abs(flat(over_largest(heat(attribution)))), axis=1)
     size = a.shape[1]
     weights = ((2 * jnp.arange(1, size + 1) - size - 1) / size).astype(a.dtype)
-    total = a.sum(axis=1)
-    return (a * weights[None]).sum(axis=1) / jnp.where(total > 0, total, 1)
+    return divide((a * weights[None]).sum(axis=1), a.sum(axis=1))
 
 
 def complexity(attribution: ArrayLike) -> Array:

@@ -11,9 +11,21 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from .._compose import heatmap, transformed
-from .._convention import Apply, Array, Explain, Target, example_keys, fix_target, network, outputs_of, split
+from .._convention import (
+    Apply,
+    Array,
+    Explain,
+    Target,
+    chosen_class,
+    example_keys,
+    fix_target,
+    network,
+    outputs_at,
+    outputs_of,
+    split,
+)
 from .._graph.trace import trace
-from ._common import class_of, heat
+from ._common import heat
 from ._robustness import CALL
 from ._similarity import rank_correlation, ssim
 
@@ -151,10 +163,8 @@ def random_logit(
     def measured(*args: Any, target: Target = None, key: Array | None = None) -> Array:
         context, x = split(args)
         f = lambda x: outputs_of(network(explain), (*context, x))
-        chosen = class_of(f, x, target)
-        classes = jax.eval_shape(f, x).shape[1]
-        if classes < 2:
-            raise ValueError("random_logit needs a second class to compare with, and the network has one")
+        rows = chosen_class("random_logit", target, outputs_at(f, x, target))
+        chosen, classes = rows.argmax(axis=1), rows.shape[1]
         if other is None:
             keys = example_keys(key, x, "random_logit")
             key = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)

@@ -20,7 +20,8 @@ from .. import _reductions as reductions
 from .._chunking import chunked_map
 from .._compose import transformed
 from .._convention import Array, Explain, Target, concrete, example_keys, fix_target, require_positive, split
-from ._common import flat, precise
+from .._reductions import at_least_float32
+from ._common import flat
 
 __all__ = ["avg_sensitivity", "local_lipschitz_estimate", "max_sensitivity"]
 
@@ -188,7 +189,7 @@ def neighbourhood(
 
         def sample(index: Array) -> Array:
             y = x + difference(index)
-            return change(*(precise(v) for v in (a, at(y), x, y)))
+            return change(*(at_least_float32(v) for v in (a, at(y), x, y)))
 
         numbers = jnp.arange(number)
         if isinstance(explain, jax.stages.Wrapped) and all(map(concrete, jax.tree.leaves((args, target, key)))):

@@ -20,6 +20,7 @@ from .._convention import (
     Explain,
     Function,
     Target,
+    chosen_class,
     concrete,
     example_keys,
     explainer,
@@ -30,11 +31,11 @@ from .._convention import (
     zero_each,
 )
 from .._images import gaussian_blur, like_examples
-from .._reductions import root_mean_square
+from .._reductions import at_least_float32, or_one, root_mean_square
 from ..features import tap
 from ..propagation._engine import replay
 from ..propagation._units import WEIGHTED
-from ._attacks import Bounds, chosen_class, clipper, descend, margin, memory_of, norm_of, precisely, repeat, wide
+from ._attacks import Bounds, clipper, descend, in_float32, margin, memory_of, norm_of, repeat
 from ._mask_optimisation import require_optimizer
 
 __all__ = ["adversarial_gradient_integration", "perceptual_ball", "similar_adversarial"]
@@ -93,7 +94,7 @@ def adversarial_gradient_integration(
     @full_precision
     @explainer(apply, heed=heed_logits())
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        dtype, (f, x) = x.dtype, precisely(f, x)
+        dtype, (f, x) = x.dtype, in_float32(f, x)
         outputs = f(x)
         chosen = chosen_class("adversarial_gradient_integration", target, outputs)
         if isinstance(classes, int):
@@ -208,8 +209,8 @@ def perceptual_ball(
                 raise ValueError(f"perceptual_ball explains images (N, H, W, C), got shape {x.shape}")
             axis = channel_axis(f, x)
             look = looking_at(f, x, layers) if features is None else functools.partial(features, *args[:-1])
-            phi = lambda v: jax.tree.map(wide, list(look(v.astype(x.dtype))))
-            g, image = precisely(f, x)
+            phi = lambda v: jax.tree.map(at_least_float32, list(look(v.astype(x.dtype))))
+            g, image = in_float32(f, x)
             chosen = chosen_class("perceptual_ball", target, g(image) if target is None else jax.eval_shape(g, image))
             loss = unnoticed(g, phi, image, chosen, gamma, confidence)
             change = minimise(loss, image, solver, steps, clipper(bounds, image)) - image
@@ -246,9 +247,8 @@ def looking_at(f: Function, x: Array, layers: int | Sequence[str]) -> Callable[[
         look = lambda x: [y for place, (_, _, y) in network.values(x).items() if place in places]
     else:
         look = lambda x: [tap(f, name)(x).features for name in layers]
-    sizes = [root_mean_square(wide(y), tuple(range(1, y.ndim)), keepdims=True) for y in look(x)]
-    sizes = [jnp.where(size > 0, size, 1) for size in sizes]
-    return lambda x: [y / size for y, size in zip(look(x), sizes, strict=True)]
+    sizes = [root_mean_square(at_least_float32(y), tuple(range(1, y.ndim)), keepdims=True) for y in look(x)]
+    return lambda x: [y / or_one(size) for y, size in zip(look(x), sizes, strict=True)]
 
 
 def lbfgs() -> optax.GradientTransformation:
@@ -331,7 +331,7 @@ def similar_adversarial(
 
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        dtype, (f, x) = x.dtype, precisely(f, x)
+        dtype, (f, x) = x.dtype, in_float32(f, x)
         chosen = chosen_class("similar_adversarial", target, f(x) if target is None else jax.eval_shape(f, x))
         similar, adversarial = twins(f, x, chosen, clipper(bounds, x), confidence, closeness, solver, steps)
         return jnp.abs(adversarial - similar).astype(dtype)

@@ -15,26 +15,25 @@ from jax.typing import ArrayLike
 from .. import _reductions as reductions
 from .._batching import vmap_behind
 from .._convention import (
-    TWO_LOGITS,
     Apply,
     Array,
     Explain,
     Function,
     Heed,
     Target,
-    as_array,
-    class_weights,
+    chosen_class,
     example_keys,
     explainer,
     heed_logits,
     require_positive,
     require_several,
     scores,
+    weighted_sum,
     zero_each,
 )
 from .._gradients import slope_of
 from .._images import like_examples
-from .._reductions import largest
+from .._reductions import at_least_float32, largest, or_one
 
 __all__ = ["deepfool", "fgsm", "pgd"]
 
@@ -194,13 +193,13 @@ def deepfool(apply: Apply, *, steps: int = 50, overshoot: float = 0.02, candidat
 
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        dtype, (f, x) = x.dtype, precisely(f, x)
+        dtype, (f, x) = x.dtype, in_float32(f, x)
         outputs = f(x)
         chosen = chosen_class("deepfool", target, outputs)
         strongest = jax.lax.top_k(jnp.where(chosen == 1, -jnp.inf, outputs), min(candidates, outputs.shape[1] - 1))[1]
         rivals = jax.nn.one_hot(strongest.T, outputs.shape[1], dtype=outputs.dtype)
         directions = rivals - chosen[None]
-        gaps_of = lambda z: jnp.where(directions == 0, 0, z[None] * directions).sum(axis=-1)
+        gaps_of = lambda z: weighted_sum(z[None], directions)
         beyond = overshoot * jnp.abs(gaps_of(outputs))
 
         def step(r: Array) -> tuple[Array, Array]:
@@ -209,7 +208,7 @@ def deepfool(apply: Apply, *, steps: int = 50, overshoot: float = 0.02, candidat
             gaps = jnp.abs(gaps_of(z) - beyond)
             lengths = reductions.norm(slopes, tuple(range(2, slopes.ndim)))
             reachable = lengths > 0  # not a rival without a slope
-            lengths = jnp.where(reachable, lengths, 1)
+            lengths = or_one(lengths)
             distances = jnp.where(reachable, gaps / lengths, jnp.inf)
             nearest = jax.nn.one_hot(distances.argmin(axis=0), len(distances), axis=0, dtype=x.dtype)
             weights = nearest * jnp.where(reachable, distances / lengths, 0)
@@ -227,7 +226,7 @@ def deepfool(apply: Apply, *, steps: int = 50, overshoot: float = 0.02, candidat
 def norm_of(v: Array) -> Array:
     """The L2 norm of each example, 1 where it is zero."""
     length = reductions.norm(v, tuple(range(1, v.ndim)), keepdims=True)
-    return jnp.where(length > 0, length, 1)
+    return or_one(length)
 
 
 def in_unit_ball(key: Array, shape: tuple[int, ...]) -> Array:
@@ -275,14 +274,9 @@ def lowered(f: Function, x: Array, target: Target, toward: ArrayLike | None) -> 
     return lambda x: -reached(x)
 
 
-def wide(v: Array) -> Array:
-    """In at least float32, to compute with."""
-    return v.astype(jnp.promote_types(v.dtype, jnp.float32))
-
-
-def precisely(f: Function, x: Array) -> tuple[Function, Array]:
+def in_float32(f: Function, x: Array) -> tuple[Function, Array]:
     """The network and its input in at least float32; the network itself sees the input's own dtype."""
-    return lambda v: wide(f(v.astype(x.dtype))), wide(x)
+    return lambda v: at_least_float32(f(v.astype(x.dtype))), at_least_float32(x)
 
 
 def clipper(bounds: Bounds, x: Array) -> Function:
@@ -299,22 +293,9 @@ def clipper(bounds: Bounds, x: Array) -> Function:
     return lambda x: jnp.clip(x, low.astype(x.dtype), high.astype(x.dtype))
 
 
-def chosen_class(method: str, target: Target, outputs: Any) -> Array:
-    """The target's class as one-hot rows ``(N, K)``, for methods that ask whether the network still sees it."""
-    if outputs.ndim != 2 or outputs.shape[1] < 2:
-        raise ValueError(
-            f"{method} needs outputs (N, classes) with two or more classes, got shape {outputs.shape}: of a single "
-            f"output z, {TWO_LOGITS}"
-        )
-    if callable(target) or (target is not None and jnp.issubdtype(as_array(target).dtype, jnp.floating)):
-        raise ValueError(f"{method} needs a class as its target: an int, (N,) ints, or None for the predicted one")
-    return class_weights(target, outputs)
-
-
 def margin(outputs: Array, chosen: Array) -> Array:
     """``z_c - max_{j != c} z_j``, the class given as one-hot rows."""
-    own = jnp.where(chosen == 0, 0, outputs * chosen).sum(axis=-1)
-    return own - largest(jnp.where(chosen == 1, -jnp.inf, outputs))[..., 0]
+    return weighted_sum(outputs, chosen) - largest(jnp.where(chosen == 1, -jnp.inf, outputs))[..., 0]
 
 
 def holds(outputs: Array, chosen: Array) -> Array:

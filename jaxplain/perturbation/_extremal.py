@@ -11,24 +11,26 @@ import numpy as np
 
 from .._chunking import chunked_map
 from .._convention import (
-    TWO_LOGITS,
     Apply,
     Array,
     Explain,
     Function,
     OfImages,
+    Score,
     Target,
-    as_array,
     channels_last,
-    class_weights,
+    chosen_class,
     explainer,
+    heed_score,
     outputs_at,
     require_positive,
+    require_score,
+    scores,
 )
 from .._images import gaussian_blur
 from ._attacks import margin
+from ._blending import require_images
 from ._mask_optimisation import constant, each_in, optimise, require_optimizer, require_steps
-from ._scores_behind_masks import Explained, heed, require_explained, require_images, score_of
 
 __all__ = ["extremal_perturbation"]
 
@@ -53,7 +55,7 @@ def extremal_perturbation(
     penalty: float = 300.0,
     growth: float = 1.0035,
     optimizer: optax.GradientTransformation | None = None,
-    of: Explained = "output",
+    of: Score = "output",
     history: int | None = None,
     chunk: int | None = 1,
 ) -> Explain:
@@ -110,7 +112,7 @@ def extremal_perturbation(
     require_steps(steps, history)
     require_positive(step=step, chunk=1 if chunk is None else chunk)
     require_optimizer(optimizer)
-    require_explained(of)
+    require_score(of)
     if not isinstance(areas, Sequence) or not areas or not all(0 < a < 1 for a in areas):
         raise ValueError(f"{areas=} must be shares of the image, at least one, each in (0, 1)")
     if not isinstance(levels, int) or levels < 2:
@@ -122,14 +124,14 @@ def extremal_perturbation(
     if not (sigma > 0 and max_blur > 0 and penalty >= 0 and growth > 0):
         raise ValueError(f"{sigma=}, {max_blur=} and {growth=} must be positive and {penalty=} not negative")
 
-    @explainer(apply, heed=heed(of))
+    @explainer(apply, heed=heed_score(of))
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         import optax  # which takes long to import
 
         require_images(x, "extremal_perturbation")
         shape = (x.shape[1], x.shape[2])
-        score = score_of(f, x, target, of) if reward == "score" else margin_of(f, x, target, of)
+        score = scores(f, x, target, of=of) if reward == "score" else contrast_of(f, x, target, of)
         perturb = blur_pyramid(x, levels, max_blur)
         gain = {
             "preserve": lambda mask: score(perturb(mask)),
@@ -208,16 +210,8 @@ def blur_pyramid(x: Array, levels: int, max_blur: float) -> Callable[[Array], Ar
     return perturb
 
 
-def margin_of(f: Function, x: Array, target: Target, of: Explained) -> Function:
+def contrast_of(f: Function, x: Array, target: Target, of: Score) -> Function:
     """The score of a class less that of the strongest other one, ``x -> (N,)``."""
-    outputs = outputs_at(f, x, target)
-    if outputs.ndim != 2 or outputs.shape[1] < 2:
-        raise ValueError(
-            f"the contrastive reward needs outputs (N, classes), two or more, got shape {outputs.shape}: of a single "
-            f"output z, {TWO_LOGITS}"
-        )
-    if callable(target) or (target is not None and jnp.issubdtype(as_array(target).dtype, jnp.floating)):
-        raise ValueError("the contrastive reward needs a class as its target: an int, (N,) ints, or None")
-    chosen = class_weights(target, outputs)
+    chosen = chosen_class("the contrastive reward", target, outputs_at(f, x, target))
     values = (lambda x: jax.nn.softmax(f(x))) if of == "probability" else f
     return lambda x: margin(values(x), chosen)

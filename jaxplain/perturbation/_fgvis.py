@@ -15,16 +15,18 @@ from .._convention import (
     Explain,
     Function,
     Target,
+    chosen_class,
     explainer,
     heed_logits,
     outputs_at,
     reference,
     require_positive,
+    weighted_sum,
 )
 from .._reductions import over_largest
 from ..propagation._deeplift import in_lanes, lanes_first
 from ..propagation._engine import BoundUnit, Composite, refuse_training_mode, replay
-from ._attacks import chosen_class, descend, holds, memory_of, precisely, repeat
+from ._attacks import descend, holds, in_float32, memory_of, repeat
 from ._mask_optimisation import require_optimizer
 
 __all__ = ["fgvis"]
@@ -102,12 +104,12 @@ def fgvis(
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         chosen = chosen_class("fgvis", target, outputs_at(f, x, target))
         dtype, r = x.dtype, reference(baseline, x)
-        f, x = precisely(lane_of(f, x, gated(tolerance)), x)
+        f, x = in_float32(lane_of(f, x, gated(tolerance)), x)
         r = r.astype(x.dtype)
 
         def probability(m: Array) -> tuple[Array, Array]:
             z = f(m * x + (1 - m) * r)
-            return jnp.where(chosen == 0, 0, jax.nn.softmax(z) * chosen).sum(), z
+            return weighted_sum(jax.nn.softmax(z), chosen).sum(), z
 
         def step(state: Any) -> tuple[Any, Array]:
             m, _, memory = state

@@ -16,14 +16,18 @@ from .._convention import (
     Array,
     Explain,
     OfImages,
+    Score,
     Target,
     channels_last,
     example_keys,
     explainer,
+    heed_score,
     require_positive,
+    require_score,
+    scores,
 )
+from ._blending import require_images
 from ._lime import moments
-from ._scores_behind_masks import Explained, heed, require_explained, require_images, score_of
 from ._superpixels import paint, segments_of, show
 
 __all__ = ["kernel_shap"]
@@ -36,7 +40,7 @@ def kernel_shap(
     samples: int = 1000,
     baseline: ArrayLike = 0.0,
     count: int | None = None,
-    of: Explained = "output",
+    of: Score = "output",
     upsample: bool = True,
     chunk: int | None = 64,
 ) -> Explain:
@@ -79,14 +83,14 @@ def kernel_shap(
       Covert, Lee: Improving KernelSHAP. AISTATS 2021, arXiv:2012.01536.
     """
     require_positive(samples=samples)
-    require_explained(of)
+    require_score(of)
 
-    @explainer(apply, heed=heed(of))
+    @explainer(apply, heed=heed_score(of))
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         require_images(x, "kernel_shap")
         labels, size = segments_of(segments, count, x)
-        score, x0 = score_of(f, x, target, of), f.reference(baseline, x)
+        score, x0 = scores(f, x, target, of=of), f.reference(baseline, x)
         nothing = score(x0)
         total = score(x) - nothing
         precise = jnp.promote_types(total.dtype, jnp.float32)

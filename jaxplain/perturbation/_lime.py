@@ -14,13 +14,17 @@ from .._convention import (
     Array,
     Explain,
     OfImages,
+    Score,
     Target,
     channels_last,
     example_keys,
     explainer,
+    heed_score,
     require_positive,
+    require_score,
+    scores,
 )
-from ._scores_behind_masks import Explained, heed, require_explained, require_images, score_of
+from ._blending import require_images
 from ._superpixels import paint, segments_of, show
 
 __all__ = ["lime"]
@@ -36,7 +40,7 @@ def lime(
     kernel_width: float = 0.25,
     ridge: float = 1.0,
     count: int | None = None,
-    of: Explained = "probability",
+    of: Score = "probability",
     upsample: bool = True,
     chunk: int | None = 64,
 ) -> Explain:
@@ -84,19 +88,19 @@ def lime(
       arXiv:1602.04938.
     """
     require_positive(samples=samples)
-    require_explained(of)
+    require_score(of)
     if distance not in ("cosine", "l2"):
         raise ValueError(f"unknown {distance=}: choose cosine or l2")
     if not (kernel_width > 0 and ridge >= 0):
         raise ValueError(f"{kernel_width=} must be positive and {ridge=} not negative")
 
-    @explainer(apply, heed=heed(of))
+    @explainer(apply, heed=heed_score(of))
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         require_images(x, "lime")
         keys = example_keys(key, x, "lime")
         labels, size = segments_of(segments, count, x)
-        score, x0 = score_of(f, x, target, of), f.reference(baseline, x)
+        score, x0 = scores(f, x, target, of=of), f.reference(baseline, x)
         whole = score(x)
         precise = jnp.promote_types(whole.dtype, jnp.float32)
 

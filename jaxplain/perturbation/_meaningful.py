@@ -15,25 +15,22 @@ from .._convention import (
     Explain,
     Function,
     OfImages,
+    Score,
     Target,
     channels_last,
     class_weights,
     example_keys,
     explainer,
+    heed_score,
+    is_probability,
     require_positive,
+    require_score,
+    scorer,
+    scores,
 )
 from .._images import gaussian_blur
+from ._blending import blend, require_images
 from ._mask_optimisation import constant, each_in, optimise, require_optimizer, require_steps
-from ._scores_behind_masks import (
-    Explained,
-    blend,
-    explained_of,
-    heed,
-    of_classes,
-    require_explained,
-    require_images,
-    score_of,
-)
 
 __all__ = ["meaningful_perturbation"]
 
@@ -54,7 +51,7 @@ def meaningful_perturbation(
     image_blur: float = 10.0,
     jitter: int = 4,
     optimizer: optax.GradientTransformation | None = None,
-    of: Explained = "probability",
+    of: Score = "probability",
     history: int | None = None,
 ) -> Explain:
     """The smallest smooth part of the image without which the class is gone, learned by gradient descent.
@@ -113,7 +110,7 @@ def meaningful_perturbation(
     require_steps(steps, history)
     require_positive(factor=factor)
     require_optimizer(optimizer)
-    require_explained(of)
+    require_score(of)
     if left is not None and not 0 < left < 1:
         raise ValueError(f"{left=} must be a share of the class's probability, in (0, 1), or None")
     if not (area >= 0 and variation >= 0 and exponent >= 1 and mask_blur >= 0 and image_blur > 0 and jitter >= 0):
@@ -122,14 +119,14 @@ def meaningful_perturbation(
             f"and {exponent=} at least 1"
         )
 
-    @explainer(apply, heed=heed(of))
+    @explainer(apply, heed=heed_score(of))
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         import optax  # which takes long to import
 
         require_images(x, "meaningful_perturbation")
         shape = (x.shape[1], x.shape[2])
-        score = score_of(f, x, target, of) if left is None else excess_of(f, x, target, of, left)
+        score = scores(f, x, target, of=of) if left is None else excess_of(f, x, target, of, left)
         x0 = gaussian_blur(x, image_blur)
         moved = shifts(key, x, x0, jitter)
 
@@ -146,15 +143,15 @@ def meaningful_perturbation(
     return explain
 
 
-def excess_of(f: Function, x: Array, target: Target, of: Explained, left: float) -> Function:
+def excess_of(f: Function, x: Array, target: Target, of: Score, left: float) -> Function:
     """What is to be taken from a score ``x -> (N,)`` and is not yet: 1 at ``x``, 0 where a share is left or less.
 
     Where the target is a class, or weighs classes by 0 to 1, the score is the logarithm of its odds.
     """
     outputs = f(x)
-    height = score = explained_of(outputs, target, of)
+    height = score = scorer(target, outputs, of)
     aim = score(outputs) - (1 - left) * jnp.abs(score(outputs))
-    if of_classes(outputs, of) and not callable(target):
+    if is_probability(outputs, of) and not callable(target):
         weights = class_weights(target, outputs)
         shares = ((weights >= 0) & (weights <= 1)).all(axis=1)
         odds = functools.partial(log_odds, weights=jnp.where(shares[:, None], weights, 0.5))

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from .._channels import Channels, said_axis
 from .._convention import Array, concrete, require_positive
-from ._scores_behind_masks import blend, require_images, require_pair
+from ._blending import blend, require_images, require_pair
 
 __all__ = ["grid_segments", "slic"]
 

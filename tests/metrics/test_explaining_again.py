@@ -242,9 +242,9 @@ def test_non_sensitivity_by_hand():
     f = lambda x: x[:, 0, 0, 0] + 1e-3 * x[:, 0, 1, 0]
     x = jnp.ones((1, 2, 2, 1))
     a = jnp.array([[[5.0, 0.0], [1.0, 1e-9]]])  # one effect without attribution, one attribution without effect
-    assert metrics.non_sensitivity(f, softmax=False)(x, attribution=a) == 2
-    assert metrics.non_sensitivity(f, softmax=False, eps=0.01)(x, attribution=a) == 1
-    assert metrics.non_sensitivity(f, softmax=False)(x, attribution=-a) == 2
+    assert metrics.non_sensitivity(f, of="output")(x, attribution=a) == 2
+    assert metrics.non_sensitivity(f, of="output", eps=0.01)(x, attribution=a) == 1
+    assert metrics.non_sensitivity(f, of="output")(x, attribution=-a) == 2
 
 
 def test_input_invariance_as_its_authors_found_it():

@@ -11,18 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..._chunking import chunked_map
-from ..._convention import Apply, Array, Function, OfImages, Target, require_positive
-from .._common import Baseline, Metric, Order, flat, heat, hide, metric, ranks, replacement, scored
+from ..._convention import Apply, Array, Function, OfImages, Score, Target, require_positive, scores
+from ..._migration import takes_old_options
+from .._common import Baseline, Metric, Order, flat, heat, hide, metric, ranks, replacement
 
 __all__ = ["deletion", "insertion", "monotonicity", "pixel_flipping"]
 
 
+@takes_old_options
 def deletion(
     apply: Apply,
     *,
     steps: int = 50,
     baseline: Baseline = "zero",
-    softmax: bool = True,
+    of: Score = "probability",
     curve: bool = False,
     chunk: int | None = 10,
 ) -> Metric:
@@ -35,7 +37,7 @@ def deletion(
       steps: S, how many steps lead to an image without any pixel.
       baseline: what deleted pixels show: ``"zero"``, ``"mean"`` (of the image, channel by channel), ``"blur"`` (the
         image under a Gaussian of 5 pixels), or anything that broadcasts against the input.
-      softmax: whether the score is the probability or the output itself.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
       curve: whether to return the scores s_0 ... s_S, ``(N, S + 1)``, instead of the area.
       chunk: how many steps are evaluated at once; memory does not depend on ``steps``.
 
@@ -49,7 +51,7 @@ def deletion(
       >>> import jax.numpy as jnp, jaxplain
       >>> f = lambda x: x.sum(axis=(1, 2, 3))
       >>> x = jnp.array([4.0, 3.0, 2.0, 1.0]).reshape(1, 2, 2, 1)
-      >>> metric = jaxplain.metrics.deletion(f, steps=4, softmax=False)
+      >>> metric = jaxplain.metrics.deletion(f, steps=4, of="output")
       >>> metric(x, attribution=x), metric(x, attribution=-x)
       (Array([3.75], dtype=float32), Array([6.25], dtype=float32))
 
@@ -61,19 +63,20 @@ def deletion(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score = scored(f, x, target, softmax)
+        score = scores(f, x, target, of=of)
         values = removal(score, x, replacement(baseline, x, f), pixel_places(attribution), shares(steps, x), chunk)
         return values if curve else area(values) / steps
 
     return measure
 
 
+@takes_old_options
 def insertion(
     apply: Apply,
     *,
     steps: int = 50,
     baseline: Baseline = "blur",
-    softmax: bool = True,
+    of: Score = "probability",
     curve: bool = False,
     chunk: int | None = 10,
 ) -> Metric:
@@ -87,7 +90,7 @@ def insertion(
       apply: ``apply(*args) -> logits``, any JAX function of images ``(N, H, W, C)``.
       steps: S, how many steps lead to the whole image.
       baseline: x0, as for `deletion`.
-      softmax: whether the score is the probability or the output itself.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
       curve: whether to return the scores s_0 ... s_S, ``(N, S + 1)``, instead of the area.
       chunk: how many steps are evaluated at once.
 
@@ -101,7 +104,7 @@ def insertion(
       >>> import jax.numpy as jnp, jaxplain
       >>> f = lambda x: x.sum(axis=(1, 2, 3))
       >>> x = jnp.array([4.0, 3.0, 2.0, 1.0]).reshape(1, 2, 2, 1)
-      >>> metric = jaxplain.metrics.insertion(f, steps=4, baseline="zero", softmax=False, curve=True)
+      >>> metric = jaxplain.metrics.insertion(f, steps=4, baseline="zero", of="output", curve=True)
       >>> metric(x, attribution=x)
       Array([[ 0.,  4.,  7.,  9., 10.]], dtype=float32)
 
@@ -113,20 +116,21 @@ def insertion(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score = scored(f, x, target, softmax)
+        score = scores(f, x, target, of=of)
         values = removal(score, replacement(baseline, x, f), x, pixel_places(attribution), shares(steps, x), chunk)
         return values if curve else area(values) / steps
 
     return measure
 
 
+@takes_old_options
 def pixel_flipping(
     apply: Apply,
     *,
     features_in_step: int = 1,
     order: Order = "morf",
     baseline: Baseline = 0.0,
-    softmax: bool = True,
+    of: Score = "probability",
     curve: bool = False,
     chunk: int | None = 10,
 ) -> Metric:
@@ -142,7 +146,7 @@ def pixel_flipping(
       features_in_step: how many pixels are flipped in a step; the last step takes what is left.
       order: ``"morf"``, most relevant first (a lower area is better), or ``"lerf"``, least relevant first.
       baseline: as for `deletion`. The default of Quantus is the smallest value of each image.
-      softmax: whether the score is the probability or the output itself.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
       curve: whether to return the scores s_1 ... s_L, ``(N, L)``, instead of the area.
       chunk: how many steps are evaluated at once.
 
@@ -156,7 +160,7 @@ def pixel_flipping(
       >>> import jax.numpy as jnp, jaxplain
       >>> f = lambda x: x.sum(axis=(1, 2, 3))
       >>> x = jnp.array([4.0, 3.0, 2.0, 1.0]).reshape(1, 2, 2, 1)
-      >>> jaxplain.metrics.pixel_flipping(f, softmax=False, curve=True)(x, attribution=x)
+      >>> jaxplain.metrics.pixel_flipping(f, of="output", curve=True)(x, attribution=x)
       Array([[6., 3., 1., 0.]], dtype=float32)
 
     Reference:
@@ -168,19 +172,20 @@ def pixel_flipping(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score, counts = scored(f, x, target, softmax), by_steps(features_in_step, x)
+        score, counts = scores(f, x, target, of=of), by_steps(features_in_step, x)
         values = removal(score, x, replacement(baseline, x, f), pixel_places(attribution, sign), counts, chunk)
         return values if curve else area(values)
 
     return measure
 
 
+@takes_old_options
 def monotonicity(
     apply: Apply,
     *,
     features_in_step: int = 1,
     baseline: Baseline = 0.0,
-    softmax: bool = True,
+    of: Score = "probability",
     chunk: int | None = 10,
 ) -> Metric:
     """Whether the score never falls while pixels are added to a baseline, the least important first.
@@ -194,7 +199,7 @@ def monotonicity(
       apply: ``apply(*args) -> logits``, any JAX function of images ``(N, H, W, C)``.
       features_in_step: how many pixels are added in a step; the last step takes what is left.
       baseline: x0, as for `deletion`.
-      softmax: whether the score is the probability or the output itself.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
       chunk: how many steps are evaluated at once.
 
     Returns:
@@ -207,7 +212,7 @@ def monotonicity(
       >>> import jax.numpy as jnp, jaxplain
       >>> f = lambda x: x.sum(axis=(1, 2, 3))
       >>> x = jnp.array([4.0, 3.0, 2.0, 1.0]).reshape(1, 2, 2, 1)
-      >>> jaxplain.metrics.monotonicity(f, softmax=False)(x, attribution=x)
+      >>> jaxplain.metrics.monotonicity(f, of="output")(x, attribution=x)
       Array([1.], dtype=float32)
 
     Reference:
@@ -218,7 +223,7 @@ def monotonicity(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score, counts = scored(f, x, target, softmax), by_steps(features_in_step, x)
+        score, counts = scores(f, x, target, of=of), by_steps(features_in_step, x)
         places = pixel_places(jnp.abs(heat(attribution)), sign=-1)
         values = removal(score, replacement(baseline, x, f), x, places, counts, chunk)
         return (jnp.diff(values, axis=1) >= 0).all(axis=1).astype(values.dtype)

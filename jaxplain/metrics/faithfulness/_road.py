@@ -10,9 +10,9 @@ import numpy as np
 from jax.scipy.sparse.linalg import cg
 
 from ..._chunking import chunked_map
-from ..._convention import Apply, Array, OfImages, Target, example_keys
-from ..._reductions import scale_of
-from .._common import Metric, Order, class_of, metric, precise
+from ..._convention import Apply, Array, OfImages, Target, chosen_class, example_keys, outputs_at
+from ..._reductions import at_least_float32, scale_of
+from .._common import Metric, Order, metric
 from ._deletion_curves import pixel_places, sign_of
 
 __all__ = ["road"]
@@ -70,7 +70,7 @@ def road(
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         keys = None if noise == 0 else example_keys(key, x, "road")
-        label = class_of(f, x, target)
+        label = chosen_class("road", target, outputs_at(f, x, target)).argmax(axis=1)
         places = pixel_places(attribution, sign)
 
         def survives(step: tuple[Array, Array]) -> Array:
@@ -84,7 +84,7 @@ def road(
 
         counts = (shares / 100 * (x.shape[1] * x.shape[2]) + 1e-9).astype(int)
         survived = chunked_map(survives, (jnp.arange(len(counts)), jnp.asarray(counts)), chunk).T
-        survived = survived.astype(precise(x).dtype)
+        survived = survived.astype(at_least_float32(x).dtype)
         return survived if curve else survived.mean(axis=1)
 
     return measure
@@ -96,7 +96,7 @@ def impute(x: Array, hidden: Array) -> Array:
     ``u_i Σ_j w_ij = Σ_j w_ij u_j`` for every hidden pixel i, with ``u = x`` at the others: a symmetric positive
     definite system, solved by conjugate gradients without ever being written down.
     """
-    seen = precise(x)
+    seen = at_least_float32(x)
     scale = scale_of(seen, (1, 2, 3))  # the conjugate gradients square what they are given
     seen = seen / scale
     weight = neighbours(jnp.ones_like(seen, shape=(1, *x.shape[1:3], 1)))
