@@ -14,7 +14,8 @@ import numpy as np
 from .. import metrics as library
 from .._convention import Apply, Explain, outputs_of, warn_of_probabilities
 from .._migration import renamed
-from .._taxonomy import METHODS, known
+from .._taxonomy import METHODS
+from .._text import choose
 
 __all__ = ["BETTER", "Measure"]
 
@@ -139,7 +140,7 @@ def find_explainers(apply: Apply, methods: Methods) -> dict[str, Explain]:
 
 def named_method(name: str) -> Callable[..., Explain]:
     """The public function of a method that runs with its default options."""
-    method = METHODS[known(name, METHODS, "method")]
+    method = METHODS[choose(name, METHODS, "method")]
     for need in ("data", "patterns"):
         if need in method.needs:
             raise ValueError(f"{name} needs {need}: make it yourself and pass {{label: explainer}}")
@@ -170,7 +171,7 @@ def find_measure(label: str, metric: str | Measure | Callable[..., Any]) -> Meas
 def known_measure(label: str, metric: str | Callable[..., Any]) -> Measure:
     """A metric of the library, by name or as a function, its options bound or not."""
     if not callable(metric):
-        return MEASURES[known(metric, BETTER, "metric")]
+        return MEASURES[choose(metric, BETTER, "metric")]
     if isinstance(metric, functools.partial):
         of = known_measure(label, metric.func)
         return replace(of, function=functools.partial(metric.func, *metric.args, **renamed(metric.keywords)))

@@ -59,13 +59,13 @@ class CompiledSuite:
           key: for metrics that draw random numbers.
           truth: what metrics of maps compare them with.
         """
-        maps = jnp.moveaxis(attribution, self.channel_axis(attribution, x), -1)
         values = {}
         for name, measure in self.measures.items():
             if missing := [need for need in measure.needs if need not in truth]:
                 raise ValueError(f"the metric {name} needs {' and '.join(missing)}: see Example.truth")
             compiled = self.metrics[name][label]
             if measure.kind == "map":
+                maps = jnp.moveaxis(attribution, self.channel_axis(attribution, x), -1)
                 values[name] = compiled(maps, **{need: jnp.asarray(truth[need]) for need in measure.needs})
             else:
                 given = {"attribution": attribution} if measure.kind == "network" else {}

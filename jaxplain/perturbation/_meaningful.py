@@ -133,12 +133,12 @@ def meaningful_perturbation(
         def loss(m: Array, step: Array) -> Array:
             edges = sum((jnp.abs(jnp.diff(m, axis=axis)) ** exponent).sum(axis=(1, 2)) for axis in (1, 2))
             prices = area * (1 - m).mean(axis=(1, 2)) + variation * edges / math.prod(m.shape[1:])
-            return prices + score(blend(enlarge(m, shape, mask_blur), *moved(step)))
+            return prices + score(blend(full_size(m, shape, mask_blur), *moved(step)))
 
         start = constant(0.0, (-(-shape[0] // factor), -(-shape[1] // factor)), x)
         solver = optimizer or optax.adam(optax.cosine_decay_schedule(0.2, steps))
         masks = optimise(loss, start, solver, steps, history)
-        return 1 - each_in(history, lambda m: enlarge(m, shape, mask_blur), masks).astype(x.dtype)
+        return 1 - each_in(history, lambda m: full_size(m, shape, mask_blur), masks).astype(x.dtype)
 
     return explain
 
@@ -174,7 +174,7 @@ def log_odds(logits: Array, weights: Array) -> Array:
     return jax.nn.logsumexp(logits, axis=1, b=weights) - jax.nn.logsumexp(logits, axis=1, b=1 - weights)
 
 
-def enlarge(m: Array, shape: tuple[int, int], sigma: float) -> Array:
+def full_size(m: Array, shape: tuple[int, int], sigma: float) -> Array:
     """Masks ``(N, h, w)`` at the image's resolution, bilinear and then blurred."""
     large = jax.vmap(lambda m: jax.image.resize(m, shape, "linear"))(m)
     return gaussian_blur(large[..., None], sigma)[..., 0]

@@ -74,7 +74,7 @@ def occlusion(
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         require_images(x, "occlusion")
-        rows, columns = (windows(*sizes) for sizes in zip(x.shape[1:3], window, stride, strict=True))
+        rows, columns = (covered_by_windows(*sizes) for sizes in zip(x.shape[1:3], window, stride, strict=True))
         count = rows.sum(axis=0)[:, None] * columns.sum(axis=0)[None]
         score = scores(f, x, target, of=of)
         x0, whole = f.reference(baseline, x), score(x)
@@ -90,7 +90,7 @@ def occlusion(
     return explain
 
 
-def windows(size: int, window: int, stride: int) -> np.ndarray:
+def covered_by_windows(size: int, window: int, stride: int) -> np.ndarray:
     """Which of the ``size`` pixels along one axis each window covers, ``(windows, size)``."""
     if window > size:
         raise ValueError(f"a window of {window} pixels is larger than the image's {size}: pass a smaller window=")

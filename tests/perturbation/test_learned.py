@@ -14,7 +14,7 @@ from jaxplain._images import gaussian_blur
 from jaxplain.perturbation import extremal_perturbation, meaningful_perturbation
 from jaxplain.perturbation._extremal import area_excess, blur_pyramid, smooth_mask
 from jaxplain.perturbation._mask_optimisation import optimise
-from jaxplain.perturbation._meaningful import enlarge, excess_of, shifts
+from jaxplain.perturbation._meaningful import excess_of, full_size, shifts
 
 KEY = jax.random.key(6)
 X = jax.random.normal(jax.random.key(0), (2, 12, 10, 2), jnp.float64)
@@ -88,7 +88,7 @@ def test_the_first_step_follows_the_gradient_of_the_paper():
 
     @jax.jit
     def loss(m):
-        mask = enlarge(m, (12, 10), 1.0)[..., None]
+        mask = full_size(m, (12, 10), 1.0)[..., None]
         down, right = m[:, 1:] - m[:, :-1], m[:, :, 1:] - m[:, :, :-1]
         edges = (jnp.abs(down) ** 3).sum(axis=(1, 2)) + (jnp.abs(right) ** 3).sum(axis=(1, 2))
         prices = area * (1 - m).sum(axis=(1, 2)) / 16 + variation * edges / 16
@@ -99,7 +99,7 @@ def test_the_first_step_follows_the_gradient_of_the_paper():
     m = np.zeros((2, 4, 4))
     for maps in (first, second):
         m = np.clip(m - rate * slope_of(loss, m), 0, 1)
-        np.testing.assert_allclose(maps, 1 - enlarge(jnp.asarray(m), (12, 10), 1.0), atol=1e-9)
+        np.testing.assert_allclose(maps, 1 - full_size(jnp.asarray(m), (12, 10), 1.0), atol=1e-9)
     assert first.min() < 1 - 1e-3
 
 

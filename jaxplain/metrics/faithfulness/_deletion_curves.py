@@ -7,6 +7,9 @@ left to right.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypedDict, Unpack
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,6 +21,18 @@ from .._common import Baseline, Metric, Order, flat, heat, hide, metric, ranks, 
 __all__ = ["deletion", "insertion", "monotonicity", "pixel_flipping"]
 
 
+class CurveOptions(TypedDict, total=False):
+    """The options of every metric that follows the score while an image changes step by step.
+
+    Attributes:
+      curve: whether to return what the area is of, ``(N, steps)``, instead of the area.
+      chunk: how many steps are evaluated at once, 10 by default; memory does not depend on how many there are.
+    """
+
+    curve: bool
+    chunk: int | None
+
+
 @takes_old_options
 def deletion(
     apply: Apply,
@@ -25,8 +40,7 @@ def deletion(
     steps: int = 50,
     baseline: Baseline = "zero",
     of: Score = "probability",
-    curve: bool = False,
-    chunk: int | None = 10,
+    **options: Unpack[CurveOptions],
 ) -> Metric:
     """The area under the score while the most relevant pixels are deleted; lower is better.
 
@@ -38,8 +52,7 @@ def deletion(
       baseline: what deleted pixels show: ``"zero"``, ``"mean"`` (of the image, channel by channel), ``"blur"`` (the
         image under a Gaussian of 5 pixels), or anything that broadcasts against the input.
       of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
-      curve: whether to return the scores s_0 ... s_S, ``(N, S + 1)``, instead of the area.
-      chunk: how many steps are evaluated at once; memory does not depend on ``steps``.
+      **options: see `CurveOptions`; the curve is s_0 ... s_S, ``(N, S + 1)``.
 
     Returns:
       A metric ``(*args, attribution, target=None) -> (N,)``.
@@ -61,13 +74,8 @@ def deletion(
     """
     require_positive(steps=steps)
 
-    @metric(apply)
-    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score = scores(f, x, target, of=of)
-        values = removal(score, x, replacement(baseline, x, f), pixel_places(attribution), shares(steps, x), chunk)
-        return values if curve else area(values) / steps
-
-    return measure
+    order = lambda x, attribution: (pixel_places(attribution), counts_by_fraction(steps, x))
+    return removal_curve(apply, baseline, of, order, lambda values: area(values) / steps, **options)
 
 
 @takes_old_options
@@ -77,8 +85,7 @@ def insertion(
     steps: int = 50,
     baseline: Baseline = "blur",
     of: Score = "probability",
-    curve: bool = False,
-    chunk: int | None = 10,
+    **options: Unpack[CurveOptions],
 ) -> Metric:
     """The area under the score while the most relevant pixels are put into a blurred image; higher is better.
 
@@ -91,8 +98,7 @@ def insertion(
       steps: S, how many steps lead to the whole image.
       baseline: x0, as for `deletion`.
       of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
-      curve: whether to return the scores s_0 ... s_S, ``(N, S + 1)``, instead of the area.
-      chunk: how many steps are evaluated at once.
+      **options: see `CurveOptions`; the curve is s_0 ... s_S, ``(N, S + 1)``.
 
     Returns:
       A metric ``(*args, attribution, target=None) -> (N,)``.
@@ -114,13 +120,8 @@ def insertion(
     """
     require_positive(steps=steps)
 
-    @metric(apply)
-    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score = scores(f, x, target, of=of)
-        values = removal(score, replacement(baseline, x, f), x, pixel_places(attribution), shares(steps, x), chunk)
-        return values if curve else area(values) / steps
-
-    return measure
+    order = lambda x, attribution: (pixel_places(attribution), counts_by_fraction(steps, x))
+    return removal_curve(apply, baseline, of, order, lambda values: area(values) / steps, inserts=True, **options)
 
 
 @takes_old_options
@@ -131,8 +132,7 @@ def pixel_flipping(
     order: Order = "morf",
     baseline: Baseline = 0.0,
     of: Score = "probability",
-    curve: bool = False,
-    chunk: int | None = 10,
+    **options: Unpack[CurveOptions],
 ) -> Metric:
     """The area under the score while pixels are flipped to a baseline, ``features_in_step`` at a time.
 
@@ -147,8 +147,7 @@ def pixel_flipping(
       order: ``"morf"``, most relevant first (a lower area is better), or ``"lerf"``, least relevant first.
       baseline: as for `deletion`. The default of Quantus is the smallest value of each image.
       of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
-      curve: whether to return the scores s_1 ... s_L, ``(N, L)``, instead of the area.
-      chunk: how many steps are evaluated at once.
+      **options: see `CurveOptions`; the curve is s_1 ... s_L, ``(N, L)``.
 
     Returns:
       A metric ``(*args, attribution, target=None) -> (N,)``.
@@ -169,14 +168,8 @@ def pixel_flipping(
     """
     require_positive(features_in_step=features_in_step)
     sign = sign_of(order)
-
-    @metric(apply)
-    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score, counts = scores(f, x, target, of=of), by_steps(features_in_step, x)
-        values = removal(score, x, replacement(baseline, x, f), pixel_places(attribution, sign), counts, chunk)
-        return values if curve else area(values)
-
-    return measure
+    plan = lambda x, attribution: (pixel_places(attribution, sign), counts_by_step(features_in_step, x))
+    return removal_curve(apply, baseline, of, plan, area, **options)
 
 
 @takes_old_options
@@ -221,17 +214,46 @@ def monotonicity(
     """
     require_positive(features_in_step=features_in_step)
 
-    @metric(apply)
-    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score, counts = scores(f, x, target, of=of), by_steps(features_in_step, x)
-        places = pixel_places(jnp.abs(heat(attribution)), sign=-1)
-        values = removal(score, replacement(baseline, x, f), x, places, counts, chunk)
-        return (jnp.diff(values, axis=1) >= 0).all(axis=1).astype(values.dtype)
-
-    return measure
+    order = lambda x, a: (pixel_places(jnp.abs(heat(a)), sign=-1), counts_by_step(features_in_step, x))
+    never_falls = lambda values: (jnp.diff(values, axis=1) >= 0).all(axis=1).astype(values.dtype)
+    return removal_curve(apply, baseline, of, order, never_falls, inserts=True, chunk=chunk)
 
 
 # ------------------------------------------------------------------------------------------------------ the machinery
+
+
+def removal_curve(
+    apply: Apply,
+    baseline: Baseline,
+    of: Score,
+    order: Callable[[Array, Array], tuple[Array, np.ndarray]],
+    summary: Callable[[Array], Array],
+    *,
+    inserts: bool = False,
+    curve: bool = False,
+    chunk: int | None = 10,
+) -> Metric:
+    """A metric that is a summary of the scores while pixels disappear, or are put into the baseline.
+
+    Args:
+      apply: the network.
+      baseline: what removed pixels show.
+      of: which score.
+      order: ``(x, attribution) ->`` the place of each pixel in the order, and how many are gone at each step.
+      summary: of the scores, ``(N, S) -> (N,)``.
+      inserts: whether pixels are put into the baseline instead of removed from the image.
+      curve: see `CurveOptions`.
+      chunk: see `CurveOptions`.
+    """
+
+    @metric(apply)
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+        score, x0 = scores(f, x, target, of=of), replacement(baseline, x, f)
+        places, counts = order(x, attribution)
+        values = removal(score, *((x0, x) if inserts else (x, x0)), places, counts, chunk)
+        return values if curve else summary(values)
+
+    return measure
 
 
 def removal(score: Function, x: Array, x0: Array, places: Array, counts: np.ndarray, chunk: int | None) -> Array:
@@ -245,7 +267,7 @@ def pixel_places(attribution: Array, sign: int = 1) -> Array:
     return ranks(flat(sign * maps)).reshape(maps.shape)
 
 
-def shares(steps: int, x: Array) -> np.ndarray:
+def counts_by_fraction(steps: int, x: Array) -> np.ndarray:
     """How many pixels are gone after 0 ... ``steps`` equal steps."""
     pixels = x.shape[1] * x.shape[2]
     if steps > pixels:
@@ -253,7 +275,7 @@ def shares(steps: int, x: Array) -> np.ndarray:
     return np.arange(steps + 1) * pixels // steps
 
 
-def by_steps(size: int, x: Array) -> np.ndarray:
+def counts_by_step(size: int, x: Array) -> np.ndarray:
     """How many pixels are gone after each step of ``size`` pixels, until all are."""
     pixels = x.shape[1] * x.shape[2]
     return np.minimum(np.arange(1, -(-pixels // size) + 1) * size, pixels)

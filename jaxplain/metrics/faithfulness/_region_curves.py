@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from jax.typing import ArrayLike
 from ..._convention import Apply, Array, OfImages, Score, Target, concrete, require_positive, scores
 from ..._migration import takes_old_options
 from .._common import Baseline, Metric, Order, flat, grid_regions, heat, metric, ranks, replacement
-from ._deletion_curves import area, removal, sign_of
+from ._deletion_curves import CurveOptions, area, removal, removal_curve, sign_of
 
 __all__ = ["irof", "region_perturbation", "selectivity"]
 
@@ -82,8 +84,7 @@ def selectivity(
     patch_size: int = 8,
     baseline: Baseline = 0.0,
     of: Score = "probability",
-    curve: bool = False,
-    chunk: int | None = 10,
+    **options: Unpack[CurveOptions],
 ) -> Metric:
     """The area under the score while all patches disappear, the most relevant first; lower is better.
 
@@ -96,8 +97,7 @@ def selectivity(
       patch_size: the side of a patch in pixels.
       baseline: as for `deletion`.
       of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
-      curve: whether to return the scores s_1 ... s_L, ``(N, L)``, instead of the area.
-      chunk: how many steps are evaluated at once.
+      **options: see `CurveOptions`; the curve is s_1 ... s_L, ``(N, L)``.
 
     Returns:
       A metric ``(*args, attribution, target=None) -> (N,)``.
@@ -118,14 +118,11 @@ def selectivity(
     """
     require_positive(patch_size=patch_size)
 
-    @metric(apply)
-    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score = scores(f, x, target, of=of)
+    def order(x: Array, attribution: Array) -> tuple[Array, np.ndarray]:
         places, number = patch_places(attribution, patch_size)
-        values = removal(score, x, replacement(baseline, x, f), places, np.arange(1, number + 1), chunk)
-        return values if curve else area(values)
+        return places, np.arange(1, number + 1)
 
-    return measure
+    return removal_curve(apply, baseline, of, order, area, **options)
 
 
 @takes_old_options
