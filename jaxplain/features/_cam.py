@@ -23,7 +23,7 @@ from .._reductions import at_least_float32, divide, norm, scale_of
 from ..propagation import guided_backprop
 from ..propagation._engine import replay
 from ..propagation._units import Unit
-from ._maps import AtLayer, Layers, MapOptions, map_of_layer, space
+from ._maps import Layers, LayerView, MapOptions, layer_map, spatial_axes
 
 __all__ = [
     "cam",
@@ -41,7 +41,7 @@ __all__ = [
 
 def gradient_map(apply: Apply, layer: Layers, combine: Callable[[Array, Array], Array], options: MapOptions) -> Explain:
     """The explainer of a map ``combine(A, g) -> (N, h, w)``."""
-    return map_of_layer(
+    return layer_map(
         apply, layer, lambda at: combine(at_least_float32(at.features), at_least_float32(at.gradient)), **options
     )
 
@@ -75,12 +75,12 @@ def cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) -> Ex
       arXiv:1512.04150.
     """
 
-    def weighted(at: AtLayer) -> Array:
+    def weighted(at: LayerView) -> Array:
         require_global_average(at.features, at.head)
         weights = at.gradient * math.prod(at.features.shape[1:-1])
         return (weights * at.features).sum(axis=-1)
 
-    return map_of_layer(apply, layer, weighted, **options)
+    return layer_map(apply, layer, weighted, **options)
 
 
 def require_global_average(A: Array, head: Function) -> None:
@@ -131,7 +131,7 @@ def grad_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) 
 
 def mean_weighted(A: Array, g: Array) -> Array:
     """``Σ_k α_k A^k``, α the gradient's mean over positions."""
-    return (g.mean(axis=space(A), keepdims=True) * A).sum(axis=-1)
+    return (g.mean(axis=spatial_axes(A), keepdims=True) * A).sum(axis=-1)
 
 
 def guided_grad_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) -> Explain:
@@ -197,8 +197,8 @@ def grad_cam_plus_plus(apply: Apply, layer: Layers = None, **options: Unpack[Map
 
     def combine(A: Array, g: Array) -> Array:
         # divided by g², as g³ may be too small a number
-        alpha = divide(1.0, 2 + A.sum(axis=space(A), keepdims=True) * g)
-        weights = (alpha * jnp.maximum(g, 0)).sum(axis=space(A), keepdims=True)
+        alpha = divide(1.0, 2 + A.sum(axis=spatial_axes(A), keepdims=True) * g)
+        weights = (alpha * jnp.maximum(g, 0)).sum(axis=spatial_axes(A), keepdims=True)
         return (weights * A).sum(axis=-1)
 
     return gradient_map(apply, layer, combine, options)
@@ -233,7 +233,7 @@ def xgrad_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions])
     """
 
     def combine(A: Array, g: Array) -> Array:
-        weights = divide((g * A).sum(axis=space(A), keepdims=True), A.sum(axis=space(A), keepdims=True))
+        weights = divide((g * A).sum(axis=spatial_axes(A), keepdims=True), A.sum(axis=spatial_axes(A), keepdims=True))
         return (weights * A).sum(axis=-1)
 
     return full_precision(gradient_map(apply, layer, combine, options))
@@ -355,7 +355,7 @@ def eigen_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions])
     Reference:
       Muhammad, Yeasin: Eigen-CAM. IJCNN 2020, arXiv:2008.00299.
     """
-    return map_of_layer(apply, layer, lambda at: first_component(at_least_float32(at.features)), **options)
+    return layer_map(apply, layer, lambda at: first_component(at_least_float32(at.features)), **options)
 
 
 def eigen_grad_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) -> Explain:

@@ -12,7 +12,7 @@ from .._convention import Apply, Array, Explain, Score, heed_score, require_posi
 from .._images import enlarge
 from .._migration import takes_old_options
 from .._reductions import deviation, divide, norm
-from ._maps import AtLayer, Layers, MapOptions, map_of_layer, space, unit_range
+from ._maps import Layers, LayerView, MapOptions, layer_map, spatial_axes, unit_range
 
 __all__ = ["ablation_cam", "score_cam"]
 
@@ -61,17 +61,17 @@ def score_cam(
     require_positive(**{name: n for name, n in (("chunk", chunk), ("top", top)) if n is not None})
     require_score(of)
 
-    def seen_through(at: AtLayer) -> Array:
+    def score_behind_channel(at: LayerView) -> Array:
         score = scorer(at.target, at.head(at.features), of)
-        A = channels(at.features, top_channels(deviation(at.features, space(at.features)), top))
+        A = channels(at.features, top_channels(deviation(at.features, spatial_axes(at.features)), top))
 
         def seen(channel: Array) -> Array:
             mask = unit_range(enlarge(jnp.take(A, channel, axis=-1), at.x))
             return score(at.f(at.x * mask[..., None]))
 
-        return weigh(A, jax.nn.softmax(chunked_map(seen, jnp.arange(A.shape[-1]), chunk), axis=0))
+        return weighted_channels(A, jax.nn.softmax(chunked_map(seen, jnp.arange(A.shape[-1]), chunk), axis=0))
 
-    return map_of_layer(apply, layer, seen_through, heed=heed_score(of), **options)
+    return layer_map(apply, layer, score_behind_channel, heed=heed_score(of), **options)
 
 
 def ablation_cam(
@@ -109,19 +109,19 @@ def ablation_cam(
     """
     require_positive(**{name: n for name, n in (("chunk", chunk), ("top", top)) if n is not None})
 
-    def missed(at: AtLayer) -> Array:
+    def drop_without_channel(at: LayerView) -> Array:
         A, outputs = at.features, at.head(at.features)
         score = scorer(at.target, outputs)
-        tried = top_channels(norm(A, space(A)), top)
+        tried = top_channels(norm(A, spatial_axes(A)), top)
 
         def without(channel: Array) -> Array:
             keep = 1 - jax.nn.one_hot(channel, A.shape[-1], dtype=A.dtype)
-            return score(at.head(A * jnp.expand_dims(keep, space(A))))
+            return score(at.head(A * jnp.expand_dims(keep, spatial_axes(A))))
 
         z = score(outputs)[None]
-        return weigh(channels(A, tried), divide(z - chunked_map(without, tried.T, chunk), z))
+        return weighted_channels(channels(A, tried), divide(z - chunked_map(without, tried.T, chunk), z))
 
-    return map_of_layer(apply, layer, missed, **options)
+    return layer_map(apply, layer, drop_without_channel, **options)
 
 
 def top_channels(strength: Array, top: int | None) -> Array:
@@ -134,9 +134,9 @@ def top_channels(strength: Array, top: int | None) -> Array:
 
 def channels(A: Array, chosen: Array) -> Array:
     """The channels of those numbers, example by example."""
-    return jnp.take_along_axis(A, jnp.expand_dims(chosen, space(A)), axis=-1)
+    return jnp.take_along_axis(A, jnp.expand_dims(chosen, spatial_axes(A)), axis=-1)
 
 
-def weigh(A: Array, weights: Array) -> Array:
+def weighted_channels(A: Array, weights: Array) -> Array:
     """``Σ_k w_k A^k`` for weights ``(K, N)``."""
-    return (A * jnp.expand_dims(weights.T, space(A))).sum(axis=-1).astype(A.dtype)
+    return (A * jnp.expand_dims(weights.T, spatial_axes(A))).sum(axis=-1).astype(A.dtype)

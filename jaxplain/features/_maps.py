@@ -39,7 +39,7 @@ COMBINATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 @dataclass(frozen=True)
-class AtLayer:
+class LayerView:
     """What a map is made of: the network and its input, and both again as seen from the layer.
 
     Attributes:
@@ -78,10 +78,10 @@ class MapOptions(TypedDict, total=False):
     combine: Combine
 
 
-def map_of_layer(
+def layer_map(
     apply: Apply,
     layer: Layers,
-    attribute: Callable[[AtLayer], Array],
+    attribute: Callable[[LayerView], Array],
     *,
     upsample: bool = True,
     grid: tuple[int, int] | None = None,
@@ -106,7 +106,7 @@ def map_of_layer(
         maps = []
         for name in names:
             features, head = on_grid(f, x, name, grid)
-            raw = attribute(AtLayer(f, x, target, features, head))
+            raw = attribute(LayerView(f, x, target, features, head))
             maps.append(enlarge(raw, x) if upsample else raw.astype(x.dtype))
         if len({a.shape for a in maps}) > 1:
             raise ValueError(f"layers of different shapes {[a.shape[1:] for a in maps]} combine at the input's only")
@@ -152,7 +152,7 @@ def gradient_at(features: Array, head: Function, target: Target) -> Array:
     return pullback(score_gradient(target, outputs))[0]
 
 
-def space(features: Array) -> tuple[int, ...]:
+def spatial_axes(features: Array) -> tuple[int, ...]:
     """The axes of the positions, between the batch and the channels."""
     return tuple(range(1, features.ndim - 1))
 

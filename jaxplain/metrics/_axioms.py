@@ -24,16 +24,16 @@ from .._migration import takes_old_options
 from .._reductions import at_least_float32, over_largest
 from ..propagation import summary
 from ..propagation._engine import Composite
-from ._common import Baseline, Metric, heat, metric, replacement
+from ._common import Baseline, Metric, metric, replacement, to_heatmap
 from ._robustness import norm
-from .faithfulness._subset_correlations import effects, ranked
+from .faithfulness._subset_correlations import effects, rank_groups
 
 __all__ = ["completeness", "input_invariance", "ledger", "non_sensitivity"]
 
 
 @takes_old_options
 def completeness(apply: Apply, *, baseline: Baseline | None = 0.0, of: Score = "output") -> Metric:
-    """What the attribution's sum is too much: 0 where it is complete.
+    """The completeness error, the attribution's sum minus the change of the score: 0 where it is complete.
 
     ``Σ_i A_i - (z_c(x) - z_c(x0))``
 
@@ -68,7 +68,7 @@ def completeness(apply: Apply, *, baseline: Baseline | None = 0.0, of: Score = "
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         score = scores(f, x, target, of=of)
         change = score(x) if baseline is None else score(x) - score(replacement(baseline, x, f))
-        return heat(attribution).sum(axis=(1, 2)) - change
+        return to_heatmap(attribution).sum(axis=(1, 2)) - change
 
     return measure
 
@@ -114,8 +114,8 @@ def non_sensitivity(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        maps, score = jnp.abs(over_largest(heat(attribution))), scores(f, x, target, of=of)
-        pixels, number = ranked(maps, 1)
+        maps, score = jnp.abs(over_largest(to_heatmap(attribution))), scores(f, x, target, of=of)
+        pixels, number = rank_groups(maps, 1)
         claimed, dropped = effects(score, x, replacement(baseline, x, f), maps, pixels, number, chunk)
         return ((claimed < eps) != (jnp.abs(dropped) < eps)).sum(axis=1).astype(maps.dtype)
 

@@ -64,7 +64,7 @@ def metric(apply: Apply) -> Callable[[Metric], Metric]:
                 raise ValueError(f"an attribution of shape {a.shape} does not belong to images of shape {x.shape}")
             a = jnp.moveaxis(a, axis, -1) if a.ndim == 4 else a
             f = OfImages(accelerated_for(apply, lambda x: at_least_float32(network(x))), axis)
-            return where_finite(a, measure(f, jnp.moveaxis(x, axis, -1), a, target, key))
+            return nan_unless_finite(a, measure(f, jnp.moveaxis(x, axis, -1), a, target, key))
 
         measured.__doc__ = CALL
         return measured
@@ -75,14 +75,14 @@ def metric(apply: Apply) -> Callable[[Metric], Metric]:
 # ------------------------------------------------------------------------------------------------------------- maps
 
 
-def heat(attribution: ArrayLike) -> Array:
+def to_heatmap(attribution: ArrayLike) -> Array:
     """An attribution as maps ``(N, H, W)`` in at least float32: channels are summed."""
     return heatmap(at_least_float32(finite(attribution)))
 
 
-def heat_and_mask(attribution: ArrayLike, mask: ArrayLike) -> tuple[Array, Array]:
+def heatmap_and_mask(attribution: ArrayLike, mask: ArrayLike) -> tuple[Array, Array]:
     """The maps and the masks they are compared with, flattened to ``(N, H · W)``."""
-    maps, inside = heat(attribution), jnp.asarray(mask)
+    maps, inside = to_heatmap(attribution), jnp.asarray(mask)
     if inside.shape != maps.shape:
         raise ValueError(f"the mask has shape {inside.shape}: pass one of {maps.shape} for each map, true inside")
     return flat(maps), flat(inside != 0)
@@ -96,7 +96,7 @@ def finite(attribution: ArrayLike) -> Array:
     return a
 
 
-def where_finite(attribution: Array, values: Array) -> Array:
+def nan_unless_finite(attribution: Array, values: Array) -> Array:
     """What was measured, NaN where the attribution is not finite, which cannot be refused when it is traced."""
     known = jnp.isfinite(flat(attribution)).all(axis=1)
     return jnp.where(known.reshape(-1, *(1,) * (values.ndim - 1)), values, jnp.nan)

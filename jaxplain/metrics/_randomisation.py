@@ -25,7 +25,7 @@ from .._convention import (
     split,
 )
 from .._graph.trace import trace
-from ._common import heat
+from ._common import to_heatmap
 from ._robustness import CALL
 from ._similarity import rank_correlation, ssim
 
@@ -103,7 +103,7 @@ def mprt(
         layer_of = numbered(params, names)
         leaves, structure = jax.tree.flatten(params)
         last = len(names) - 1
-        hit: dict[str, Callable[[int, Array], Any]] = {
+        is_randomised: dict[str, Callable[[int, Array], Any]] = {
             "top_down": lambda layer, step: layer >= last - step,
             "bottom_up": lambda layer, step: layer <= step,
             "independent": lambda layer, step: layer == step,
@@ -113,11 +113,11 @@ def mprt(
             changed = list(leaves)
             for (index, path), layer in layer_of.items():
                 new = jnp.asarray(fresh(jax.random.fold_in(draw, index), path, leaves[index]), leaves[index].dtype)
-                changed[index] = jnp.where(hit[order](layer, step), new, leaves[index])
+                changed[index] = jnp.where(is_randomised[order](layer, step), new, leaves[index])
             return jax.tree.unflatten(structure, changed)
 
         def shown(params: Any) -> Array:
-            maps = heat(heatmap(explain)(*context, params, x, target=target, key=key))
+            maps = to_heatmap(heatmap(explain)(*context, params, x, target=target, key=key))
             return jnp.abs(maps) if absolute else maps
 
         intact = shown(params)
@@ -172,7 +172,7 @@ def random_logit(
             against: Any = drawn + (drawn >= chosen)
         else:
             against = other
-        maps = [heat(heatmap(explain)(*args, target=classes, key=key)) for classes in (chosen, against)]
+        maps = [to_heatmap(heatmap(explain)(*args, target=classes, key=key)) for classes in (chosen, against)]
         return similarity(*maps)
 
     measured.__doc__ = CALL

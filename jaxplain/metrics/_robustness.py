@@ -184,8 +184,8 @@ def neighbourhood(
             fresh = lambda key, index: draw(jax.random.fold_in(key, index), x.shape[1:])
             number, difference = samples, lambda index: jax.vmap(fresh, (0, None))(around, index).astype(x.dtype)
         else:
-            given = jnp.asarray(noise, x.dtype)
-            number, difference = len(given), lambda index: jnp.broadcast_to(given[index], x.shape)
+            shifts = jnp.asarray(noise, x.dtype)
+            number, difference = len(shifts), lambda index: jnp.broadcast_to(shifts[index], x.shape)
         at = lambda y: explain(*context, y, target=fixed, key=key)
         a = at(x)
 

@@ -66,28 +66,29 @@ _SAFETENSORS_DTYPES = {
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Reads the state dict in a PyTorch checkpoint (zip or legacy format) or a safetensors file.
+    """Read the state dict in a PyTorch checkpoint (zip or legacy format) or a safetensors file.
 
-    The format is recognised by the file's content. A state dict wrapped as `{"state_dict": ...}`,
-    `{"model_state_dict": ...}` or `{"model": ...}` is unwrapped, and the `module.` that `DataParallel` puts before
-    every name is removed. Reading a file never runs code from it.
+    The format is recognised by the file's content. A state dict wrapped as ``{"state_dict": ...}``,
+    ``{"model_state_dict": ...}`` or ``{"model": ...}`` is unwrapped, and the ``module.`` that `DataParallel` puts
+    before every name is removed. Reading a file never runs code from it.
 
     Args:
-        path: The file.
+      path: the file.
 
     Returns:
-        The arrays by name, in the file's order, layout and dtype. They are read-only views of the file's content.
+      The arrays by name, in the file's order, layout and dtype. They are read-only views of the file's content.
 
     Raises:
-        ValueError: The file is damaged, is no checkpoint, or asks for more than tensors and dicts.
-        OSError: It cannot be read, or is a folder, a pipe or a device.
+      ValueError: if the file is damaged, is no checkpoint, or asks for more than tensors and dicts.
+      OSError: if it cannot be read, or is a folder, a pipe or a device.
 
     Example:
-        >>> import tempfile, safetensors.numpy
-        >>> with tempfile.NamedTemporaryFile() as file:
-        ...     safetensors.numpy.save_file({"module.fc.bias": np.ones(2)}, file.name)
-        ...     load_checkpoint(file.name)
-        {'fc.bias': array([1., 1.])}
+      >>> import numpy as np, safetensors.numpy, tempfile
+      >>> from jaxplain.models import load_checkpoint
+      >>> with tempfile.NamedTemporaryFile() as file:
+      ...     safetensors.numpy.save_file({"module.fc.bias": np.ones(2)}, file.name)
+      ...     load_checkpoint(file.name)
+      {'fc.bias': array([1., 1.])}
     """
     with open_file(path) as file:
         try:
@@ -149,7 +150,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read_zip(file: BinaryIO) -> dict[str, np.ndarray]:
-    """A zip archive of one folder: `data.pkl`, which refers to the storages `data/0`, `data/1`, ..."""
+    """A zip archive of one folder: `data.pkl`, which refers to the storages ``data/0``, ``data/1``, ..."""
     with zipfile.ZipFile(file) as archive:
         content = sum(entry.file_size for entry in archive.infolist())
         _require(content <= file.seek(0, os.SEEK_END), "it unpacks to more than its own size, unlike any checkpoint")
@@ -247,7 +248,7 @@ def _dict(pairs: Iterable[tuple[Any, Any]]) -> dict[str | int, Any]:
 
 
 def _ordered_dict(pairs: list[Any] | None = None) -> dict[str | int, Any]:
-    """`OrderedDict(pairs)`, as Python 2 wrote it; empties the list, so that a pickle cannot multiply a long one."""
+    """``OrderedDict(pairs)``, as Python 2 wrote it; empties the list, so that a pickle cannot multiply a long one."""
     items = _dict(pairs or [])
     if pairs:
         pairs.clear()
@@ -314,6 +315,11 @@ def _push(make: Callable[[_Machine, Any], Any]) -> Callable[[_Machine, Any], Non
     return lambda machine, value: machine.stack.append(make(machine, value))
 
 
+def _extend(machine: _Machine, items: list[Any]) -> None:
+    """Put items into the list on top of the stack."""
+    machine.stack[-1].extend(items)
+
+
 def _set_items(machine: _Machine, items: list[Any]) -> None:
     """Put keys and values, in turn, into the dict on top of the stack."""
     machine.stack[-1].update(_dict(zip(items[::2], items[1::2], strict=True)))
@@ -353,7 +359,7 @@ _INSTRUCTIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "TUPLE3": _push(lambda machine, value: tuple(machine.pop(3))),
     "EMPTY_LIST": _push(lambda machine, value: []),
     "APPEND": lambda machine, value: machine.stack[-2].append(machine.stack.pop()),
-    "APPENDS": lambda machine, value: (items := machine.pop_to_mark(), machine.stack[-1].extend(items)),
+    "APPENDS": lambda machine, value: _extend(machine, machine.pop_to_mark()),
     "EMPTY_DICT": _push(lambda machine, value: {}),
     "SETITEM": lambda machine, value: _set_items(machine, machine.pop(2)),
     "SETITEMS": lambda machine, value: _set_items(machine, machine.pop_to_mark()),

@@ -35,7 +35,7 @@ from .._reductions import at_least_float32, or_one, root_mean_square
 from ..features import tap
 from ..propagation._engine import replay
 from ..propagation._units import WEIGHTED
-from ._attacks import Bounds, clipper, descend, in_float32, margin, memory_of, norm_of, repeat
+from ._attacks import Bounds, clipper, in_float32, initial_state, margin, norm_of, optimizer_step, scan_until_done
 from ._mask_optimisation import require_optimizer
 
 __all__ = ["adversarial_gradient_integration", "perceptual_ball", "similar_adversarial"]
@@ -128,7 +128,7 @@ def ascend(
         return (then, path - slope * (then - now)), value.argmax(axis=-1) != goals.argmax(axis=-1)
 
     start = jnp.broadcast_to(x[None], (goals.shape[0], *x.shape))
-    return repeat(step, (start, jnp.zeros_like(start)), active, steps)[0]
+    return scan_until_done(step, (start, jnp.zeros_like(start)), active, steps)[0]
 
 
 def draw_others(key: Array, chosen: Array, count: int) -> Array:
@@ -208,11 +208,11 @@ def perceptual_ball(
             if x.ndim != 4:
                 raise ValueError(f"perceptual_ball explains images (N, H, W, C), got shape {x.shape}")
             axis = channel_axis(f, x)
-            look = looking_at(f, x, layers) if features is None else functools.partial(features, *args[:-1])
+            look = layer_features(f, x, layers) if features is None else functools.partial(features, *args[:-1])
             phi = lambda v: jax.tree.map(at_least_float32, list(look(v.astype(x.dtype))))
             g, image = in_float32(f, x)
             chosen = chosen_class("perceptual_ball", target, g(image) if target is None else jax.eval_shape(g, image))
-            loss = unnoticed(g, phi, image, chosen, gamma, confidence)
+            loss = perceptual_loss(g, phi, image, chosen, gamma, confidence)
             change = minimise(loss, image, solver, steps, clipper(bounds, image)) - image
             rms = root_mean_square(change, axis)
             return gaussian_blur(rms[..., None], blur)[..., 0].astype(x.dtype)
@@ -222,7 +222,7 @@ def perceptual_ball(
     return inherit(explain, explain, apply)
 
 
-def unnoticed(
+def perceptual_loss(
     f: Function, phi: Callable[[Array], list[Array]], x: Array, chosen: Array, gamma: float, confidence: float
 ) -> Function:
     """The loss of each example's image: how far from ``x`` it looks, and how far from the other class it is."""
@@ -235,8 +235,8 @@ def unnoticed(
     return loss
 
 
-def looking_at(f: Function, x: Array, layers: int | Sequence[str]) -> Callable[[Array], list[Array]]:
-    """What some layers return, by name or so many convolutions, evenly spaced, over its root mean square at ``x``."""
+def layer_features(f: Function, x: Array, layers: int | Sequence[str]) -> Callable[[Array], list[Array]]:
+    """The features of named layers, or of so many evenly spaced convolutions, over their root mean square at x."""
     if isinstance(layers, int):
         network = replay(f, x)
         kinds = {place: unit.kind for place, (unit, _, _) in network.values(x).items()}
@@ -264,14 +264,14 @@ def minimise(
     """The best of the points, example by example, that an optimiser visits on its way from ``x``."""
 
     def turn(carry: Any, _: None) -> tuple[Any, None]:
-        x, memory, best, lowest = carry
+        x, inner, best, lowest = carry
         value, pullback = jax.vjp(lambda x: loss(clip(x)), x)
         best = jnp.where(like_examples(value < lowest, x), x, best)
-        x, memory = descend(solver, pullback(jnp.ones_like(value))[0], memory, x)
-        return (x, memory, best, jnp.minimum(value, lowest)), None
+        x, inner = optimizer_step(solver, pullback(jnp.ones_like(value))[0], inner, x)
+        return (x, inner, best, jnp.minimum(value, lowest)), None
 
     unknown = jnp.full_like(x, jnp.nan)  # and so it stays where the class is out of range
-    start = (x, memory_of(solver, x), unknown, zero_each(x) + jnp.inf)
+    start = (x, initial_state(solver, x), unknown, zero_each(x) + jnp.inf)
     return clip(jax.lax.scan(turn, start, length=steps)[0][2])
 
 
@@ -333,13 +333,13 @@ def similar_adversarial(
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         dtype, (f, x) = x.dtype, in_float32(f, x)
         chosen = chosen_class("similar_adversarial", target, f(x) if target is None else jax.eval_shape(f, x))
-        similar, adversarial = twins(f, x, chosen, clipper(bounds, x), confidence, closeness, solver, steps)
+        similar, adversarial = optimise_pair(f, x, chosen, clipper(bounds, x), confidence, closeness, solver, steps)
         return jnp.abs(adversarial - similar).astype(dtype)
 
     return explain
 
 
-def twins(
+def optimise_pair(
     f: Function,
     x: Array,
     chosen: Array,

@@ -77,7 +77,7 @@ def fgsm(apply: Apply, *, epsilon: ArrayLike, bounds: Bounds = None, toward: Arr
     @explainer(apply, heed=heed(toward))
     def attack(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         """Attack the last positional argument; the others, target and key are those of an explainer."""
-        slope = slope_of(lowered(f, x, target, toward))
+        slope = slope_of(attack_score(f, x, target, toward))
         return clipper(bounds, x)(x - jnp.asarray(epsilon, x.dtype) * jnp.sign(slope(x)))
 
     return attack
@@ -135,7 +135,7 @@ def pgd(
     def attack(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         """Attack the last positional argument; the others, target and key are those of an explainer."""
         clip, radius = clipper(bounds, x), jnp.asarray(epsilon, x.dtype)
-        slope = slope_of(lowered(f, x, target, toward))
+        slope = slope_of(attack_score(f, x, target, toward))
         start = x
         if random_start:
             keys = example_keys(key, x, "pgd with a random start")
@@ -212,9 +212,9 @@ def deepfool(apply: Apply, *, steps: int = 50, overshoot: float = 0.02, candidat
             distances = jnp.where(reachable, gaps / lengths, jnp.inf)
             nearest = jax.nn.one_hot(distances.argmin(axis=0), len(distances), axis=0, dtype=x.dtype)
             weights = nearest * jnp.where(reachable, distances / lengths, 0)
-            return r + jnp.einsum("kn,kn...->n...", weights, slopes), holds(z, chosen)
+            return r + jnp.einsum("kn,kn...->n...", weights, slopes), still_predicted(z, chosen)
 
-        r, _ = repeat(step, jnp.zeros_like(x), jnp.ones_like(outputs[:, 0], bool), steps)
+        r, _ = scan_until_done(step, jnp.zeros_like(x), jnp.ones_like(outputs[:, 0], bool), steps)
         return r.astype(dtype)
 
     return explain
@@ -253,20 +253,20 @@ BALLS: dict[str, tuple[Function, Callable[[Array, Array], Array], Callable[..., 
 # ----------------------------------------------------------------------------------- what the adversarial methods share
 
 
-DECLINE = "pass a callable target"
+AS_CALLABLE = "pass a callable target"
 
 
 def heed(toward: ArrayLike | None) -> Heed:
-    """What to look at in the outputs before `lowered` takes their softmax."""
-    taken = heed_logits(DECLINE)
+    """What `explainer` heeds before `attack_score` takes the softmax of the outputs."""
+    taken = heed_logits(AS_CALLABLE)
     return lambda outputs, target: taken(outputs, target) if toward is not None or not callable(target) else None
 
 
-def lowered(f: Function, x: Array, target: Target, toward: ArrayLike | None) -> Function:
+def attack_score(f: Function, x: Array, target: Target, toward: ArrayLike | None) -> Function:
     """The score ``x -> (N,)`` that an attack lowers: the log-probability, or minus that of the class to reach."""
     if toward is None and (callable(target) or jax.eval_shape(f, x).ndim != 2):
         return scores(f, x, target)
-    require_several(jax.eval_shape(f, x), DECLINE)
+    require_several(jax.eval_shape(f, x), AS_CALLABLE)
     log_p = lambda x: jax.nn.log_softmax(f(x))
     if toward is None:
         return scores(log_p, x, target)
@@ -298,25 +298,27 @@ def margin(outputs: Array, chosen: Array) -> Array:
     return weighted_sum(outputs, chosen) - largest(jnp.where(chosen == 1, -jnp.inf, outputs))[..., 0]
 
 
-def holds(outputs: Array, chosen: Array) -> Array:
-    """Whether the network sees the class; "yes" for a class out of range, so that its NaN reaches the map."""
+def still_predicted(outputs: Array, chosen: Array) -> Array:
+    """Whether the class is still predicted; True for an invalid class, so that its NaN reaches the map."""
     return ~(margin(outputs, chosen) <= 0)
 
 
-def memory_of(solver: optax.GradientTransformation, at: Array) -> Any:
-    """The memory of an Optax optimiser at the start, of every example by itself and on its device."""
+def initial_state(solver: optax.GradientTransformation, at: Array) -> Any:
+    """The state of an Optax optimiser at the start, one for each example and on its device."""
     return jax.tree.map(lambda a: a + like_examples(zero_each(at, a.dtype), a), jax.vmap(solver.init)(at))
 
 
-def descend(solver: optax.GradientTransformation, slope: Any, memory: Any, at: Any) -> tuple[Any, Any]:
-    """One step of an Optax optimiser, every example by itself: where it leads, and the optimiser's memory."""
+def optimizer_step(solver: optax.GradientTransformation, slope: Any, inner: Any, at: Any) -> tuple[Any, Any]:
+    """One step of an Optax optimiser, each example on its own: where it leads, and the new state."""
     import optax  # which takes long to import
 
-    updates, memory = jax.vmap(solver.update)(slope, memory, at)
-    return optax.apply_updates(at, updates), memory
+    updates, inner = jax.vmap(solver.update)(slope, inner, at)
+    return optax.apply_updates(at, updates), inner
 
 
-def repeat(step: Callable[[Any], tuple[Any, Array]], state: Any, active: Array, steps: int) -> tuple[Any, Array]:
+def scan_until_done(
+    step: Callable[[Any], tuple[Any, Array]], state: Any, active: Array, steps: int
+) -> tuple[Any, Array]:
     """Take steps, at most so many, with every example that asks for one; what is finished stays as it is.
 
     A scan, so that an explanation can be differentiated; once all are finished, its turns cost nothing.

@@ -115,11 +115,9 @@ def extremal_perturbation(
     require_positive(step=step, chunk=1 if chunk is None else chunk)
     require_optimizer(optimizer)
     require_score(of)
-    require_areas(areas)
+    require_areas_and_levels(areas, levels)
     choose(variant, get_args(Variant), "variant")
     choose(reward, get_args(Reward), "reward")
-    if not isinstance(levels, int) or levels < 2:
-        raise ValueError(f"{levels=} must be at least 2: x itself and its strongest blur")
     if not (sigma > 0 and max_blur > 0 and penalty >= 0 and growth > 0):
         raise ValueError(f"{sigma=}, {max_blur=} and {growth=} must be positive and {penalty=} not negative")
 
@@ -146,10 +144,12 @@ def extremal_perturbation(
     return explain
 
 
-def require_areas(areas: Sequence[float]) -> None:
-    """Check the areas that masks are to cover."""
+def require_areas_and_levels(areas: Sequence[float], levels: int) -> None:
+    """Check the areas that masks are to cover, and the levels of the pyramid that they blend."""
     if not isinstance(areas, Sequence) or not areas or not all(0 < a < 1 for a in areas):
         raise ValueError(f"{areas=} must be shares of the image, at least one, each in (0, 1)")
+    if not isinstance(levels, int) or levels < 2:
+        raise ValueError(f"{levels=} must be at least 2: x itself and its strongest blur")
 
 
 def gain_of(variant: Variant, score: Function, perturb: Function) -> Function:

@@ -26,7 +26,7 @@ from .._convention import (
 from .._reductions import over_largest
 from ..propagation._deeplift import in_lanes, lanes_first
 from ..propagation._engine import BoundUnit, Composite, refuse_training_mode, replay
-from ._attacks import descend, holds, in_float32, memory_of, repeat
+from ._attacks import in_float32, initial_state, optimizer_step, scan_until_done, still_predicted
 from ._mask_optimisation import require_optimizer
 
 __all__ = ["fgvis"]
@@ -112,15 +112,15 @@ def fgvis(
             return weighted_sum(jax.nn.softmax(z), chosen).sum(), z
 
         def step(state: Any) -> tuple[Any, Array]:
-            m, _, memory = state
+            m, _, inner = state
             slope, z = jax.grad(probability, has_aux=True)(m)
-            moved, memory = descend(solver, sign * (over_largest(slope) - sparsity), memory, m)
-            return (jnp.clip(moved, 0, 1), m, memory), holds(z, chosen)
+            moved, inner = optimizer_step(solver, sign * (over_largest(slope) - sparsity), inner, m)
+            return (jnp.clip(moved, 0, 1), m, inner), still_predicted(z, chosen)
 
         start = jnp.ones_like(x)
         active = jnp.ones_like(chosen[:, 0], bool)
-        state = (start, start, memory_of(solver, start))
-        (m, last, _), _ = repeat(step, state, active, steps)
+        state = (start, start, initial_state(solver, start))
+        (m, last, _), _ = scan_until_done(step, state, active, steps)
         return (1 - m if game == "deletion" else last).astype(dtype)
 
     return explain

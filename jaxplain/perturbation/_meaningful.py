@@ -126,7 +126,7 @@ def meaningful_perturbation(
 
         require_images(x, "meaningful_perturbation")
         shape = (x.shape[1], x.shape[2])
-        score = scores(f, x, target, of=of) if left is None else excess_of(f, x, target, of, left)
+        score = scores(f, x, target, of=of) if left is None else remaining_score(f, x, target, of, left)
         x0 = gaussian_blur(x, image_blur)
         moved = shifts(key, x, x0, jitter)
 
@@ -143,8 +143,8 @@ def meaningful_perturbation(
     return explain
 
 
-def excess_of(f: Function, x: Array, target: Target, of: Score, left: float) -> Function:
-    """What is to be taken from a score ``x -> (N,)`` and is not yet: 1 at ``x``, 0 where a share is left or less.
+def remaining_score(f: Function, x: Array, target: Target, of: Score, left: float) -> Function:
+    """How much of a score ``x -> (N,)`` remains above the aim, scaled to 1 at ``x`` and 0 at the aim or below.
 
     Where the target is a class, or weighs classes by 0 to 1, the score is the logarithm of its odds.
     """

@@ -14,7 +14,7 @@ from jaxplain._images import gaussian_blur
 from jaxplain.perturbation import extremal_perturbation, meaningful_perturbation
 from jaxplain.perturbation._extremal import area_excess, blur_pyramid, smooth_mask
 from jaxplain.perturbation._mask_optimisation import optimise
-from jaxplain.perturbation._meaningful import excess_of, full_size, shifts
+from jaxplain.perturbation._meaningful import full_size, remaining_score, shifts
 
 KEY = jax.random.key(6)
 X = jax.random.normal(jax.random.key(0), (2, 12, 10, 2), jnp.float64)
@@ -109,7 +109,7 @@ def test_the_excess_of_a_class_is_that_of_its_odds(target):
     probability = lambda x: np.asarray(jax.nn.softmax(network(x)))[np.arange(2), chosen]
     odds = lambda p: np.log(p / (1 - p))
     aim = odds(0.4 * probability(X))
-    excess = excess_of(network, X, target, "probability", 0.4)
+    excess = remaining_score(network, X, target, "probability", 0.4)
     values = np.stack([excess(scale * X) for scale in (1.0, 0.5, 0.0, -1.0)])
     expected = [(odds(probability(scale * X)) - aim) / (odds(probability(X)) - aim) for scale in (1.0, 0.5, 0.0, -1.0)]
     np.testing.assert_allclose(values, np.maximum(0, expected), rtol=1e-9, atol=1e-12)
@@ -121,7 +121,7 @@ def test_the_excess_of_a_class_is_that_of_its_odds(target):
 def test_the_excess_of_a_score_is_its_own(of, target):
     score = (lambda x: network(x)[:, 1]) if of == "output" else (lambda x: -jax.nn.softmax(network(x))[:, 0])
     drop = 0.6 * jnp.abs(score(X))
-    excess = excess_of(network, X, target, of, 0.4)
+    excess = remaining_score(network, X, target, of, 0.4)
     for scale in (1.0, 0.9, -1.0):
         np.testing.assert_allclose(excess(scale * X), jnp.maximum(0, 1 - (score(X) - score(scale * X)) / drop))
 
@@ -164,9 +164,9 @@ def test_contrasts_are_scores_of_their_own(against):
 
 def test_weights_decide_for_each_example_what_is_explained():
     weights = jnp.array([[0.0, 1.0, 0.0], [0.0, 1.0, -0.5]])
-    excess = jax.jit(lambda x, weights: excess_of(network, X, weights, "probability", 0.4)(x))(0.9 * X, weights)
-    of_odds = excess_of(network, X, 1, "probability", 0.4)(0.9 * X)
-    itself = excess_of(network, X, lambda p: p[:, 1] - 0.5 * p[:, 2], "probability", 0.4)(0.9 * X)
+    excess = jax.jit(lambda x, weights: remaining_score(network, X, weights, "probability", 0.4)(x))(0.9 * X, weights)
+    of_odds = remaining_score(network, X, 1, "probability", 0.4)(0.9 * X)
+    itself = remaining_score(network, X, lambda p: p[:, 1] - 0.5 * p[:, 2], "probability", 0.4)(0.9 * X)
     np.testing.assert_allclose(excess, [of_odds[0], itself[1]])
 
 
@@ -174,7 +174,7 @@ def test_weights_decide_for_each_example_what_is_explained():
 def test_a_class_that_float32_gives_no_probability_has_a_slope(below):
     logits = lambda x: jnp.stack([jnp.zeros(len(x)), 2 * x[:, 0, 0, 0] - below], axis=1).astype(jnp.float32)
     x = jnp.ones((1, 4, 4, 1), jnp.float32)
-    excess = excess_of(logits, x, 1, "probability", 0.03)
+    excess = remaining_score(logits, x, 1, "probability", 0.03)
     np.testing.assert_allclose(excess(x), 1, atol=1e-3)
     slope = jax.grad(lambda x: excess(x).sum())(x)[0, 0, 0, 0]
     np.testing.assert_allclose(slope, 2 / -np.log(0.03), rtol=2e-3)

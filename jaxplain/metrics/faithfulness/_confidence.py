@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ..._convention import Apply, Array, OfImages, Score, Target, require_classes, scores
 from ..._migration import takes_old_options
 from ..._reductions import deviation, divide, norm, over_largest
-from .._common import Baseline, Metric, flat, heat, metric, replacement
+from .._common import Baseline, Metric, flat, metric, replacement, to_heatmap
 
 __all__ = ["average_drop", "increase_in_confidence", "sufficiency"]
 
@@ -124,7 +124,7 @@ def sufficiency(apply: Apply, *, threshold: float = 0.6) -> Metric:
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        maps = jnp.abs(flat(heat(attribution)))
+        maps = jnp.abs(flat(to_heatmap(attribution)))
         maps = divide(maps, deviation(maps, 0, keepdims=True))
         distance = jax.lax.map(lambda a: norm(maps - a[None]), maps)
         similar = (distance <= threshold * distance.max()) & ~jnp.eye(maps.shape[0], dtype=bool)
@@ -142,5 +142,5 @@ def confidences(
 ) -> tuple[Array, Array]:
     """The score of the whole image, and of what the map shows of it."""
     score, x0 = scores(f, x, target, of=of), replacement(baseline, x, f)
-    shown = over_largest(jnp.maximum(heat(attribution), 0))[..., None].astype(x.dtype)
+    shown = over_largest(jnp.maximum(to_heatmap(attribution), 0))[..., None].astype(x.dtype)
     return score(x), score(x0 + shown * (x - x0))

@@ -29,13 +29,13 @@ from .._common import (
     Baseline,
     Metric,
     grid_regions,
-    heat,
     hide,
     metric,
     pearson,
     ranks,
     replacement,
     spearman,
+    to_heatmap,
 )
 from ._deletion_curves import pixel_places
 
@@ -97,11 +97,11 @@ def faithfulness_correlation(
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         if masks is None:
             keys = example_keys(key, x, "faithfulness_correlation")
-            sets, number = drawn(keys, np.full(samples, subset_size), x), samples
+            sets, number = random_subsets(keys, np.full(samples, subset_size), x), samples
         else:
-            sets, number = given(masks, x)
+            sets, number = given_subsets(masks, x)
         score = scores(f, x, target, of=of)
-        return pearson(*effects(score, x, replacement(baseline, x, f), heat(attribution), sets, number, chunk))
+        return pearson(*effects(score, x, replacement(baseline, x, f), to_heatmap(attribution), sets, number, chunk))
 
     return measure
 
@@ -156,9 +156,9 @@ def sensitivity_n(
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         keys = example_keys(key, x, "sensitivity_n")
-        sets, number = drawn(keys, np.repeat(sizes, samples), x), len(sizes) * samples
+        sets, number = random_subsets(keys, np.repeat(sizes, samples), x), len(sizes) * samples
         score = scores(f, x, target, of=of)
-        pairs = effects(score, x, replacement(baseline, x, f), heat(attribution), sets, number, chunk)
+        pairs = effects(score, x, replacement(baseline, x, f), to_heatmap(attribution), sets, number, chunk)
         correlations = pearson(*(a.reshape(-1, samples) for a in pairs)).reshape(-1, len(sizes))
         return correlations if curve else correlations.mean(axis=1)
 
@@ -208,9 +208,9 @@ def faithfulness_estimate(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        sets, number = ranked(attribution, features_in_step)
+        sets, number = rank_groups(attribution, features_in_step)
         score = scores(f, x, target, of=of)
-        return pearson(*effects(score, x, replacement(baseline, x, f), heat(attribution), sets, number, chunk))
+        return pearson(*effects(score, x, replacement(baseline, x, f), to_heatmap(attribution), sets, number, chunk))
 
     return measure
 
@@ -266,8 +266,8 @@ def monotonicity_correlation(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        importance, score = jnp.abs(heat(attribution)), scores(f, x, target, of=of)
-        sets, number = ranked(importance, features_in_step)
+        importance, score = jnp.abs(to_heatmap(attribution)), scores(f, x, target, of=of)
+        sets, number = rank_groups(importance, features_in_step)
         full = score(x)
         if baseline is None:
             keys, draws = example_keys(key, x, "monotonicity_correlation"), samples
@@ -352,7 +352,7 @@ def infidelity(
             draw = lambda key, i: jax.random.normal(jax.random.fold_in(key, i), x.shape[1:], jnp.float32)
             perturbed = lambda i: x - jnp.asarray(noise, x.dtype) * jax.vmap(draw, (0, None))(keys, i).astype(x.dtype)
         else:
-            sets, number = patches(patch_size, x) if masks is None else given(masks, x)
+            sets, number = patches(patch_size, x) if masks is None else given_subsets(masks, x)
             perturbed = lambda i: hide(x, sets(i), x0)
         full = score(x)
 
@@ -383,7 +383,7 @@ def effects(
     return claimed.T, dropped.T
 
 
-def drawn(keys: Array, sizes: np.ndarray, x: Array) -> Sets:
+def random_subsets(keys: Array, sizes: np.ndarray, x: Array) -> Sets:
     """Random sets of pixels, of the given sizes, for each example its own."""
     height, width = x.shape[1:3]
     if sizes.max() >= height * width:
@@ -397,7 +397,7 @@ def drawn(keys: Array, sizes: np.ndarray, x: Array) -> Sets:
     return sets
 
 
-def given(masks: ArrayLike, x: Array) -> tuple[Sets, int]:
+def given_subsets(masks: ArrayLike, x: Array) -> tuple[Sets, int]:
     """The user's sets, and how many there are."""
     masks = jnp.asarray(masks)
     if masks.ndim != 3 or masks.shape[1:] != x.shape[1:3] or len(masks) == 0:
@@ -411,7 +411,7 @@ def patches(size: int, x: Array) -> tuple[Sets, int]:
     return lambda index: jnp.asarray(regions) == index, number
 
 
-def ranked(attribution: Array, size: int) -> tuple[Sets, int]:
+def rank_groups(attribution: Array, size: int) -> tuple[Sets, int]:
     """Groups of ``size`` pixels, those of largest attribution first, and how many there are."""
     places = pixel_places(attribution)
     return lambda index: places // size == index, -(-places.shape[1] * places.shape[2] // size)
