@@ -11,8 +11,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 OF = {True: "probability", False: "output"}
-RENAMED: dict[str, tuple[str, Mapping[Any, Any]]] = {"softmax": ("of", OF), "probabilities": ("of", OF)}
-"""The old name -> the new one, and the new value for each of the old ones."""
+RENAMED: dict[str, tuple[str, Mapping[Any, Any] | None]] = {
+    "softmax": ("of", OF),
+    "probabilities": ("of", OF),
+    "left": ("target_fraction", None),
+}
+"""The old name -> the new one, and the new value for each of the old ones where they differ."""
 
 
 def takes_old_options(function: Callable[P, R]) -> Callable[P, R]:
@@ -26,15 +30,27 @@ def takes_old_options(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by their new names and values."""
-    return dict(new_option(name, value) if name in RENAMED else (name, value) for name, value in options.items())
+    """Options by their new names and values.
+
+    Raises:
+      TypeError: where one is given by both names.
+      ValueError: for a value that the old option did not have.
+    """
+    new: dict[str, Any] = {}
+    for name, value in options.items():
+        now, value = new_option(name, value) if name in RENAMED else (name, value)
+        if now in new or (now != name and now in options):
+            raise TypeError(f"{now} is given twice, as {now}= and by its old name: leave out the old one")
+        new[now] = value
+    return new
 
 
 def new_option(old: str, value: Any) -> tuple[str, Any]:
-    """The new name and value of an option of version 0.1."""
+    """The new name and value of an option."""
     name, values = RENAMED[old]
-    if value not in values:
-        raise ValueError(f"{old}={value!r} is no value of an option that is now called {name}")
-    sentence = f"{old}={value!r} is now {name}={values[value]!r}: the old name goes with the next release"
+    if values is not None and value not in values:
+        raise ValueError(f"{old}={value!r} must be True or False; it is called {name} now")
+    now = value if values is None else values[value]
+    sentence = f"{old}={value!r} is now {name}={now!r}: the old name goes with the next release"
     warnings.warn(sentence, DeprecationWarning, stacklevel=4)
-    return name, values[value]
+    return name, now

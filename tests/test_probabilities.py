@@ -80,7 +80,7 @@ BY_SOFTMAX = {  # what takes a softmax, and the option that declines
         {"of": "output"},
     ),
     "meaningful_perturbation of the paper": (
-        explained(small(P.meaningful_perturbation, steps=2, factor=2, jitter=0, left=None)),
+        explained(small(P.meaningful_perturbation, steps=2, factor=2, jitter=0, target_fraction=None)),
         {"of": "output"},
     ),
     "extremal_perturbation": (

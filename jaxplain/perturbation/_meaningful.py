@@ -29,6 +29,7 @@ from .._convention import (
     scores,
 )
 from .._images import gaussian_blur
+from .._migration import takes_old_options
 from ._blending import blend, require_images
 from ._mask_optimisation import constant, each_in, optimise, require_optimizer, require_steps
 
@@ -38,11 +39,12 @@ if TYPE_CHECKING:
     import optax
 
 
+@takes_old_options
 def meaningful_perturbation(
     apply: Apply,
     *,
     steps: int = 100,
-    left: float | None = 0.03,
+    target_fraction: float | None = 0.03,
     area: float = 2.0,
     variation: float = 0.8,
     exponent: float = 3.0,
@@ -61,17 +63,17 @@ def meaningful_perturbation(
 
     M is m, enlarged to the input's size and blurred, and the map is ``1 - M``; ``x_τ`` is the image, moved by up to
     ``jitter`` pixels, anew in every step. ``s = log(p / (1 - p))`` are the log-odds of the class, and l those at which
-    ``left`` of p is left: beyond it only the area counts. So the same λ1 fits images that are easy and hard to change
-    and networks that are more and less certain, and no p is too close to 0 or 1 to have a slope. At λ1 = 2 an image
-    keeps its class if more than half of it would have to go. The paper's objective, ``left=None``, has p
-    itself for the excess, and other prices: ``area=0.08, variation=8`` here; it leaves much of the class in some images
-    and removes half of others. Masks start with everything removed. The paper takes 300 steps of Adam at 0.1; the
+    ``target_fraction`` of p is left: beyond it only the area counts. So the same λ1 fits images that are easy and hard
+    to change and networks that are more and less certain, and no p is too close to 0 or 1 to have a slope. At λ1 = 2 an
+    image keeps its class if more than half of it would have to go. With ``target_fraction=None``, the paper's objective,
+    p itself is the excess, and prices are others: ``area=0.08, variation=8`` here; it leaves much of the class in some
+    images and removes half of others. Masks start with everything removed. The paper takes 300 steps of Adam at 0.1; the
     default of 100, with a rate that falls, keeps a large network on a CPU within a minute.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
       steps: how many gradients are taken; 300 in the paper.
-      left: the share of the class's probability at the whole image that the mask aims at, in (0, 1); None for the
+      target_fraction: the share r of the class's probability that the mask leaves, in (0, 1); None for the
         paper's objective.
       area: λ1, the price of removing everything; the paper's 1e-4 for each of 28 x 28 is 0.08 here.
       variation: λ2, the price of edges; the paper's 1e-2 is 8 here.
@@ -84,7 +86,7 @@ def meaningful_perturbation(
         has its own state.
       of: ``"probability"`` explains the softmax of logits ``(N, K)``, ``"output"`` the outputs as they are. What is not
         the probability of classes (``"output"``, a callable target, weights outside [0, 1], outputs that are not
-        ``(N, K)``) is s itself, and l is ``s(x) - (1 - left) |s(x)|``.
+        ``(N, K)``) is s itself, and l is ``s(x) - (1 - r) |s(x)|``.
       history: return this many maps, in equal distances along the way, ``(N, history, H, W)``; the last is the result.
 
     Returns:
@@ -111,8 +113,8 @@ def meaningful_perturbation(
     require_positive(factor=factor)
     require_optimizer(optimizer)
     require_score(of)
-    if left is not None and not 0 < left < 1:
-        raise ValueError(f"{left=} must be a share of the class's probability, in (0, 1), or None")
+    if target_fraction is not None and not 0 < target_fraction < 1:
+        raise ValueError(f"{target_fraction=} must be a share of the class's probability, in (0, 1), or None")
     if not (area >= 0 and variation >= 0 and exponent >= 1 and mask_blur >= 0 and image_blur > 0 and jitter >= 0):
         raise ValueError(
             f"{area=}, {variation=}, {mask_blur=} and {jitter=} must not be negative, {image_blur=} must be positive "
@@ -126,7 +128,7 @@ def meaningful_perturbation(
 
         require_images(x, "meaningful_perturbation")
         shape = (x.shape[1], x.shape[2])
-        score = scores(f, x, target, of=of) if left is None else remaining_score(f, x, target, of, left)
+        score = remaining_score(f, x, target, of, target_fraction)
         x0 = gaussian_blur(x, image_blur)
         moved = shifts(key, x, x0, jitter)
 
@@ -143,20 +145,22 @@ def meaningful_perturbation(
     return explain
 
 
-def remaining_score(f: Function, x: Array, target: Target, of: Score, left: float) -> Function:
+def remaining_score(f: Function, x: Array, target: Target, of: Score, fraction: float | None) -> Function:
     """How much of a score ``x -> (N,)`` remains above the aim, scaled to 1 at ``x`` and 0 at the aim or below.
 
     Where the target is a class, or weighs classes by 0 to 1, the score is the logarithm of its odds.
     """
+    if fraction is None:
+        return scores(f, x, target, of=of)
     outputs = f(x)
     height = score = scorer(target, outputs, of)
-    aim = score(outputs) - (1 - left) * jnp.abs(score(outputs))
+    aim = score(outputs) - (1 - fraction) * jnp.abs(score(outputs))
     if is_probability(outputs, of) and not callable(target):
         weights = class_weights(target, outputs)
         shares = ((weights >= 0) & (weights <= 1)).all(axis=1)
         odds = functools.partial(log_odds, weights=jnp.where(shares[:, None], weights, 0.5))
         height = lambda outputs: jnp.where(shares, odds(outputs), score(outputs))
-        log_p = jnp.log(left) + jax.nn.log_sigmoid(odds(outputs))
+        log_p = jnp.log(fraction) + jax.nn.log_sigmoid(odds(outputs))
         aim = jnp.where(shares, log_p - jnp.log1p(-jnp.exp(log_p)), aim)
     whole = height(outputs)
     distance = jnp.where(whole > aim, whole - aim, 1)

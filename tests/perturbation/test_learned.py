@@ -197,8 +197,8 @@ def test_what_has_no_odds_is_never_quiet():
     assert np.isnan(MEANINGFUL(infinite)(X, target=1, key=KEY)).all()
     with pytest.raises(ValueError, match="softmax of one output is 1"):
         MEANINGFUL(lambda x: network(x)[:, :1])(X, target=0, key=KEY)
-    with pytest.raises(ValueError, match="left=0 must be a share"):
-        MEANINGFUL(network, left=0)
+    with pytest.raises(ValueError, match="target_fraction=0 must be a share"):
+        MEANINGFUL(network, target_fraction=0)
 
 
 def test_jitter_moves_image_and_blur_together():
