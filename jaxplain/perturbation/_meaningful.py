@@ -65,10 +65,10 @@ def meaningful_perturbation(
     ``jitter`` pixels, anew in every step. ``s = log(p / (1 - p))`` are the log-odds of the class, and l those at which
     ``target_fraction`` of p is left: beyond it only the area counts. So the same λ1 fits images that are easy and hard
     to change and networks that are more and less certain, and no p is too close to 0 or 1 to have a slope. At λ1 = 2 an
-    image keeps its class if more than half of it would have to go. With ``target_fraction=None``, the paper's objective,
-    p itself is the excess, and prices are others: ``area=0.08, variation=8`` here; it leaves much of the class in some
-    images and removes half of others. Masks start with everything removed. The paper takes 300 steps of Adam at 0.1; the
-    default of 100, with a rate that falls, keeps a large network on a CPU within a minute.
+    image keeps its class if more than half of it would have to go. With ``target_fraction=None``, the paper's
+    objective, p itself is the excess, and prices are others: ``area=0.08, variation=8`` here; it leaves much of the
+    class in some images and removes half of others. Masks start with everything removed. The paper takes 300 steps of
+    Adam at 0.1; the default of 100, with a rate that falls, keeps a large network on a CPU within a minute.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
