@@ -90,7 +90,7 @@ def test_monotonicity():
 def test_irof_with_as_many_segments_as_each_image_has():
     halves, whole = jnp.array([[0, 0], [2, 2]]), jnp.zeros((2, 2), int)  # nothing has the number 1
     x = jnp.concatenate([X, X])
-    options = {"segments": jnp.stack([halves, whole]), "baseline": 0.0, "softmax": False}
+    options = {"segments": jnp.stack([halves, whole]), "baseline": 0.0, "of": "output"}
     close(metrics.irof(total, **options, curve=True)(x, attribution=x), [[0.3, 0, 0], [0, 0, 0]])
     close(metrics.irof(total, **options)(x, attribution=x), [(1 - 1.3 / 2) + (1 - 0.3 / 2), 1 / 2])
 
