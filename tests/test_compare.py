@@ -145,6 +145,11 @@ def test_every_metric_of_the_library_says_what_it_is_made_from():
         ), name
 
 
+def test_a_metric_of_no_kind():
+    with pytest.raises(ValueError, match="unknown kind of metric 'maps': did you mean map"):
+        Measure(jnp.sum, "maps")
+
+
 @pytest.mark.parametrize("first", ["map", "network", "explainer"])
 def test_a_metric_of_ones_own(first):
     largest = {

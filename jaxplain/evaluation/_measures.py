@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import numpy as np
@@ -35,6 +35,9 @@ class Measure:
         ``function(explain)(*args)``; or nothing, ``"map"``, ``function(attribution, ...)``.
       better: whether ``"higher"`` or ``"lower"`` values are better; empty where nobody knows.
 
+    Raises:
+      ValueError: for another kind or direction.
+
     Example:
       >>> import jax.numpy as jnp, jaxplain
       >>> from jaxplain.evaluation import Measure
@@ -45,6 +48,10 @@ class Measure:
     function: Callable[..., Any]
     kind: Kind
     better: Better = ""
+
+    def __post_init__(self):
+        choose(self.kind, get_args(Kind), "kind of metric")
+        choose(self.better, get_args(Better), "direction")
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -218,9 +218,9 @@ def test_misuse_of_sanity_checks():
         metrics.mprt(jaxplain.gradient(lambda x: x.sum(axis=(1, 2))))(X, key=KEY)
     with pytest.raises(ValueError, match="no parameters that the network uses"):
         metrics.mprt(jaxplain.gradient(lambda w, x: x.sum(axis=(1, 2, 3))))({"w": jnp.ones(2)}, X, key=KEY)
-    with pytest.raises(ValueError, match=r"two or more, got shape \(4, 1\)"):
+    with pytest.raises(ValueError, match=r"two or more classes, got shape \(4, 1\)"):
         metrics.random_logit(jaxplain.gradient(lambda x: x.sum(axis=(1, 2))[:, :1]))(X, key=KEY)
-    with pytest.raises(ValueError, match="must be a class"):
+    with pytest.raises(ValueError, match="random_logit needs a class as its target"):
         metrics.random_logit(explain, other=0)(VARIABLES, X, target=lambda y: y[:, 0])
 
 

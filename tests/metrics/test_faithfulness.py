@@ -201,8 +201,8 @@ def test_misuse():
         (metrics.deletion(total, steps=2, of="output"), {"attribution": X * jnp.nan}, "NaN"),
         (metrics.deletion(total, steps=2, of="output"), {"x": X[0]}, r"images \(N, H, W, C\)"),
         (metrics.irof(total, segments=np.zeros((3, 3), int), of="output"), {}, "do not belong"),
-        (metrics.road(lambda x: x[:, 0, :, 0], noise=0), {"target": lambda y: y[:, 0]}, "must be a class"),
-        (metrics.road(total, noise=0), {"target": 1}, "needs logits"),
+        (metrics.road(lambda x: x[:, 0, :, 0], noise=0), {"target": lambda y: y[:, 0]}, "road needs a class"),
+        (metrics.road(total, noise=0), {"target": 1}, "road needs outputs"),
         (metrics.faithfulness_correlation(total), {"key": jax.random.key(0)}, "224 pixels is no part"),
         (metrics.faithfulness_correlation(total, masks=np.ones((2, 3, 3))), {}, "stack sets of pixels"),
     ]

@@ -357,5 +357,5 @@ def test_errors(make, options, sentence):
 
 
 def test_contrast_needs_classes():
-    with pytest.raises(ValueError, match=r"the contrastive reward needs outputs \(N, classes\), two or more"):
+    with pytest.raises(ValueError, match=r"the contrastive reward needs outputs \(N, classes\) with two or more"):
         EXTREMAL(lambda x: network(x)[:, 0], reward="contrastive")(X)
