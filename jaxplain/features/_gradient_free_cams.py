@@ -81,7 +81,7 @@ def ablation_cam(
 
     ``M = Σ_k w_k A^k,  w_k = (z_c - z_c[A^k := 0]) / z_c``, 0 where z_c is 0
 
-    Only the network behind the layer is evaluated for each channel.
+    Only the network after the layer is evaluated for each channel.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.

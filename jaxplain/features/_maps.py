@@ -137,7 +137,7 @@ def require_positions(features: Array, x: Array, picture: bool) -> None:
     if features.ndim == x.ndim and not picture:
         raise ValueError(
             f"the layer's features have shape {features.shape}, but no picture's positions (tokens x heads?): name the "
-            "layer behind the attention, its tokens laid out with grid=(rows, columns)"
+            "layer after the attention, its tokens laid out with grid=(rows, columns)"
         )
     if features.ndim != x.ndim:
         raise ValueError(

@@ -98,8 +98,8 @@ def finite(attribution: ArrayLike) -> Array:
 
 def nan_unless_finite(attribution: Array, values: Array) -> Array:
     """What was measured, NaN where the attribution is not finite, which cannot be refused when it is traced."""
-    known = jnp.isfinite(flat(attribution)).all(axis=1)
-    return jnp.where(known.reshape(-1, *(1,) * (values.ndim - 1)), values, jnp.nan)
+    is_finite = jnp.isfinite(flat(attribution)).all(axis=1)
+    return jnp.where(is_finite.reshape(-1, *(1,) * (values.ndim - 1)), values, jnp.nan)
 
 
 def flat(a: Array) -> Array:

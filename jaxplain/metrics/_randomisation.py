@@ -168,8 +168,8 @@ def random_logit(
         if other is None:
             keys = example_keys(key, x, "random_logit")
             key = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
-            drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, classes - 1, dtype=chosen.dtype))(keys)
-            against: Any = drawn + (drawn >= chosen)
+            random = jax.vmap(lambda key: jax.random.randint(key, (), 0, classes - 1, dtype=chosen.dtype))(keys)
+            against: Any = random + (random >= chosen)
         else:
             against = other
         maps = [to_heatmap(heatmap(explain)(*args, target=classes, key=key)) for classes in (chosen, against)]
@@ -219,16 +219,16 @@ def parameter_layers(apply: Apply) -> Callable[..., list[str]]:
     def layers(*args: Any) -> list[str]:
         *context, params, x = with_parameters(args)
         leaves, structure = jax.tree.flatten(params)
-        known = parameters(params)
-        chosen = [index for index, _, _ in known]
+        entries = parameters(params)
+        chosen = [index for index, _, _ in entries]
 
         def network(values: list[Array], x: Array) -> Array:
             replaced = dict(zip(chosen, values, strict=True))
-            filled = [replaced.get(index, leaf) for index, leaf in enumerate(leaves)]
-            return outputs_of(apply, (*context, jax.tree.unflatten(structure, filled), x))
+            replaced_leaves = [replaced.get(index, leaf) for index, leaf in enumerate(leaves)]
+            return outputs_of(apply, (*context, jax.tree.unflatten(structure, replaced_leaves), x))
 
         first = first_uses(network, [leaves[index] for index in chosen], x)
-        used = sorted((use, layer) for use, (_, _, layer) in zip(first, known, strict=True) if use is not None)
+        used = sorted((use, layer) for use, (_, _, layer) in zip(first, entries, strict=True) if use is not None)
         return list(dict.fromkeys(layer for _, layer in used))
 
     return layers
@@ -257,27 +257,27 @@ def parameters(tree: Any) -> list[tuple[int, str, str]]:
     Of the collections of Flax Linen, only ``"params"``.
     """
     collections = isinstance(tree, Mapping) and "params" in tree
-    found = []
+    entries = []
     for index, (keys, leaf) in enumerate(jax.tree_util.tree_flatten_with_path(tree)[0]):
         path = jax.tree_util.keystr(keys, simple=True, separator="/").removesuffix("/value")  # of Flax NNX
         is_array = isinstance(leaf, jax.Array | np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.floating)
         if is_array and (path.startswith("params/") or not collections):
             path = path.removeprefix("params/")
-            found.append((index, path, path.rpartition("/")[0] or path))
-    return found
+            entries.append((index, path, path.rpartition("/")[0] or path))
+    return entries
 
 
 def numbered(tree: Any, names: Sequence[str]) -> dict[tuple[int, str], int]:
     """Which of the named layers each parameter belongs to, by its number and path."""
-    known = parameters(tree)
+    entries = parameters(tree)
     below = lambda layer, name: layer == name or layer.startswith(f"{name}/")
     for name in names:
-        if not any(below(layer, name) for _, _, layer in known):
-            layers = ", ".join(dict.fromkeys(layer for _, _, layer in known))
+        if not any(below(layer, name) for _, _, layer in entries):
+            layers = ", ".join(dict.fromkeys(layer for _, _, layer in entries))
             raise ValueError(f"there is no layer {name!r} with parameters, there are: {layers or 'none'}")
     if not names:
         raise ValueError("the argument before the input holds no parameters that the network uses")
-    hits = {(i, path): [n for n, name in enumerate(names) if below(layer, name)] for i, path, layer in known}
+    hits = {(i, path): [n for n, name in enumerate(names) if below(layer, name)] for i, path, layer in entries}
     return {leaf: layer[0] for leaf, layer in hits.items() if layer}
 
 

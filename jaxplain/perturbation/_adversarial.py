@@ -132,19 +132,19 @@ def ascend(
 
 
 def draw_others(key: Array, chosen: Array, count: int) -> Array:
-    """Different classes at random, none of them the one that is given as a one-hot row."""
+    """Different classes at random, none of them the one of the one-hot row."""
     others = jax.random.permutation(key, jnp.arange(chosen.shape[0] - 1, dtype=jnp.int32))[:count]
     return others + (others >= chosen.argmax())
 
 
 def given_classes(classes: ArrayLike, outputs: Array) -> Array:
     """The user's classes, the same for every example, ``(M, N)``."""
-    given = classes if isinstance(classes, jax.Array) else np.asarray(classes)
-    if given.ndim != 1 or given.size == 0 or not jnp.issubdtype(given.dtype, jnp.integer):
+    numbers = classes if isinstance(classes, jax.Array) else np.asarray(classes)
+    if numbers.ndim != 1 or numbers.size == 0 or not jnp.issubdtype(numbers.dtype, jnp.integer):
         raise ValueError(f"{classes=} must be a number of classes to draw, or the classes, (M,) ints")
-    if concrete(given) and (wrong := [c for c in np.ravel(given).tolist() if not 0 <= c < outputs.shape[1]]):
+    if concrete(numbers) and (wrong := [c for c in np.ravel(numbers).tolist() if not 0 <= c < outputs.shape[1]]):
         raise ValueError(f"class {wrong[0]} of classes= is out of range: there are 0 to {outputs.shape[1] - 1}")
-    return jnp.broadcast_to(jnp.asarray(given)[:, None], (given.shape[0], outputs.shape[0]))
+    return jnp.broadcast_to(jnp.asarray(numbers)[:, None], (numbers.shape[0], outputs.shape[0]))
 
 
 def perceptual_ball(
@@ -240,10 +240,10 @@ def layer_features(f: Function, x: Array, layers: int | Sequence[str]) -> Callab
     if isinstance(layers, int):
         network = replay(f, x)
         kinds = {place: unit.kind for place, (unit, _, _) in network.values(x).items()}
-        found = next(filter(None, ([p for p, kind in kinds.items() if kind == k] for k in WEIGHTED)), None)
-        if found is None:
+        candidates = next(filter(None, ([p for p, kind in kinds.items() if kind == k] for k in WEIGHTED)), None)
+        if candidates is None:
             raise ValueError("perceptual_ball found no convolution or dense layer outside loops: pass features=")
-        places = {found[round(i)] for i in np.linspace(0, len(found) - 1, layers)}
+        places = {candidates[round(i)] for i in np.linspace(0, len(candidates) - 1, layers)}
         look = lambda x: [y for place, (_, _, y) in network.values(x).items() if place in places]
     else:
         look = lambda x: [tap(f, name)(x).features for name in layers]

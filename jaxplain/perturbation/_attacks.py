@@ -258,8 +258,8 @@ AS_CALLABLE = "pass a callable target"
 
 def heed(toward: ArrayLike | None) -> Heed:
     """What `explainer` heeds before `attack_score` takes the softmax of the outputs."""
-    taken = heed_logits(AS_CALLABLE)
-    return lambda outputs, target: taken(outputs, target) if toward is not None or not callable(target) else None
+    warn = heed_logits(AS_CALLABLE)
+    return lambda outputs, target: warn(outputs, target) if toward is not None or not callable(target) else None
 
 
 def attack_score(f: Function, x: Array, target: Target, toward: ArrayLike | None) -> Function:

@@ -87,7 +87,7 @@ def extremal_perturbation(
       penalty: λ_0.
       growth: the factor by which λ grows in each of 800 steps.
       optimizer: any optax transformation; ``optax.sgd(0.01, momentum=0.9)`` without. Every example has its own state.
-      of: the target is applied to the ``"output"`` as it is, or to its ``"probability"``, the softmax of ``(N, K)``.
+      of: the score is the ``"output"`` itself, or its ``"probability"`` (see `jaxplain.scores`).
       history: return this many maps, in equal distances along the way, ``(N, history, H, W)``; the last is the result.
       chunk: how many areas are optimised at once; memory does not depend on their number.
 

@@ -76,11 +76,11 @@ def road(
         def survives(step: tuple[Array, Array]) -> Array:
             index, count = step
             hidden = places < count
-            filled = impute(x, hidden)
+            imputed = impute(x, hidden)
             if keys is not None:
                 draw = lambda key: jax.random.normal(jax.random.fold_in(key, index), x.shape[1:], jnp.float32)
-                filled = jnp.where(hidden[..., None], filled + noise * jax.vmap(draw)(keys).astype(x.dtype), filled)
-            return f(filled).argmax(axis=1) == label
+                imputed = jnp.where(hidden[..., None], imputed + noise * jax.vmap(draw)(keys).astype(x.dtype), imputed)
+            return f(imputed).argmax(axis=1) == label
 
         counts = (shares / 100 * (x.shape[1] * x.shape[2]) + 1e-9).astype(int)
         survived = chunked_map(survives, (jnp.arange(len(counts)), jnp.asarray(counts)), chunk).T
@@ -103,12 +103,12 @@ def impute(x: Array, hidden: Array) -> Array:
     at_hidden = lambda u: jnp.where(hidden[..., None], u, 0)
     tolerance = float(jnp.finfo(seen.dtype).eps) ** (2 / 3)
 
-    def solve(known: Array, hidden: Array) -> Array:
+    def solve(from_seen: Array, hidden: Array) -> Array:
         laplacian = lambda u: jnp.where(hidden[..., None], (weight * u[None] - neighbours(u[None]))[0], 0)
-        return cg(laplacian, known, tol=tolerance, maxiter=hidden.size)[0]
+        return cg(laplacian, from_seen, tol=tolerance, maxiter=hidden.size)[0]
 
-    known = at_hidden(neighbours(seen - at_hidden(seen)))
-    return jnp.where(hidden[..., None], (scale * jax.vmap(solve)(known, hidden)).astype(x.dtype), x)
+    from_seen = at_hidden(neighbours(seen - at_hidden(seen)))
+    return jnp.where(hidden[..., None], (scale * jax.vmap(solve)(from_seen, hidden)).astype(x.dtype), x)
 
 
 def neighbours(u: Array) -> Array:
