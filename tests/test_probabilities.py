@@ -50,21 +50,21 @@ small = functools.partial
 P = jaxplain.perturbation
 HALVES = np.arange(36).reshape(6, 6) // 18
 BY_SOFTMAX = {  # what takes a softmax, and the option that declines
-    "deletion": (measured(small(metrics.deletion, steps=3)), {"softmax": False}),
-    "insertion": (measured(small(metrics.insertion, steps=3)), {"softmax": False}),
-    "pixel_flipping": (measured(small(metrics.pixel_flipping, features_in_step=12)), {"softmax": False}),
-    "monotonicity": (measured(small(metrics.monotonicity, features_in_step=12)), {"softmax": False}),
-    "average_drop": (measured(metrics.average_drop), {"softmax": False}),
-    "increase_in_confidence": (measured(metrics.increase_in_confidence), {"softmax": False}),
-    "region_perturbation": (measured(small(metrics.region_perturbation, patch_size=3)), {"softmax": False}),
-    "selectivity": (measured(small(metrics.selectivity, patch_size=3)), {"softmax": False}),
-    "irof": (measured(small(metrics.irof, segments=HALVES)), {"softmax": False}),
+    "deletion": (measured(small(metrics.deletion, steps=3)), {"of": "output"}),
+    "insertion": (measured(small(metrics.insertion, steps=3)), {"of": "output"}),
+    "pixel_flipping": (measured(small(metrics.pixel_flipping, features_in_step=12)), {"of": "output"}),
+    "monotonicity": (measured(small(metrics.monotonicity, features_in_step=12)), {"of": "output"}),
+    "average_drop": (measured(metrics.average_drop), {"of": "output"}),
+    "increase_in_confidence": (measured(metrics.increase_in_confidence), {"of": "output"}),
+    "region_perturbation": (measured(small(metrics.region_perturbation, patch_size=3)), {"of": "output"}),
+    "selectivity": (measured(small(metrics.selectivity, patch_size=3)), {"of": "output"}),
+    "irof": (measured(small(metrics.irof, segments=HALVES)), {"of": "output"}),
     "monotonicity_correlation": (
         measured(small(metrics.monotonicity_correlation, features_in_step=12, baseline=0.0)),
-        {"softmax": False},
+        {"of": "output"},
     ),
-    "non_sensitivity": (measured(metrics.non_sensitivity), {"softmax": False}),
-    "score_cam": (explained(jaxplain.score_cam), {"probabilities": False}),
+    "non_sensitivity": (measured(metrics.non_sensitivity), {"of": "output"}),
+    "score_cam": (explained(jaxplain.score_cam), {"of": "output"}),
     "rise": (explained(small(P.rise, masks=4, grid=(2, 2)), key=KEY), {"of": "output"}),
     "lime": (explained(small(P.lime, samples=8, segments=HALVES), key=KEY), {"of": "output"}),
     "occlusion": (
@@ -138,7 +138,7 @@ def test_one_logit_cannot_be_contrasted(case):
 
 @pytest.mark.parametrize("make", [metrics.road, metrics.sufficiency])
 def test_one_logit_has_no_predicted_class(make):
-    with pytest.raises(ValueError, match=r"two or more, got shape \(2, 1\).*jnp\.pad\(outputs"):
+    with pytest.raises(ValueError, match=r"two or more classes, got shape \(2, 1\).*jnp\.pad\(outputs"):
         make(one_logit)(X, attribution=MAPS, key=KEY)
 
 
