@@ -394,9 +394,11 @@ def first_component(A: Array) -> Array:
     scale = scale_of(A, tuple(range(1, A.ndim)))
     flat = (A / scale).reshape(A.shape[0], -1, A.shape[-1])
     centred = flat - flat.mean(axis=1, keepdims=True)
-    few = centred if centred.shape[1] <= centred.shape[2] else centred.mT  # the smaller of both Gram matrices
-    leading = jax.vmap(leading_eigenvector)(few @ few.mT)[..., None]
-    along = centred @ leading if few is not centred else leading * norm(centred.mT @ leading, axis=1, keepdims=True)
+    gram_side = centred if centred.shape[1] <= centred.shape[2] else centred.mT  # the smaller of both Gram matrices
+    leading = jax.vmap(leading_eigenvector)(gram_side @ gram_side.mT)[..., None]
+    along = (
+        centred @ leading if gram_side is not centred else leading * norm(centred.mT @ leading, axis=1, keepdims=True)
+    )
     along = along[..., 0]
     agreement = (along * flat.sum(axis=-1)).sum(axis=1, keepdims=True)
     return scale[..., 0] * jnp.where(agreement < 0, -along, along).reshape(A.shape[:-1])
