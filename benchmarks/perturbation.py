@@ -22,7 +22,14 @@ import jaxplain
 from jaxplain import models, perturbation
 from jaxplain._images import gaussian_blur
 from jaxplain.perturbation import _attacks as attacks
-from jaxplain.perturbation._adversarial import ascend, draw_others, looking_at, minimise, twins, unnoticed
+from jaxplain.perturbation._adversarial import (
+    ascend,
+    draw_others,
+    layer_features,
+    minimise,
+    optimise_pair,
+    perceptual_loss,
+)
 from jaxplain.perturbation._extremal import blur_pyramid, smooth_mask
 from jaxplain.perturbation._fgvis import gated, lane_of
 from tests import planted
@@ -178,12 +185,12 @@ def adversarial_gradient_integration(x, chosen, key):
 
 
 def perceptual_ball(x, chosen, key):
-    loss = unnoticed(network, looking_at(network, x, 6), x, chosen, 1e2, 2.0)
+    loss = perceptual_loss(network, layer_features(network, x, 6), x, chosen, 1e2, 2.0)
     return minimise(loss, x, LBFGS, 100), 1 - chosen
 
 
 def similar_adversarial(x, chosen, key):
-    similar, adversarial = twins(network, x, chosen, clip(x), 1.0, 1.0, LBFGS, 100)
+    similar, adversarial = optimise_pair(network, x, chosen, clip(x), 1.0, 1.0, LBFGS, 100)
     return jnp.concatenate([similar, adversarial]), jnp.concatenate([chosen, 1 - chosen])
 
 

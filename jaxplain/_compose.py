@@ -13,14 +13,13 @@ from jax.typing import ArrayLike
 from ._channels import Channels, require_channels, said_axis
 from ._chunking import chunked_sum
 from ._convention import (
-    TWO_LOGITS,
     Apply,
     Array,
     Explain,
     Target,
     as_array,
     attributed_axis,
-    class_weights,
+    chosen_class,
     example_keys,
     fix_target,
     inherit,
@@ -322,16 +321,9 @@ def contrast(explain: Explain, against: Literal["others", "runner_up", "softmax"
     @transformed(explain)
     def contrasted(*args: Any, target: Target = None, key: Array | None = None) -> Array:
         outputs = outputs_of(network(explain), args)
-        if outputs.ndim != 2 or outputs.shape[1] < 2:
-            raise ValueError(
-                f"contrast needs outputs (N, classes) with two or more classes, got shape {outputs.shape}: of a single "
-                f"output z, {TWO_LOGITS}"
-            )
-        if callable(target) or (target is not None and jnp.issubdtype(as_array(target).dtype, jnp.floating)):
-            raise ValueError("contrast needs a class as its target: an int, (N,) ints, or None for the predicted one")
+        chosen = chosen_class("contrast", target, outputs)
         if against == "softmax":
             require_logits(outputs)
-        chosen = class_weights(target, outputs)
         rest = jnp.where(chosen == 1, -jnp.inf, outputs)
         others = {
             "others": lambda: (1 - chosen) / (outputs.shape[1] - 1),

@@ -31,7 +31,7 @@ import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import jax
 import jax.core
@@ -52,6 +52,7 @@ Explain: TypeAlias = Callable[..., Array]
 Target: TypeAlias = ArrayLike | Callable[[Array], Array] | None
 Function: TypeAlias = Callable[[Array], Array]
 Heed: TypeAlias = Callable[[Array, Target], None]
+Score: TypeAlias = Literal["output", "probability"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -303,7 +304,7 @@ def attributed_axis(explain: Explain, args: tuple[Any, ...], a: Array, channels:
 # ---------------------------------------------------------------------------------------------------------- target
 
 
-def scores(f: Function, x: Array, target: Target = None) -> Function:
+def scores(f: Function, x: Array, target: Target = None, *, of: Score = "output") -> Function:
     """The explained score as a function ``x -> (N,)``, its class fixed at ``x``.
 
     ``target=None`` becomes the class predicted *here*, so that the same score is asked for along a path, under noise or
@@ -313,12 +314,14 @@ def scores(f: Function, x: Array, target: Target = None) -> Function:
       f: ``x -> outputs``.
       x: the input at which the class is decided, ``(N, ...)``.
       target: in one of the forms of the convention (see `jaxplain.explainer`).
+      of: the target is applied to the ``"output"`` as it is, or to its ``"probability"``, the softmax of logits
+        ``(N, K)``. Outputs of another shape have no classes: they are taken as they are.
 
     Returns:
       A function ``x -> (N,)``.
 
     Raises:
-      ValueError: where ``target`` does not fit the outputs.
+      ValueError: where ``target`` does not fit the outputs, or a softmax is asked for of a single output.
 
     Example:
       >>> import jax.numpy as jnp, jaxplain
@@ -326,12 +329,20 @@ def scores(f: Function, x: Array, target: Target = None) -> Function:
       >>> score(jnp.array([[7.0, 3.0]]))
       Array([6.], dtype=float32)
     """
-    score = scorer(target, outputs_at(f, x, target))
+    require_score(of)
+    outputs = outputs_at(f, x, target, check=of == "probability")
+    if heed := heed_score(of):
+        heed(outputs, target)
+    score = scorer(target, outputs, of)
     return lambda x: score(f(x))
 
 
-def scorer(target: Target, outputs: Any) -> Function:
+def scorer(target: Target, outputs: Any, of: Score = "output") -> Function:
     """Turn a target into a function from outputs to scores ``(N,)``; only `None` looks at the outputs' values."""
+    if is_probability(outputs, of):
+        require_several(outputs, AS_OUTPUT)
+        score = scorer(target, outputs)
+        return lambda outputs: score(jax.nn.softmax(outputs))
     if callable(target):
         return functools.partial(_called, target)
     if outputs.ndim == 1:
@@ -344,9 +355,23 @@ def scorer(target: Target, outputs: Any) -> Function:
             "`outputs -> (N,)`, for example `lambda y: y[:, 7, 7, 3]`"
         )
     weights = class_weights(target, outputs)
-    return lambda outputs: jnp.where(weights == 0, 0, outputs * weights).sum(
-        axis=1
-    )  # other classes may be masked by -inf
+    return lambda outputs: weighted_sum(outputs, weights)
+
+
+def is_probability(outputs: Any, of: Score) -> bool:
+    """Whether the score is one of probabilities: of the softmax of logits ``(N, K)``."""
+    return of == "probability" and outputs.ndim == 2
+
+
+def require_score(of: Score) -> None:
+    """Check the option that says which score is explained or measured."""
+    if of not in get_args(Score):
+        raise ValueError(f"unknown of={of!r}: choose probability or output")
+
+
+def weighted_sum(outputs: Array, weights: Array) -> Array:
+    """``Σ_k w_k z_k`` over the last axis; outputs of weight 0 may be masked by -inf."""
+    return jnp.where(weights == 0, 0, outputs * weights).sum(axis=-1)
 
 
 def score_gradient(target: Target, outputs: Array) -> Array:
@@ -394,6 +419,33 @@ def class_weights(target: ArrayLike | None, outputs: Any) -> Array:
     return jnp.where(valid[:, None], jax.nn.one_hot(classes, size, dtype=outputs.dtype), jnp.nan)
 
 
+def chosen_class(asker: str, target: Target, outputs: Any) -> Array:
+    """The target's class as one-hot rows ``(N, K)``, for methods and metrics that ask whether it is predicted.
+
+    Args:
+      asker: the method or metric, for the error's sentence.
+      target: a class, classes, or `None` for the predicted one.
+      outputs: the logits, or where there is a target their shape.
+
+    Raises:
+      ValueError: where the target is no class, or there are fewer than two.
+    """
+    require_classes(asker, outputs)
+    if callable(target) or (target is not None and jnp.issubdtype(as_array(target).dtype, jnp.floating)):
+        raise ValueError(f"{asker} needs a class as its target: an int, (N,) ints, or None for the predicted one")
+    return class_weights(target, outputs)
+
+
+def require_classes(asker: str, outputs: Any) -> None:
+    """Check that there are classes of which one is predicted."""
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        raise ValueError(
+            f"{asker} needs outputs (N, classes) with two or more classes, got shape {outputs.shape}: of a single "
+            f"output z, {TWO_LOGITS}"
+        )
+
+
+AS_OUTPUT = "pass of='output'"
 TWO_LOGITS = "return the two logits 0 and z, jnp.pad(outputs, ((0, 0), (1, 0))), whose softmax is the sigmoid of z"
 
 
@@ -427,6 +479,11 @@ def heed_logits(remedy: str = "") -> Heed:
     """Warn of probabilities, for `explainer`, where a method is going to take the softmax of outputs ``(N, K)``."""
     remedies = ", or ".join(filter(None, ["return the logits, or jnp.log of the outputs", remedy]))
     return lambda outputs, target: warn_of_probabilities(outputs, "another one flattens them", remedies)
+
+
+def heed_score(of: Score) -> Heed | None:
+    """What `explainer` heeds for a method whose score is ``of`` the outputs."""
+    return heed_logits(AS_OUTPUT) if of == "probability" else None
 
 
 def warn_of_probabilities(outputs: Any, consequence: str, remedy: str) -> None:

@@ -1,4 +1,4 @@
-"""Maxima, norms and deviations that hold at every scale of the values, and have a derivative.
+"""Maxima, norms, deviations and quotients that hold at every scale of the values, and have a derivative.
 
 Values are squared as shares of the largest one, as the squares of small ones would be 0 and those of large ones
 infinite. A maximum is the element at an index: the derivative of `jnp.max` looks for the values that are equal to it,
@@ -8,9 +8,11 @@ and where the compiler has computed them twice, in another order, it finds none 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from ._convention import Array
 
@@ -31,6 +33,22 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     return largest(a), jnp.where(winner, change, 0).sum(axis=-1, keepdims=True)
 
 
+def at_least_float32(a: ArrayLike) -> Array:
+    """The same values in at least float32: products and sums of small ones would be 0 in 16 bits."""
+    a = jnp.asarray(a)
+    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
+
+
+def divide(a: Any, b: Array) -> Array:
+    """``a / b``, and 0 where b is 0."""
+    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
+
+
+def or_one(size: Array) -> Array:
+    """A size that something is divided by, 1 where it is 0 (or NaN)."""
+    return jnp.where(size > 0, size, 1)
+
+
 def largest_of_each(a: Array) -> Array:
     """The largest value of each example, ``(N, ...) -> (N, 1, ...)``."""
     return largest(a.reshape(a.shape[0], -1)).reshape(-1, *(1,) * (a.ndim - 1))
@@ -39,7 +57,7 @@ def largest_of_each(a: Array) -> Array:
 def over_largest(a: Array) -> Array:
     """Each example divided by its largest absolute value; one of zeros stays as it is."""
     size = largest_of_each(jnp.abs(a))
-    return a / jnp.where(size > 0, size, 1)
+    return a / or_one(size)
 
 
 def norm(a: Array, axis: Axes = -1, *, keepdims: bool = False) -> Array:

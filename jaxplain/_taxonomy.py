@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from . import _compose, _gradients, _references, features, perturbation, propagation
 from ._convention import Explain
+from ._text import as_list, choose
 
 __all__ = ["cite", "methods"]
 
@@ -209,11 +209,8 @@ def methods(
       >>> [m.name for m in jaxplain.methods(family="structure", without="layer", max_cost=2)]
       ['lrp', 'deep_taylor', 'softmax_gradient_lrp', 'pattern_net', 'pattern_attribution']
     """
-    families = get_args(Family) if family is None else (known(family, get_args(Family), "family"),)
-    wanted, unwanted = (
-        {known(need, get_args(Need), "need") for need in ([some] if isinstance(some, str) else some)}
-        for some in (needs, without)
-    )
+    families = get_args(Family) if family is None else (choose(family, get_args(Family), "family"),)
+    wanted, unwanted = ({choose(need, get_args(Need), "need") for need in as_list(some)} for some in (needs, without))
     return [
         method
         for method in METHODS.values()
@@ -242,21 +239,6 @@ def cite(*names: str) -> str:
         title = {Learning how to explain neural networks: {PatternNet} and {PatternAttribution}},
         ...
     """
-    chosen = [METHODS[known(name, METHODS, "method")] for name in names or METHODS]
+    chosen = [METHODS[choose(name, METHODS, "method")] for name in names or METHODS]
     keys = dict.fromkeys(key for method in chosen for key in method.citations)
     return "\n\n".join(_references.entries()[key] for key in keys)
-
-
-def known(name: str, names: Iterable[str], what: str) -> str:
-    """A name that is among the known ones; where it is not, the error lists the nearest."""
-    names = list(names)
-    if name in names:
-        return name
-    if near := difflib.get_close_matches(str(name), names, cutoff=0.4):
-        raise ValueError(f"unknown {what} {name!r}: did you mean {_either(near)}?")
-    raise ValueError(f"unknown {what} {name!r}: choose {_either(names)}")
-
-
-def _either(names: list[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} or {last}" if others else last

@@ -1,4 +1,5 @@
 import functools
+import inspect
 import json
 import re
 
@@ -11,8 +12,8 @@ from PIL import Image
 
 import jaxplain
 from jaxplain import metrics
-from jaxplain.evaluation import BETTER
-from jaxplain.evaluation._measures import find_measure
+from jaxplain.evaluation import BETTER, Measure
+from jaxplain.evaluation._measures import MEASURES, find_measure
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (2, 8, 8, 3), jnp.float32)
@@ -85,7 +86,7 @@ def test_metrics_of_parameters_see_the_parameters_as_they_are():
 
 def test_one_score_per_example():
     apply = lambda x: (x**2).sum(axis=(1, 2, 3))
-    measures = {"sensitivity": sensitivity(), "deletion": functools.partial(DELETION, softmax=False)}
+    measures = {"sensitivity": sensitivity(), "deletion": functools.partial(DELETION, of="output")}
     comparison = jaxplain.compare(apply, ["gradient"], metrics=measures)(X, key=KEY)
     np.testing.assert_allclose(comparison.maps["gradient"], 2 * X, rtol=1e-6)
 
@@ -129,8 +130,38 @@ def test_one_picture_one_table_one_file_of_numbers(tmp_path):
 def test_every_metric_by_name_is_one_that_can_be_compared():
     for name in BETTER:
         measure = find_measure(name, name)
-        assert measure.of in ("apply", "explain", "attribution")
+        assert measure.kind in ("network", "explainer", "map")
         assert measure.better in ("higher", "lower")
+
+
+def test_every_metric_of_the_library_says_what_it_is_made_from():
+    elsewhere = {"grid_images", "input_invariance", "ledger", "parameter_layers"}  # which compare no methods
+    assert MEASURES.keys() == {name for name in metrics.__all__ if callable(getattr(metrics, name))} - elsewhere
+    for name, measure in MEASURES.items():
+        first = next(iter(inspect.signature(measure.function).parameters))
+        assert first == {"network": "apply", "explainer": "explain", "map": "attribution"}[measure.kind]
+        assert find_measure("mine", functools.partial(measure.function, **dict.fromkeys(measure.needs))).kind == (
+            measure.kind
+        ), name
+
+
+def test_a_metric_of_no_kind():
+    with pytest.raises(ValueError, match="unknown kind of metric 'maps': did you mean map"):
+        Measure(jnp.sum, "maps")
+
+
+@pytest.mark.parametrize("first", ["map", "network", "explainer"])
+def test_a_metric_of_ones_own(first):
+    largest = {
+        "map": lambda a: jnp.abs(a).max(axis=(1, 2, 3)),
+        "network": lambda f: lambda *args, attribution, target, key: jnp.abs(attribution).max(axis=(1, 2, 3)),
+        "explainer": lambda e: lambda *args, target, key: jnp.abs(e(*args, target=target)).max(axis=(1, 2, 3)),
+    }
+    run = jaxplain.compare(network, ["gradient"], metrics={"largest": Measure(largest[first], first, "higher")})
+    comparison = run(W, X, target=1)
+    expected = np.abs(jaxplain.gradient(network)(W, X, target=1)).max(axis=(1, 2, 3))
+    np.testing.assert_allclose(comparison.values["gradient"]["largest"], expected, rtol=1e-5)
+    assert comparison.better == {"largest": "higher"}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +176,7 @@ def test_every_metric_by_name_is_one_that_can_be_compared():
         (["gradient"], ["sparsenes"], "unknown metric 'sparsenes': did you mean sparseness"),
         (["gradient"], ["auc"], "the metric auc needs mask: bind it with functools.partial"),
         (["gradient"], {"irof": metrics.irof}, "the metric irof needs segments: bind it"),
-        (["gradient"], {"own": lambda image: image}, "the first parameter of the metric own is image"),
+        (["gradient"], {"own": lambda image: image}, "the metric own is none of jaxplain.metrics, so say what"),
     ],
 )
 def test_mistakes(methods, measures, sentence):
@@ -163,4 +194,4 @@ def test_mistakes_of_the_call():
     with pytest.raises(ValueError, match="smooth draws random numbers: pass key="):
         jaxplain.compare(network, ["smoothgrad"])(W, X)
     with pytest.raises(ValueError, match=r"the metric total returned shape \(\)"):
-        jaxplain.compare(network, ["gradient"], metrics={"total": lambda attribution: attribution.sum()})(W, X)
+        jaxplain.compare(network, ["gradient"], metrics={"total": Measure(jnp.sum, "map")})(W, X)

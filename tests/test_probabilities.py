@@ -51,21 +51,21 @@ small = functools.partial
 P = jaxplain.perturbation
 HALVES = np.arange(36).reshape(6, 6) // 18
 BY_SOFTMAX = {  # what takes a softmax, and the option that declines
-    "deletion": (measured(small(metrics.deletion, steps=3)), {"softmax": False}),
-    "insertion": (measured(small(metrics.insertion, steps=3)), {"softmax": False}),
-    "pixel_flipping": (measured(small(metrics.pixel_flipping, features_in_step=12)), {"softmax": False}),
-    "monotonicity": (measured(small(metrics.monotonicity, features_in_step=12)), {"softmax": False}),
-    "average_drop": (measured(metrics.average_drop), {"softmax": False}),
-    "increase_in_confidence": (measured(metrics.increase_in_confidence), {"softmax": False}),
-    "region_perturbation": (measured(small(metrics.region_perturbation, patch_size=3)), {"softmax": False}),
-    "selectivity": (measured(small(metrics.selectivity, patch_size=3)), {"softmax": False}),
-    "irof": (measured(small(metrics.irof, segments=HALVES)), {"softmax": False}),
+    "deletion": (measured(small(metrics.deletion, steps=3)), {"of": "output"}),
+    "insertion": (measured(small(metrics.insertion, steps=3)), {"of": "output"}),
+    "pixel_flipping": (measured(small(metrics.pixel_flipping, features_in_step=12)), {"of": "output"}),
+    "monotonicity": (measured(small(metrics.monotonicity, features_in_step=12)), {"of": "output"}),
+    "average_drop": (measured(metrics.average_drop), {"of": "output"}),
+    "increase_in_confidence": (measured(metrics.increase_in_confidence), {"of": "output"}),
+    "region_perturbation": (measured(small(metrics.region_perturbation, patch_size=3)), {"of": "output"}),
+    "selectivity": (measured(small(metrics.selectivity, patch_size=3)), {"of": "output"}),
+    "irof": (measured(small(metrics.irof, segments=HALVES)), {"of": "output"}),
     "monotonicity_correlation": (
         measured(small(metrics.monotonicity_correlation, features_in_step=12, baseline=0.0)),
-        {"softmax": False},
+        {"of": "output"},
     ),
-    "non_sensitivity": (measured(metrics.non_sensitivity), {"softmax": False}),
-    "score_cam": (explained(jaxplain.score_cam), {"probabilities": False}),
+    "non_sensitivity": (measured(metrics.non_sensitivity), {"of": "output"}),
+    "score_cam": (explained(jaxplain.score_cam), {"of": "output"}),
     "rise": (explained(small(P.rise, masks=4, grid=(2, 2)), key=KEY), {"of": "output"}),
     "lime": (explained(small(P.lime, samples=8, segments=HALVES), key=KEY), {"of": "output"}),
     "occlusion": (
@@ -81,7 +81,7 @@ BY_SOFTMAX = {  # what takes a softmax, and the option that declines
         {"of": "output"},
     ),
     "meaningful_perturbation of the paper": (
-        explained(small(P.meaningful_perturbation, steps=2, factor=2, jitter=0, left=None)),
+        explained(small(P.meaningful_perturbation, steps=2, factor=2, jitter=0, target_fraction=None)),
         {"of": "output"},
     ),
     "extremal_perturbation": (
@@ -133,7 +133,7 @@ def test_one_logit_cannot_be_contrasted(case):
 
 @pytest.mark.parametrize("make", [metrics.road, metrics.sufficiency])
 def test_one_logit_has_no_predicted_class(make):
-    with pytest.raises(ValueError, match=r"two or more, got shape \(2, 1\).*jnp\.pad\(outputs"):
+    with pytest.raises(ValueError, match=r"two or more classes, got shape \(2, 1\).*jnp\.pad\(outputs"):
         make(one_logit)(X, attribution=MAPS, key=KEY)
 
 
@@ -162,11 +162,11 @@ def test_a_second_softmax_raises_one_warning(case):
 @pytest.mark.parametrize("target", [None, 1])
 def test_the_warning_is_for_concrete_values_and_says_what_to_do(target):
     metric = metrics.deletion(probabilities, steps=3)
-    with pytest.warns(UserWarning, match="return the logits, or jnp.log of the outputs, or pass softmax=False"):
+    with pytest.warns(UserWarning, match="return the logits, or jnp.log of the outputs, or pass of='output'"):
         metric(X, attribution=MAPS, target=target)
     jax.jit(lambda x: metric(x, attribution=MAPS, target=target))(X)
     jax.vmap(lambda x: metric(x[None], attribution=MAPS[:1], target=target))(X)
-    metrics.deletion(probabilities, steps=3, softmax=False)(X, attribution=MAPS, target=target)
+    metrics.deletion(probabilities, steps=3, of="output")(X, attribution=MAPS, target=target)
     remedied = metrics.deletion(lambda x: jnp.log(probabilities(x)), steps=3)(X, attribution=MAPS, target=target)
     np.testing.assert_allclose(
         remedied, metrics.deletion(logits, steps=3)(X, attribution=MAPS, target=target), rtol=1e-6
@@ -205,7 +205,7 @@ def test_comparing_and_evaluating_warn_once(tmp_path):
     with pytest.warns(UserWarning, match="insertion, deletion flatten them by another") as caught:
         jaxplain.compare(probabilities, ["gradient"], metrics=softened)(X, target=0)
     assert len(caught) == 1
-    unsoftened = {"deletion": functools.partial(metrics.deletion, softmax=False, steps=3)}
+    unsoftened = {"deletion": functools.partial(metrics.deletion, of="output", steps=3)}
     jaxplain.compare(probabilities, ["gradient"], metrics=unsoftened)(X)
     examples = [Example(str(i), X[i : i + 1], 0) for i in range(2)]
     records = open_records(tmp_path / "r", {})

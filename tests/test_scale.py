@@ -157,7 +157,7 @@ def test_the_structural_similarity_does_not_depend_on_the_scale_of_both_maps():
 
 def test_metrics_of_small_scores_rank_them():
     measure = lambda scale: metrics.monotonicity_correlation(
-        lambda x: network(x) * scale, baseline=0.0, features_in_step=6, softmax=False
+        lambda x: network(x) * scale, baseline=0.0, features_in_step=6, of="output"
     )(IMAGES, attribution=MAPS, target=1)
     np.testing.assert_allclose(measure(1e-25), measure(1.0), atol=1e-6)
 

@@ -16,6 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 import jaxplain
 from jaxplain import _references as references
 from jaxplain._images import gaussian_blur
+from jaxplain._options import options_of
 from jaxplain._taxonomy import METHODS
 from tests.convolution import conv
 from tests.test_contracts import OPTIONS
@@ -220,7 +221,7 @@ def test_cost(name):
     """The passes of the table against a count of the multiplications of each method at its default options."""
     method = METHODS[name]
     options, many = MANY.get(name, (NEEDED.get(name, {}), 1))
-    if "chunk" in inspect.signature(method.make).parameters:
+    if "chunk" in options_of(method.make):
         options = options | {"chunk": 1}  # so that no last chunk is filled up
     plain = jaxplain.accelerate(network, False)
     w, x = weights(WIDTH, CLASSES), jnp.zeros((1, 16, 16, 3))

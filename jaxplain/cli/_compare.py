@@ -41,7 +41,7 @@ def compare(
       out: Where to write to, without an ending; .png, .md and .json are added.
       seed: Seed of the methods and metrics that draw random numbers.
     """
-    measures = specs.find_metrics(metrics)
+    measures = specs.metrics_of(metrics)
     if not out.parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.parent}")
     picture = out.with_name(f"{out.name}.png")
@@ -50,7 +50,7 @@ def compare(
         report.step(f"loading {model}")
         network = networks.load(model, checkpoint)
         label = None if target is None else network.find_class(target)
-        explainers = specs.find_explainers(methods, network)
+        explainers = specs.explainers_of(methods, network)
         examples = list(prepared(work, network, report))
         if not examples:
             return 1

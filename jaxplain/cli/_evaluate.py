@@ -57,7 +57,7 @@ def evaluate(
       out: Where to write to, without an ending; .jsonl holds a line for each image and method, .md and .json the table.
       seed: Seed of the methods and metrics that draw random numbers.
     """
-    measures = specs.find_metrics(metrics)
+    measures = specs.metrics_of(metrics)
     if not measures:
         raise UsageError("--metrics names no metric")
     files = photographs_in(folder)
@@ -65,7 +65,7 @@ def evaluate(
         report.step(f"loading {model}")
         network = networks.load(model, checkpoint)
         classes = labels_of(files, network) if labels is None else read_labels(labels, files, network)
-        explainers = specs.find_explainers(methods, network)
+        explainers = specs.explainers_of(methods, network)
         settings = {
             "jaxplain": __version__,
             "folder": str(folder.resolve()),
@@ -83,7 +83,7 @@ def evaluate(
             new = measure(network.apply, explainers, measures, examples, records, context=context, seed=seed)
             count = sum(1 for _ in new)
             chosen = [r for (image, method), r in records.done.items() if image in classes and method in explainers]
-            table = write_tables(out, chosen, {name: BETTER[specs.parsed(name)[0]] for name in measures})
+            table = write_tables(out, chosen, {name: BETTER[specs.name_and_options(name)[0]] for name in measures})
         except (TypeError, ValueError) as error:
             raise UsageError(str(error)) from error
         except OSError as error:

@@ -17,10 +17,11 @@ from .. import visualize
 from .._compose import heatmap
 from .._convention import Array, require_logits
 from .._taxonomy import METHODS, Method
+from .._text import did_you_mean
 from . import _network as networks
 from ._network import Network
 from ._photographs import Photograph, photographs
-from ._terminal import ImageError, Report, UsageError, did_you_mean
+from ._terminal import ImageError, Report, UsageError
 
 T = TypeVar("T")
 Text = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
@@ -29,7 +30,7 @@ Images = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar
 
 
 @dataclass(frozen=True)
-class Example:
+class Prepared:
     """A photograph as the network takes it, ``x``, and as it is shown, ``view``; both are batches of one."""
 
     index: int
@@ -78,9 +79,7 @@ def explain(
         report.step(f"loading {model}")
         network = networks.load(model, checkpoint)
         label = None if target is None else network.find_class(target)
-        options: dict[str, Any] = {"layer": layer.split(",") if "," in layer else layer} if layer else {}
-        if "composite" in chosen.needs:
-            options["composite"] = networks.find_composite(composite, network)
+        options = method_options(chosen, layer, composite, network)
         run = None
         for batch in batched(prepared(work, network, report), size):
             filled = batch + batch[-1:] * (size - len(batch))  # every batch has the shape that was compiled
@@ -117,7 +116,15 @@ def find_method(name: str, layer: str | None, flag: str = "--method") -> Method:
     return method
 
 
-def prepared(work: Iterable[Photograph], network: Network, report: Report) -> Iterator[Example]:
+def method_options(method: Method, layer: str | None, composite: str, network: Network) -> dict[str, Any]:
+    """The options of a method that its flags name."""
+    options: dict[str, Any] = {"layer": layer.split(",") if "," in layer else layer} if layer else {}
+    if "composite" in method.needs:
+        options["composite"] = networks.find_composite(composite, network)
+    return options
+
+
+def prepared(work: Iterable[Photograph], network: Network, report: Report) -> Iterator[Prepared]:
     """Read the photographs one at a time, and report those that cannot be read."""
     shape = None
     for index, photograph in enumerate(work):
@@ -129,7 +136,7 @@ def prepared(work: Iterable[Photograph], network: Network, report: Report) -> It
         except ImageError as error:
             report.failure(f"{photograph.name}: {error}")
         else:
-            yield Example(index, photograph, x, view)
+            yield Prepared(index, photograph, x, view)
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -168,7 +175,7 @@ def compiled(
 
 
 def draw(
-    example: Example, attribution: Array, probability: Array, label: int | None, method: str, network: Network
+    example: Prepared, attribution: Array, probability: Array, label: int | None, method: str, network: Network
 ) -> None:
     """Write the picture of one explanation: the photograph, the heat map, the overlay, the class."""
     predicted = int(probability.argmax())
@@ -180,7 +187,7 @@ def draw(
     visualize.save(visualize.panel(example.view, maps, captions=[caption]), example.photograph.out)
 
 
-def ranking(example: Example, probability: Array, top: int, network: Network) -> str:
+def ranking(example: Prepared, probability: Array, top: int, network: Network) -> str:
     """The most probable classes of one image, a line each: probability, number, name."""
     lines = [f"{example.photograph.name} -> {example.photograph.out}"]
     for index in np.argsort(-probability)[:top]:

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 from collections.abc import Callable
 from typing import Any
 
-from .. import metrics as library
 from .._convention import Explain
+from .._migration import renamed
+from .._options import options_of
+from .._text import did_you_mean
 from ..evaluation import BETTER
+from ..evaluation._measures import MEASURES
 from . import _network as networks
 from ._explain import find_method
 from ._network import Network
-from ._terminal import UsageError, did_you_mean
+from ._terminal import UsageError, words
 
 
-def words(text: str) -> list[str]:
-    """The words between commas, each once."""
-    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
-
-
-def find_explainers(text: str, network: Network) -> dict[str, Explain]:
+def explainers_of(text: str, network: Network) -> dict[str, Explain]:
     """The explainers that `--methods` names, by their words."""
     if not (specs := words(text)):
         raise UsageError("--methods names no method: see `jaxplain methods`")
-    return {spec: find_explainer(spec, network) for spec in specs}
+    return {spec: explainer_of(spec, network) for spec in specs}
 
 
-def find_explainer(spec: str, network: Network) -> Explain:
+def explainer_of(spec: str, network: Network) -> Explain:
     """One explainer: a method of the network with its options."""
-    name, options = parsed(spec)
+    name, options = name_and_options(spec)
     method = find_method(name, options.get("layer"), "--methods")
     require_options("--methods", spec, method.make, options)
     if "composite" in method.needs:
@@ -42,25 +39,26 @@ def find_explainer(spec: str, network: Network) -> Explain:
         raise UsageError(f"--methods {spec}: {error}") from error
 
 
-def find_metrics(text: str) -> dict[str, Callable[..., Any]]:
+def metrics_of(text: str) -> dict[str, Callable[..., Any]]:
     """The metrics that `--metrics` names, by their words."""
-    found = {}
-    for spec in words(text):
-        name, options = parsed(spec)
-        if name not in BETTER:
-            raise UsageError(f"--metrics {name} is none of {', '.join(BETTER)}{did_you_mean(name, BETTER)}")
-        function = getattr(library, name)
-        required = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
-        if len(required) > 1:
-            raise UsageError(
-                f"--metrics {name} needs {required[1]}, so it runs from Python only: jaxplain.metrics.{name}"
-            )
-        require_options("--metrics", spec, function, options)
-        found[spec] = functools.partial(function, **options)
-    return found
+    return {spec: metric_of(spec) for spec in words(text)}
 
 
-def parsed(spec: str) -> tuple[str, dict[str, Any]]:
+def metric_of(spec: str) -> Callable[..., Any]:
+    """One metric with its options."""
+    name, options = name_and_options(spec)
+    if name not in BETTER:
+        raise UsageError(f"--metrics {name} is none of {', '.join(BETTER)}{did_you_mean(name, BETTER)}")
+    measure = MEASURES[name]
+    if measure.needs:
+        raise UsageError(
+            f"--metrics {name} needs {measure.needs[0]}, so it runs from Python only: jaxplain.metrics.{name}"
+        )
+    require_options("--metrics", spec, measure.function, options)
+    return functools.partial(measure.function, **options)
+
+
+def name_and_options(spec: str) -> tuple[str, dict[str, Any]]:
     """The name and the options of ``name:option=value:option=value``; numbers are numbers, the rest is text."""
     name, *pairs = spec.split(":")
     options = {}
@@ -72,15 +70,13 @@ def parsed(spec: str) -> tuple[str, dict[str, Any]]:
             options[option.strip()] = json.loads(value)
         except ValueError:
             options[option.strip()] = value.strip()
-    return name.strip(), options
+    return name.strip(), renamed(options)
 
 
 def require_options(flag: str, spec: str, function: Callable[..., Any], options: dict[str, Any]) -> None:
     """Refuse an option that a function does not have."""
-    taken = inspect.signature(function).parameters
-    named = [name for name, p in taken.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)][1:]
-    extra = any(p.kind is p.VAR_KEYWORD for p in taken.values())
+    named = options_of(function)
     for option in options:
-        if option not in named and not extra:
+        if option not in named:
             choice = f"it has {', '.join(named)}" if named else "it has none"
             raise UsageError(f"{flag} {spec}: there is no option {option}: {choice}{did_you_mean(option, named)}")

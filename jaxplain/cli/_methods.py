@@ -13,19 +13,19 @@ from rich.text import Text
 
 from .. import _taxonomy as taxonomy
 from .._taxonomy import Method
-from ._explain import Text as Words
-from ._terminal import STDOUT, UsageError
+from ._explain import Text as Names
+from ._terminal import STDOUT, UsageError, words
 
 Count = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 
 
 def methods(
     *,
-    family: Words = None,
-    needs: Words = None,
-    without: Words = None,
+    family: Names = None,
+    needs: Names = None,
+    without: Names = None,
     max_cost: Count = None,
-    cite: Words = None,
+    cite: Names = None,
     markdown: bool = False,
 ) -> int:
     """List the methods; into a file or a pipe, a line each, with all that is known of them.
@@ -57,11 +57,6 @@ def methods(
     else:
         Console(width=1000).print(full_table(chosen))
     return 0
-
-
-def words(text: str | None) -> tuple[str, ...]:
-    """The words between commas."""
-    return () if text is None else tuple(word.strip() for word in text.split(","))
 
 
 def asked_of_the_user(method: Method) -> str:

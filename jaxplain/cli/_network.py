@@ -17,9 +17,10 @@ from PIL import Image
 
 from .. import models
 from .._channels import channel_axis
+from .._text import did_you_mean
 from ..propagation import composites
 from ..propagation._engine import Composite
-from ._terminal import ImageError, UsageError, did_you_mean
+from ._terminal import ImageError, UsageError
 
 MODELS = ("efficientnet_lite0", "vgg16", "resnet18", "resnet50", "mobilenet_v2", "densenet121")
 COMPOSITES = (

@@ -8,8 +8,8 @@ import tyro
 
 from ..evaluation import recommend as advise
 from ._explain import Text
-from ._methods import Count, words
-from ._terminal import STDOUT, UsageError
+from ._methods import Count
+from ._terminal import STDOUT, UsageError, words
 
 Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
 

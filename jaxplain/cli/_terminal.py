@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import sys
-from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
@@ -32,10 +30,9 @@ def escape_unprintable() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the nearest known ones."""
-    near = difflib.get_close_matches(name, names, cutoff=0.5)
-    return f": did you mean {' or '.join(near)}?" if near else ""
+def words(text: str | None) -> list[str]:
+    """The words between commas, each once."""
+    return list(dict.fromkeys(word.strip() for word in (text or "").split(",") if word.strip()))
 
 
 class Report:

@@ -6,7 +6,7 @@
 
 from ._compare import Comparison, compare
 from ._evaluate import Example, evaluate
-from ._measures import BETTER
+from ._measures import BETTER, Measure
 from ._recommend import Advice, recommend
 from ._records import Records, open_records
 from ._table import Statistic, summarize
@@ -16,6 +16,7 @@ __all__ = [
     "Advice",
     "Comparison",
     "Example",
+    "Measure",
     "Records",
     "Statistic",
     "compare",

@@ -17,8 +17,9 @@ from jax.typing import ArrayLike
 
 from .._convention import Apply, Array, Function, Target, as_array, outputs_of, scorer, split
 from .._files import write_text
-from ._measures import Better, Methods, Metrics, bench, find_explainers, find_measures, warn_of_softmax
+from ._measures import Better, Methods, Metrics, find_explainers, find_measures, is_array, warn_of_softmax
 from ._records import number_or_none
+from ._suite import CompiledSuite
 from ._table import arrow, markdown_table
 
 __all__ = ["Comparison", "compare"]
@@ -127,8 +128,8 @@ def compare(apply: Apply, methods: Methods, *, metrics: Metrics = METRICS) -> Ca
       apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
       methods: names of methods, with their default options, or ``{label: name or explainer}``.
       metrics: names of metrics (`jaxplain.evaluation.BETTER` lists them), or ``{label: name or metric}``, a metric
-        being a function like those of `jaxplain.metrics`: its first parameter is called ``apply``, ``explain`` or
-        ``attribution``, and ``functools.partial`` binds its options: ``softmax=False`` for outputs that are no logits.
+        being one of the functions of `jaxplain.metrics`, its options bound by ``functools.partial`` (``of="output"``
+        for outputs that are no logits), or your own as a `jaxplain.evaluation.Measure`.
 
     Returns:
       A function ``(*args, target=None, key=None) -> Comparison`` of the arguments of ``apply``. ``target`` is as for
@@ -152,46 +153,39 @@ def compare(apply: Apply, methods: Methods, *, metrics: Metrics = METRICS) -> Ca
       | input_x_gradient | 0 | ... |
     """
     explainers, measures = find_explainers(apply, methods), find_measures(metrics)
-    for measure in measures:
+    for name, measure in measures.items():
         if measure.needs:
-            raise TypeError(
-                f"the metric {measure.name} needs {' and '.join(measure.needs)}: bind it with functools.partial"
-            )
+            raise TypeError(f"the metric {name} needs {' and '.join(measure.needs)}: bind it with functools.partial")
 
     def comparison(*args: Any, target: Target = None, key: Array | None = None) -> Comparison:
         context, x = split(args)
-        fixed, score = decided(apply, (*context, x), target)
+        fixed, score = resolve_target(apply, (*context, x), target)
         warn_of_softmax(apply, (*context, x), methods, measures)
-        ready = bench(apply, context, explainers, measures, score)
+        suite = CompiledSuite(apply, context, explainers, measures, score)
         maps, values, seconds, compile_seconds = {}, {}, {}, {}
-        for label, explain in ready.explainers.items():
-            call = lambda explain=explain: explain(*ready.arrays, x, target=fixed, key=key)
+        for label in explainers:
+            call = lambda label=label: suite.explain(label, x, fixed, key)
             first, _ = timed(call)
             second, maps[label] = timed(call)
             seconds[label], compile_seconds[label] = second / len(x), max(first - second, 0.0)
-            values[label] = {
-                m.name: np.asarray(ready.values(label, m, x, maps[label], fixed, key, {})) for m in measures
-            }
-        axes = {label: ready.axis_of(attribution, x) for label, attribution in maps.items()}
-        return Comparison(maps, values, seconds, compile_seconds, {m.name: m.better for m in measures}, axes)
+            measured = suite.measure(label, x, maps[label], fixed, key)
+            values[label] = {name: np.asarray(numbers) for name, numbers in measured.items()}
+        axes = {label: suite.channel_axis(attribution, x) for label, attribution in maps.items()}
+        better: dict[str, Better] = {name: measure.better for name, measure in measures.items()}
+        return Comparison(maps, values, seconds, compile_seconds, better, axes)
 
     return comparison
 
 
-def decided(apply: Apply, args: tuple[Any, ...], target: Target) -> tuple[Array | None, Function | None]:
+def resolve_target(apply: Apply, args: tuple[Any, ...], target: Target) -> tuple[Array | None, Function | None]:
     """The target as an array, checked while it can be inspected, or as a function of the outputs."""
     if callable(target):
         return None, target
-    outputs = outputs_of(jax.jit(apply) if jittable(args) else apply, args)
+    outputs = outputs_of(jax.jit(apply) if all(map(is_array, jax.tree.leaves(args))) else apply, args)
     if outputs.ndim == 1 and target is None:
         return None, lambda scores: scores
     scorer(target, outputs)  # refuses what does not fit
     return outputs.argmax(axis=1) if target is None else jnp.asarray(as_array(target)), None
-
-
-def jittable(args: tuple[Any, ...]) -> bool:
-    """Whether a compiled function takes these arguments."""
-    return all(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(args))
 
 
 def timed(call: Callable[[], Array]) -> tuple[float, Array]:

@@ -13,8 +13,9 @@ from jax.typing import ArrayLike
 
 from .._convention import Apply
 from ._fingerprint import fingerprint, network_fingerprint
-from ._measures import Measure, Methods, Metrics, bench, find_explainers, find_measures, warn_of_softmax
+from ._measures import Methods, Metrics, find_explainers, find_measures, warn_of_softmax
 from ._records import Records, number_or_none
+from ._suite import CompiledSuite
 
 __all__ = ["Example", "evaluate"]
 
@@ -87,7 +88,7 @@ def evaluate(
       []
     """
     measures = find_measures(metrics)
-    ready = bench(apply, context, find_explainers(apply, methods), measures)
+    suite = CompiledSuite(apply, context, find_explainers(apply, methods), measures)
     names: set[str] = set()
     network = ""
     for example in examples:
@@ -99,15 +100,15 @@ def evaluate(
             warn_of_softmax(apply, (*context, x), methods, measures)
         if not network:
             network = network_fingerprint(apply, context, x)
-            require_network(network, ready.explainers, records)
+            require_network(network, suite.methods, records)
         about = {"target": example.target, "network": network, "input": fingerprint((example.x, example.truth))}
         about |= {"file": example.file} if example.file else {}
         key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(example.name.encode(errors="surrogatepass")))[None]
-        for label, explain in ready.explainers.items():
+        for label in suite.methods:
             if is_measured(example, about, measures, records, label):
                 continue
-            attribution = explain(*ready.arrays, x, target=target, key=key)
-            measured = {m.name: ready.values(label, m, x, attribution, target, key, example.truth) for m in measures}
+            attribution = suite.explain(label, x, target, key)
+            measured = suite.measure(label, x, attribution, target, key, example.truth)
             values = {name: number_or_none(value[0]) for name, value in measured.items()}
             record = {"image": example.name, "method": label, **about, "metrics": values}
             records.append(record)
@@ -125,7 +126,7 @@ def require_network(network: str, methods: Collection[str], records: Records) ->
 
 
 def is_measured(
-    example: Example, about: dict[str, Any], measures: Collection[Measure], records: Records, method: str
+    example: Example, about: dict[str, Any], measures: Collection[str], records: Records, method: str
 ) -> bool:
     """Whether this very input is on record; refuses to mix maps of different classes or preprocessings."""
     before = records.done.get((example.name, method), {})
@@ -140,4 +141,4 @@ def is_measured(
             f"{records.path} has {example.name} with class {before.get('target')}, not {example.target}: name another "
             "file, or delete this one"
         )
-    return all(measure.name in before["metrics"] for measure in measures)
+    return all(name in before["metrics"] for name in measures)

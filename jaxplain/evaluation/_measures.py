@@ -1,86 +1,127 @@
-"""What is compared: explainers by name or as they are, metrics by name or as functions, made ready for one network."""
+"""What is compared: explainers by name or as they are, metrics by name, as functions, or as a user's own `Measure`."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .. import metrics as library
-from .._channels import channel_axis
-from .._convention import Apply, Array, Explain, Function, Target, outputs_of, warn_of_probabilities
-from .._taxonomy import METHODS, known
+from .._convention import Apply, Explain, outputs_of, warn_of_probabilities
+from .._migration import renamed
+from .._taxonomy import METHODS
+from .._text import choose
 
-__all__ = ["BETTER"]
+__all__ = ["BETTER", "Measure"]
 
 Better: TypeAlias = Literal["higher", "lower", ""]
+Kind: TypeAlias = Literal["network", "explainer", "map"]
 Methods: TypeAlias = Iterable[str] | Mapping[str, str | Explain]
-Metrics: TypeAlias = Iterable[str] | Mapping[str, str | Callable[..., Any]]
-
-BETTER: dict[str, Better] = {
-    "insertion": "higher",
-    "deletion": "lower",
-    "average_drop": "lower",
-    "increase_in_confidence": "higher",
-    "pixel_flipping": "lower",
-    "region_perturbation": "higher",
-    "selectivity": "lower",
-    "road": "lower",
-    "monotonicity": "higher",
-    "monotonicity_correlation": "higher",
-    "faithfulness_correlation": "higher",
-    "faithfulness_estimate": "higher",
-    "sensitivity_n": "higher",
-    "infidelity": "lower",
-    "non_sensitivity": "lower",
-    "sparseness": "higher",
-    "complexity": "lower",
-    "effective_complexity": "lower",
-    "pointing_game": "higher",
-    "grid_pointing_game": "higher",
-    "relevance_mass_accuracy": "higher",
-    "relevance_rank_accuracy": "higher",
-    "attribution_localisation": "higher",
-    "top_k_intersection": "higher",
-    "auc": "higher",
-    "auc_judd": "higher",
-    "nss": "higher",
-    "sim": "higher",
-    "pcc": "higher",
-    "ssim": "higher",
-    "kl": "lower",
-    "max_sensitivity": "lower",
-    "avg_sensitivity": "lower",
-    "local_lipschitz_estimate": "lower",
-    "random_logit": "lower",
-}
-"""The metrics that can be given by name, and which direction is better."""
+Metrics: TypeAlias = "Iterable[str] | Mapping[str, str | Measure | Callable[..., Any]]"
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric of explanations.
+    """A metric of explanations, as `compare` and `evaluate` take it.
 
     Attributes:
-      name: what it is called in tables.
-      of: what it is made from, its first parameter: of a network (``"apply"``), of an explainer (``"explain"``), or
-        not made at all but called with a map (``"attribution"``).
       function: one of `jaxplain.metrics`, or one like them.
+      kind: what it is made from: ``"network"``, ``function(apply)(*args, attribution=...)``; ``"explainer"``,
+        ``function(explain)(*args)``; or nothing, ``"map"``, ``function(attribution, ...)``.
       better: whether ``"higher"`` or ``"lower"`` values are better; empty where nobody knows.
-      needs: what a metric of maps compares them with, such as ``"mask"``.
+
+    Raises:
+      ValueError: for another kind or direction.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxplain
+      >>> from jaxplain.evaluation import Measure
+      >>> largest = Measure(lambda attribution: attribution.max(axis=(1, 2)), "map", "higher")
+      >>> run = jaxplain.compare(lambda x: x.sum(axis=(1, 2)), ["grad_cam"], metrics={"largest": largest})
     """
 
-    name: str
-    of: Literal["apply", "explain", "attribution"]
     function: Callable[..., Any]
-    better: Better
-    needs: tuple[str, ...] = ()
+    kind: Kind
+    better: Better = ""
+
+    def __post_init__(self):
+        choose(self.kind, get_args(Kind), "kind of metric")
+        choose(self.better, get_args(Better), "direction")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What has to be given besides: options without a default, or what a map is compared with, a ``"mask"``."""
+        _, *others = inspect.signature(self.function).parameters.values()
+        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        return tuple(p.name for p in others if p.default is p.empty and p.kind not in variadic)
+
+
+def library_measures(kind: Kind, **better: Better) -> dict[str, Measure]:
+    """Metrics of the library, by name."""
+    return {name: Measure(getattr(library, name), kind, direction) for name, direction in better.items()}
+
+
+MEASURES: dict[str, Measure] = {
+    **library_measures(
+        "network",
+        insertion="higher",
+        deletion="lower",
+        average_drop="lower",
+        increase_in_confidence="higher",
+        pixel_flipping="lower",
+        region_perturbation="higher",
+        selectivity="lower",
+        road="lower",
+        monotonicity="higher",
+        monotonicity_correlation="higher",
+        faithfulness_correlation="higher",
+        faithfulness_estimate="higher",
+        sensitivity_n="higher",
+        infidelity="lower",
+        non_sensitivity="lower",
+        completeness="",
+        irof="",
+        sufficiency="",
+    ),
+    **library_measures(
+        "map",
+        sparseness="higher",
+        complexity="lower",
+        effective_complexity="lower",
+        pointing_game="higher",
+        grid_pointing_game="higher",
+        relevance_mass_accuracy="higher",
+        relevance_rank_accuracy="higher",
+        attribution_localisation="higher",
+        top_k_intersection="higher",
+        auc="higher",
+        auc_judd="higher",
+        nss="higher",
+        sim="higher",
+        pcc="higher",
+        ssim="higher",
+        kl="lower",
+        focus="",
+        rank_correlation="",
+    ),
+    **library_measures(
+        "explainer",
+        max_sensitivity="lower",
+        avg_sensitivity="lower",
+        local_lipschitz_estimate="lower",
+        random_logit="lower",
+        mprt="",
+    ),
+}
+"""Every metric of the library that compares methods; those without a direction must be given as functions."""
+
+BETTER: dict[str, Better] = {name: measure.better for name, measure in MEASURES.items() if measure.better}
+"""The metrics that can be given by name, and which direction is better."""
 
 
 def find_explainers(apply: Apply, methods: Methods) -> dict[str, Explain]:
@@ -106,149 +147,68 @@ def find_explainers(apply: Apply, methods: Methods) -> dict[str, Explain]:
 
 def named_method(name: str) -> Callable[..., Explain]:
     """The public function of a method that runs with its default options."""
-    method = METHODS[known(name, METHODS, "method")]
+    method = METHODS[choose(name, METHODS, "method")]
     for need in ("data", "patterns"):
         if need in method.needs:
             raise ValueError(f"{name} needs {need}: make it yourself and pass {{label: explainer}}")
     return method.make
 
 
-def find_measures(metrics: Metrics) -> list[Measure]:
-    """The metrics, by name or as functions whose first parameter is ``apply``, ``explain`` or ``attribution``.
+def find_measures(metrics: Metrics) -> dict[str, Measure]:
+    """The metrics by label: names, functions of the library, their options bound or not, or measures.
 
     Raises:
-      TypeError: for a function that is no metric of these forms.
+      TypeError: for a function that is none of the library's, or one that options are missing of.
       ValueError: for an unknown name.
     """
     if isinstance(metrics, str) or callable(metrics):
         raise TypeError(f"metrics={metrics!r} is one metric: pass a list of names or {{label: metric}}")
     chosen = dict(metrics) if isinstance(metrics, Mapping) else {name: name for name in metrics}
-    return [find_measure(label, metric) for label, metric in chosen.items()]
+    return {label: find_measure(label, metric) for label, metric in chosen.items()}
 
 
-def find_measure(label: str, metric: str | Callable[..., Any]) -> Measure:
-    """One metric, by name or as a function."""
-    function = metric if callable(metric) else getattr(library, known(metric, BETTER, "metric"))
-    name = getattr(function.func if isinstance(function, functools.partial) else function, "__name__", "")
-    first, *others = inspect.signature(function).parameters.values()
-    needs = tuple(p.name for p in others if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
-    if needs and first.name != "attribution":
-        raise TypeError(f"the metric {label} needs {' and '.join(needs)}: bind it with functools.partial")
-    if first.name not in ("apply", "explain", "attribution"):
-        raise TypeError(
-            f"the first parameter of the metric {label} is {first.name}: pass a function of apply or explain that "
-            "returns a metric, or one of an attribution"
-        )
-    return Measure(label, first.name, function, BETTER.get(name, ""), needs)  # type: ignore[arg-type]
+def find_measure(label: str, metric: str | Measure | Callable[..., Any]) -> Measure:
+    """One metric."""
+    measure = metric if isinstance(metric, Measure) else known_measure(label, metric)
+    if measure.needs and measure.kind != "map":
+        raise TypeError(f"the metric {label} needs {' and '.join(measure.needs)}: bind it with functools.partial")
+    return measure
 
 
-def warn_of_softmax(apply: Apply, args: tuple[Any, ...], methods: Methods, measures: list[Measure]) -> None:
+def known_measure(label: str, metric: str | Callable[..., Any]) -> Measure:
+    """A metric of the library, by name or as a function, its options bound or not."""
+    if not callable(metric):
+        return MEASURES[choose(metric, BETTER, "metric")]
+    if isinstance(metric, functools.partial):
+        of = known_measure(label, metric.func)
+        return replace(of, function=functools.partial(metric.func, *metric.args, **renamed(metric.keywords)))
+    for measure in MEASURES.values():
+        if measure.function is metric:
+            return measure
+    raise TypeError(
+        f"the metric {label} is none of jaxplain.metrics, so say what it is made from: "
+        "jaxplain.evaluation.Measure(function, 'network'), 'explainer' or 'map'"
+    )
+
+
+def warn_of_softmax(apply: Apply, args: tuple[Any, ...], methods: Methods, measures: Mapping[str, Measure]) -> None:
     """Warn where the network ends in a softmax and what was asked for takes another; compiled code cannot see that."""
     given = methods.values() if isinstance(methods, Mapping) else methods
-    asked = {method: METHODS[method].make for method in given if isinstance(method, str)}
-    asked |= {measure.name: measure.function for measure in measures}
-    if taking := [name for name, function in asked.items() if softened(function)]:
-        compiled = all(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(args))
-        outputs = outputs_of(jax.jit(apply) if compiled else apply, args)
-        remedy = "return the logits, or bind softmax=False or of='output' with functools.partial"
+    named = [method for method in given if isinstance(method, str)]
+    taking = [name for name in named if takes_softmax(METHODS[name].make)]
+    taking += [label for label, measure in measures.items() if takes_softmax(measure.function)]
+    if taking:
+        outputs = outputs_of(jax.jit(apply) if all(map(is_array, jax.tree.leaves(args))) else apply, args)
+        remedy = "return the logits, or bind of='output' with functools.partial"
         warn_of_probabilities(outputs, f"{', '.join(taking)} flatten them by another", remedy)
 
 
-def softened(function: Callable[..., Any]) -> bool:
-    """Whether a method or a metric takes the softmax of the outputs, by the options it has or is bound to."""
-    options = inspect.signature(function).parameters
-    values = {"softmax": True, "of": "probability", "probabilities": True}
-    return any(name in options and options[name].default == value for name, value in values.items())
+def takes_softmax(function: Callable[..., Any]) -> bool:
+    """Whether a method or a metric takes the softmax of the outputs, by the option it has or is bound to."""
+    of = inspect.signature(function).parameters.get("of")
+    return of is not None and of.default == "probability"
 
 
-# --------------------------------------------------------------------------------------------------- for one network
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A network on the bench: its explainers and metrics compiled, to be called with arrays.
-
-    Attributes:
-      arrays: what is passed before the input, with `None` in place of all that is no array, which is bound.
-      explainers: by label, ``(*arrays, x, target=..., key=...) -> attribution``.
-      measures: the metrics.
-      values: ``(label, measure, x, attribution, target, key, truth) -> (N,)``; ``truth`` has what the measure needs.
-      axis_of: ``(attribution, x) ->`` the axis of the attribution's channels, the last one of a map that has none.
-    """
-
-    arrays: tuple[Any, ...]
-    explainers: dict[str, Explain]
-    measures: list[Measure]
-    values: Callable[..., Array]
-    axis_of: Callable[[Array, Array], int]
-
-
-def bench(
-    apply: Apply,
-    context: tuple[Any, ...],
-    explainers: Mapping[str, Explain],
-    measures: list[Measure],
-    score: Function | None = None,
-) -> Bench:
-    """Compile explainers and metrics, each at its first call, a metric of the network once for all explainers.
-
-    Args:
-      apply: the network.
-      context: what it is called with before the input: variables, or a model that holds functions beside arrays.
-      explainers: by label.
-      measures: the metrics.
-      score: a callable target, which is no array that a compiled function could take.
-    """
-    leaves, tree = jax.tree.flatten(context)
-    is_array = lambda leaf: isinstance(leaf, jax.Array | np.ndarray)
-    places = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
-
-    def filled(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The context with these arrays in their places."""
-        by_place = dict(zip(places, jax.tree.leaves(arrays), strict=True))
-        return tree.unflatten([by_place.get(i, leaf) for i, leaf in enumerate(leaves)])
-
-    def with_arrays(function: Callable[..., Array]) -> Callable[..., Array]:
-        """``function`` of all arguments as a compiled one of arrays and the input."""
-
-        def call(*args: Any, target: Target = None, **rest: Any) -> Array:
-            return function(*filled(args[:-1]), args[-1], target=score or target, **rest)
-
-        vars(call)["apply"] = lambda *args: apply(*filled(args[:-1]), args[-1])  # so that metrics find the network
-        return jax.jit(call)
-
-    compiled = {label: with_arrays(explain) for label, explain in explainers.items()}
-    made = {m.name: with_arrays(m.function(apply)) for m in measures if m.of == "apply"}
-    made |= {m.name: jax.jit(m.function) for m in measures if m.of == "attribution"}
-    arrays = jax.tree.map(lambda leaf: leaf if is_array(leaf) else None, context)
-
-    @functools.cache
-    def network_axis(shape: tuple[int, ...], dtype: Any) -> int:
-        return channel_axis(lambda x: apply(*context, x), jax.ShapeDtypeStruct(shape, dtype))
-
-    def axis_of(attribution: Array, x: Array) -> int:
-        return network_axis(x.shape, x.dtype) if attribution.shape == x.shape else attribution.ndim - 1
-
-    def values(
-        label: str,
-        measure: Measure,
-        x: Array,
-        attribution: Array,
-        target: Target,
-        key: Array | None,
-        truth: Mapping[str, Any],
-    ) -> Array:
-        if measure.of == "attribution":
-            attribution = jnp.moveaxis(attribution, axis_of(attribution, x), -1)
-            if missing := [name for name in measure.needs if name not in truth]:
-                raise ValueError(f"the metric {measure.name} needs {' and '.join(missing)}: see Example.truth")
-            numbers = made[measure.name](attribution, **{name: jnp.asarray(truth[name]) for name in measure.needs})
-        elif measure.of == "apply":
-            numbers = made[measure.name](*arrays, x, attribution=attribution, target=target, key=key)
-        else:
-            numbers = measure.function(compiled[label])(*arrays, x, target=target, key=key)
-        if numbers.shape != x.shape[:1]:
-            raise ValueError(f"the metric {measure.name} returned shape {numbers.shape}: it must return (N,)")
-        return numbers
-
-    return Bench(arrays, compiled, measures, values, axis_of)
+def is_array(leaf: Any) -> bool:
+    """Whether a compiled function takes this as an argument."""
+    return isinstance(leaf, jax.Array | np.ndarray)

@@ -13,7 +13,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, get_args
 
-from .._taxonomy import METHODS, Family, Method, Need, Resolution, known, methods
+from .._taxonomy import METHODS, Family, Method, Need, Resolution, methods
+from .._text import as_list, choose
 
 __all__ = ["Advice", "recommend"]
 
@@ -125,46 +126,49 @@ def recommend(
       True
     """
     evidence = shipped() if evidence is None else evidence
-    criteria = [name for g in several(goal) for name in GOALS[known(g, GOALS, "goal")]]
+    criteria = [name for g in as_list(goal) for name in GOALS[choose(g, GOALS, "goal")]]
     if not criteria:
         raise ValueError(f"there is no goal: choose one or several of {', '.join(GOALS)}")
-    resolutions = [known(r, get_args(Resolution), "resolution") for r in several(resolution or get_args(Resolution))]
+    wanted = [choose(r, get_args(Resolution), "resolution") for r in as_list(resolution or get_args(Resolution))]
     fitting = [
         m.name
         for m in methods(family=family, needs=needs, without=without, max_cost=max_cost)
-        if m.resolution in resolutions
+        if m.resolution in wanted
         and (class_discriminative is None or m.class_discriminative == class_discriminative)
         and (not complete or m.total in ("score", "difference"))
     ]
-    places = {name: places_in(name, evidence) for name in criteria}
+    ranks = {name: ranks_in(name, evidence) for name in criteria}
     measured = {
         label: entry
         for label, entry in evidence["methods"].items()
-        if entry["method"] in fitting and all(label in place for place in places.values())
+        if entry["method"] in fitting and all(label in rank for rank in ranks.values())
     }
-    quick = {
-        label: entry
-        for label, entry in measured.items()
-        if max_seconds is None or (entry["seconds_per_image"] or float("inf")) <= max_seconds
-    }
-    choices = [
-        Choice(
-            label,
-            METHODS[entry["method"]],
-            {name: places[name][label] for name in criteria},
-            tuple(said(name, places[name], label, evidence) for name in criteria),
-        )
-        for label, entry in quick.items()
-    ]
-    known_of = {entry["method"] for entry in measured.values()}
-    about = evidence["about"]
-    kind = f" {about['intervals']}" if "intervals" in about else ""
-    versions = f"{about['versions']}.{'' if about['timing'] else ' Seconds per image were not taken.'}"
+    choices = [choice_of(label, ranks, evidence) for label, entry in measured.items() if is_fast(entry, max_seconds)]
+    names = {entry["method"] for entry in measured.values()}
     return Advice(
         tuple(sorted(choices, key=lambda choice: choice.mean_place)),
-        tuple(name for name in fitting if name not in known_of),
-        f"Measured with {about['network']} on {about['data']}; means with 95 % intervals{kind}; {versions}",
+        tuple(name for name in fitting if name not in names),
+        source_line(evidence["about"]),
     )
+
+
+def choice_of(label: str, ranks: Mapping[str, Mapping[str, int]], evidence: Mapping[str, Any]) -> Choice:
+    """One method with its places in the criteria, and what was measured."""
+    lines = tuple(evidence_line(name, rank, label, evidence) for name, rank in ranks.items())
+    method = METHODS[evidence["methods"][label]["method"]]
+    return Choice(label, method, {name: rank[label] for name, rank in ranks.items()}, lines)
+
+
+def is_fast(entry: Mapping[str, Any], max_seconds: float | None) -> bool:
+    """Whether a method took at most so long for an image; one that was not timed did not."""
+    return max_seconds is None or (entry["seconds_per_image"] or float("inf")) <= max_seconds
+
+
+def source_line(about: Mapping[str, Any]) -> str:
+    """Where the numbers come from."""
+    kind = f" {about['intervals']}" if "intervals" in about else ""
+    versions = f"{about['versions']}.{'' if about['timing'] else ' Seconds per image were not taken.'}"
+    return f"Measured with {about['network']} on {about['data']}; means with 95 % intervals{kind}; {versions}"
 
 
 @cache
@@ -173,13 +177,8 @@ def shipped() -> dict[str, Any]:
     return json.loads(files("jaxplain.evaluation").joinpath("evidence.json").read_text(encoding="utf-8"))
 
 
-def several(words: str | Collection[str]) -> list[str]:
-    """One word or several."""
-    return [words] if isinstance(words, str) else list(words)
-
-
-def places_in(name: str, evidence: Mapping[str, Any]) -> dict[str, int]:
-    """The place of each method in one metric, 1 for the best; controls take none."""
+def ranks_in(name: str, evidence: Mapping[str, Any]) -> dict[str, int]:
+    """The rank of each method in one metric, 1 for the best; controls have none."""
     values = {
         label: value
         for label, entry in evidence["methods"].items()
@@ -194,9 +193,9 @@ def mean_of(entry: Mapping[str, Any], name: str) -> float | None:
     return entry["seconds_per_image"] if name == "seconds_per_image" else entry["metrics"].get(name, {}).get("mean")
 
 
-def said(name: str, places: Mapping[str, int], label: str, evidence: Mapping[str, Any]) -> str:
+def evidence_line(name: str, ranks: Mapping[str, int], label: str, evidence: Mapping[str, Any]) -> str:
     """What was measured, in words."""
-    place, entry = f"place {places[label]} of {len(places)}", evidence["methods"][label]
+    place, entry = f"place {ranks[label]} of {len(ranks)}", evidence["methods"][label]
     if name == "seconds_per_image":
         return f"{entry['seconds_per_image']:.3g} s per image, {place} ({evidence['about']['timing']})"
     number = entry["metrics"][name]

@@ -80,7 +80,7 @@ def open_records(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> R
             raise ValueError(f"{path} is no file of records: name another file")
         write_whole(path, lambda file: file.write(line_of({"settings": dict(settings)})))
         return Records(path)
-    first, *records = [parsed(path, number, line) for number, line in enumerate(whole.split(b"\n"), 1)]
+    first, *records = [record_in(path, number, line) for number, line in enumerate(whole.split(b"\n"), 1)]
     require_same(path, first.get("settings"), json.loads(json.dumps(dict(settings))))
     done: dict[tuple[str, str], dict[str, Any]] = {}
     for number, record in enumerate(records, 2):
@@ -104,7 +104,7 @@ def require_same(path: Path, before: Any, now: dict[str, Any]) -> None:
             )
 
 
-def parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
+def record_in(path: Path, number: int, line: bytes) -> dict[str, Any]:
     """One line of the file."""
     try:
         record = json.loads(line)

@@ -130,7 +130,7 @@ def within(theta: float, freedom: int) -> float:
 
 
 def arrow(better: str) -> str:
-    """Which direction is better, behind a name."""
+    """Which direction is better, to follow a name."""
     return {"higher": " ↑", "lower": " ↓"}.get(better, "")
 
 

@@ -19,11 +19,11 @@ import jax.numpy as jnp
 from .._compose import multiply
 from .._convention import Apply, Array, Explain, Function, full_precision
 from .._graph.trace import Op
-from .._reductions import norm, scale_of
+from .._reductions import at_least_float32, divide, norm, scale_of
 from ..propagation import guided_backprop
 from ..propagation._engine import replay
 from ..propagation._units import Unit
-from ._maps import AtLayer, Layers, MapOptions, map_of_layer, ratio, space, wide
+from ._maps import Layers, LayerView, MapOptions, layer_map, spatial_axes
 
 __all__ = [
     "cam",
@@ -41,7 +41,9 @@ __all__ = [
 
 def gradient_map(apply: Apply, layer: Layers, combine: Callable[[Array, Array], Array], options: MapOptions) -> Explain:
     """The explainer of a map ``combine(A, g) -> (N, h, w)``."""
-    return map_of_layer(apply, layer, lambda at: combine(wide(at.features), wide(at.gradient)), **options)
+    return layer_map(
+        apply, layer, lambda at: combine(at_least_float32(at.features), at_least_float32(at.gradient)), **options
+    )
 
 
 def cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) -> Explain:
@@ -73,12 +75,12 @@ def cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) -> Ex
       arXiv:1512.04150.
     """
 
-    def weighted(at: AtLayer) -> Array:
+    def weighted(at: LayerView) -> Array:
         require_global_average(at.features, at.head)
         weights = at.gradient * math.prod(at.features.shape[1:-1])
         return (weights * at.features).sum(axis=-1)
 
-    return map_of_layer(apply, layer, weighted, **options)
+    return layer_map(apply, layer, weighted, **options)
 
 
 def require_global_average(A: Array, head: Function) -> None:
@@ -129,7 +131,7 @@ def grad_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) 
 
 def mean_weighted(A: Array, g: Array) -> Array:
     """``Σ_k α_k A^k``, α the gradient's mean over positions."""
-    return (g.mean(axis=space(A), keepdims=True) * A).sum(axis=-1)
+    return (g.mean(axis=spatial_axes(A), keepdims=True) * A).sum(axis=-1)
 
 
 def guided_grad_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) -> Explain:
@@ -194,10 +196,9 @@ def grad_cam_plus_plus(apply: Apply, layer: Layers = None, **options: Unpack[Map
     """
 
     def combine(A: Array, g: Array) -> Array:
-        alpha = ratio(
-            1.0, 2 + A.sum(axis=space(A), keepdims=True) * g
-        )  # divided by g², as g³ may be too small a number
-        weights = (alpha * jnp.maximum(g, 0)).sum(axis=space(A), keepdims=True)
+        # divided by g², as g³ may be too small a number
+        alpha = divide(1.0, 2 + A.sum(axis=spatial_axes(A), keepdims=True) * g)
+        weights = (alpha * jnp.maximum(g, 0)).sum(axis=spatial_axes(A), keepdims=True)
         return (weights * A).sum(axis=-1)
 
     return gradient_map(apply, layer, combine, options)
@@ -232,7 +233,7 @@ def xgrad_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions])
     """
 
     def combine(A: Array, g: Array) -> Array:
-        weights = ratio((g * A).sum(axis=space(A), keepdims=True), A.sum(axis=space(A), keepdims=True))
+        weights = divide((g * A).sum(axis=spatial_axes(A), keepdims=True), A.sum(axis=spatial_axes(A), keepdims=True))
         return (weights * A).sum(axis=-1)
 
     return full_precision(gradient_map(apply, layer, combine, options))
@@ -354,7 +355,7 @@ def eigen_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions])
     Reference:
       Muhammad, Yeasin: Eigen-CAM. IJCNN 2020, arXiv:2008.00299.
     """
-    return map_of_layer(apply, layer, lambda at: first_component(wide(at.features)), **options)
+    return layer_map(apply, layer, lambda at: first_component(at_least_float32(at.features)), **options)
 
 
 def eigen_grad_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) -> Explain:
@@ -393,9 +394,11 @@ def first_component(A: Array) -> Array:
     scale = scale_of(A, tuple(range(1, A.ndim)))
     flat = (A / scale).reshape(A.shape[0], -1, A.shape[-1])
     centred = flat - flat.mean(axis=1, keepdims=True)
-    few = centred if centred.shape[1] <= centred.shape[2] else centred.mT  # the smaller of both Gram matrices
-    leading = jax.vmap(leading_eigenvector)(few @ few.mT)[..., None]
-    along = centred @ leading if few is not centred else leading * norm(centred.mT @ leading, axis=1, keepdims=True)
+    gram_side = centred if centred.shape[1] <= centred.shape[2] else centred.mT  # the smaller of both Gram matrices
+    leading = jax.vmap(leading_eigenvector)(gram_side @ gram_side.mT)[..., None]
+    along = (
+        centred @ leading if gram_side is not centred else leading * norm(centred.mT @ leading, axis=1, keepdims=True)
+    )
     along = along[..., 0]
     agreement = (along * flat.sum(axis=-1)).sum(axis=1, keepdims=True)
     return scale[..., 0] * jnp.where(agreement < 0, -along, along).reshape(A.shape[:-1])
@@ -412,4 +415,4 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     """``v' = Σ_i u_i (u_i · G' v) / (λ - λ_i)``: that of `jnp.linalg.eigh` asks for all eigenvalues to be distinct."""
     values, vectors = jnp.linalg.eigh(primals[0])
     leading, others = vectors[:, -1], vectors[:, :-1]
-    return leading, others @ ratio(others.T @ (tangents[0] @ leading), values[-1] - values[:-1])
+    return leading, others @ divide(others.T @ (tangents[0] @ leading), values[-1] - values[:-1])

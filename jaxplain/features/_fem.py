@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from .._convention import Apply, Array, Explain
-from .._reductions import deviation, largest_of_each
-from ._maps import AtLayer, Layers, MapOptions, map_of_layer, ratio, space
+from .._reductions import deviation, divide, largest_of_each
+from ._maps import Layers, LayerView, MapOptions, layer_map, spatial_axes
 
 __all__ = ["fem", "multilayer_fem"]
 
@@ -50,7 +50,7 @@ def fem(apply: Apply, layer: Layers = None, *, k: float = 2.0, **options: Unpack
       Video. IPTA 2020.
     """
 
-    def standing_out(at: AtLayer) -> Array:
+    def above_k_sigma(at: LayerView) -> Array:
         A = at.features
         count = math.prod(A.shape[1:-1])
         if count <= k**2 + 1:
@@ -58,11 +58,11 @@ def fem(apply: Apply, layer: Layers = None, *, k: float = 2.0, **options: Unpack
                 f"a layer with {count} positions has none beyond {k} standard deviations: its FEM is zero everywhere",
                 stacklevel=2,
             )
-        mean, std = A.mean(axis=space(A), keepdims=True), deviation(A, space(A), keepdims=True)
+        mean, std = A.mean(axis=spatial_axes(A), keepdims=True), deviation(A, spatial_axes(A), keepdims=True)
         votes = (mean * (mean + k * std < A)).sum(axis=-1)
-        return ratio(votes, largest_of_each(votes))
+        return divide(votes, largest_of_each(votes))
 
-    return map_of_layer(apply, layer, standing_out, **options)
+    return layer_map(apply, layer, above_k_sigma, **options)
 
 
 def multilayer_fem(

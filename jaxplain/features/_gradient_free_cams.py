@@ -8,21 +8,23 @@ import jax
 import jax.numpy as jnp
 
 from .._chunking import chunked_map
-from .._convention import Apply, Array, Explain, heed_logits, require_positive, require_several, scorer
+from .._convention import Apply, Array, Explain, Score, heed_score, require_positive, require_score, scorer
 from .._images import enlarge
-from .._reductions import deviation, norm
-from ._maps import AtLayer, Layers, MapOptions, map_of_layer, ratio, space, unit_range
+from .._migration import takes_old_options
+from .._reductions import deviation, divide, norm
+from ._maps import Layers, LayerView, MapOptions, layer_map, spatial_axes, unit_range
 
 __all__ = ["ablation_cam", "score_cam"]
 
 
+@takes_old_options
 def score_cam(
     apply: Apply,
     layer: Layers = None,
     *,
     chunk: int | None = 32,
     top: int | None = None,
-    probabilities: bool = True,
+    of: Score = "probability",
     **options: Unpack[MapOptions],
 ) -> Explain:
     """Score-CAM: channels weighted by the score of the input seen through them. No gradient.
@@ -36,7 +38,7 @@ def score_cam(
       layer: the layer's name (see `jaxplain.layers`), or several; None takes the last convolutional feature map.
       chunk: how many channels are tried at once.
       top: try only that many channels of each example, those that vary most; None tries all.
-      probabilities: whether outputs ``(N, K)`` go through a softmax before the target scores them.
+      of: the target is applied to the ``"probability"``, the softmax of logits ``(N, K)``, or to the ``"output"``.
       **options: see `MapOptions`.
 
     Returns:
@@ -57,25 +59,19 @@ def score_cam(
       Wang, Wang, Du, Yang, Zhang, Ding, Mardziel, Hu: Score-CAM. CVPR workshops 2020, arXiv:1910.01279.
     """
     require_positive(**{name: n for name, n in (("chunk", chunk), ("top", top)) if n is not None})
+    require_score(of)
 
-    decline = "pass probabilities=False"
-
-    def seen_through(at: AtLayer) -> Array:
-        outputs = at.head(at.features)
-        score, said = scorer(at.target, outputs), lambda outputs: outputs
-        if probabilities and outputs.ndim == 2:
-            require_several(outputs, decline)
-            said = jax.nn.softmax
-        A = channels(at.features, top_channels(deviation(at.features, space(at.features)), top))
+    def score_behind_channel(at: LayerView) -> Array:
+        score = scorer(at.target, at.head(at.features), of)
+        A = channels(at.features, top_channels(deviation(at.features, spatial_axes(at.features)), top))
 
         def seen(channel: Array) -> Array:
             mask = unit_range(enlarge(jnp.take(A, channel, axis=-1), at.x))
-            return score(said(at.f(at.x * mask[..., None])))
+            return score(at.f(at.x * mask[..., None]))
 
-        return weigh(A, jax.nn.softmax(chunked_map(seen, jnp.arange(A.shape[-1]), chunk), axis=0))
+        return weighted_channels(A, jax.nn.softmax(chunked_map(seen, jnp.arange(A.shape[-1]), chunk), axis=0))
 
-    heed = heed_logits(decline) if probabilities else None
-    return map_of_layer(apply, layer, seen_through, heed=heed, **options)
+    return layer_map(apply, layer, score_behind_channel, heed=heed_score(of), **options)
 
 
 def ablation_cam(
@@ -85,7 +81,7 @@ def ablation_cam(
 
     ``M = Σ_k w_k A^k,  w_k = (z_c - z_c[A^k := 0]) / z_c``, 0 where z_c is 0
 
-    Only the network behind the layer is evaluated for each channel.
+    Only the network after the layer is evaluated for each channel.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
@@ -113,19 +109,19 @@ def ablation_cam(
     """
     require_positive(**{name: n for name, n in (("chunk", chunk), ("top", top)) if n is not None})
 
-    def missed(at: AtLayer) -> Array:
+    def drop_without_channel(at: LayerView) -> Array:
         A, outputs = at.features, at.head(at.features)
         score = scorer(at.target, outputs)
-        tried = top_channels(norm(A, space(A)), top)
+        tried = top_channels(norm(A, spatial_axes(A)), top)
 
         def without(channel: Array) -> Array:
             keep = 1 - jax.nn.one_hot(channel, A.shape[-1], dtype=A.dtype)
-            return score(at.head(A * jnp.expand_dims(keep, space(A))))
+            return score(at.head(A * jnp.expand_dims(keep, spatial_axes(A))))
 
         z = score(outputs)[None]
-        return weigh(channels(A, tried), ratio(z - chunked_map(without, tried.T, chunk), z))
+        return weighted_channels(channels(A, tried), divide(z - chunked_map(without, tried.T, chunk), z))
 
-    return map_of_layer(apply, layer, missed, **options)
+    return layer_map(apply, layer, drop_without_channel, **options)
 
 
 def top_channels(strength: Array, top: int | None) -> Array:
@@ -138,9 +134,9 @@ def top_channels(strength: Array, top: int | None) -> Array:
 
 def channels(A: Array, chosen: Array) -> Array:
     """The channels of those numbers, example by example."""
-    return jnp.take_along_axis(A, jnp.expand_dims(chosen, space(A)), axis=-1)
+    return jnp.take_along_axis(A, jnp.expand_dims(chosen, spatial_axes(A)), axis=-1)
 
 
-def weigh(A: Array, weights: Array) -> Array:
+def weighted_channels(A: Array, weights: Array) -> Array:
     """``Σ_k w_k A^k`` for weights ``(K, N)``."""
-    return (A * jnp.expand_dims(weights.T, space(A))).sum(axis=-1).astype(A.dtype)
+    return (A * jnp.expand_dims(weights.T, spatial_axes(A))).sum(axis=-1).astype(A.dtype)

@@ -6,7 +6,7 @@ import functools
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Literal, TypeAlias, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from .._convention import (
     score_gradient,
 )
 from .._images import enlarge
-from .._reductions import largest, largest_of_each
+from .._reductions import divide, largest, largest_of_each
 from ._tap import layer_of
 
 Layers: TypeAlias = str | Sequence[str | None] | None
@@ -39,7 +39,7 @@ COMBINATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 @dataclass(frozen=True)
-class AtLayer:
+class LayerView:
     """What a map is made of: the network and its input, and both again as seen from the layer.
 
     Attributes:
@@ -78,10 +78,10 @@ class MapOptions(TypedDict, total=False):
     combine: Combine
 
 
-def map_of_layer(
+def layer_map(
     apply: Apply,
     layer: Layers,
-    attribute: Callable[[AtLayer], Array],
+    attribute: Callable[[LayerView], Array],
     *,
     upsample: bool = True,
     grid: tuple[int, int] | None = None,
@@ -106,7 +106,7 @@ def map_of_layer(
         maps = []
         for name in names:
             features, head = on_grid(f, x, name, grid)
-            raw = attribute(AtLayer(f, x, target, features, head))
+            raw = attribute(LayerView(f, x, target, features, head))
             maps.append(enlarge(raw, x) if upsample else raw.astype(x.dtype))
         if len({a.shape for a in maps}) > 1:
             raise ValueError(f"layers of different shapes {[a.shape[1:] for a in maps]} combine at the input's only")
@@ -137,7 +137,7 @@ def require_positions(features: Array, x: Array, picture: bool) -> None:
     if features.ndim == x.ndim and not picture:
         raise ValueError(
             f"the layer's features have shape {features.shape}, but no picture's positions (tokens x heads?): name the "
-            "layer behind the attention, its tokens laid out with grid=(rows, columns)"
+            "layer after the attention, its tokens laid out with grid=(rows, columns)"
         )
     if features.ndim != x.ndim:
         raise ValueError(
@@ -152,22 +152,12 @@ def gradient_at(features: Array, head: Function, target: Target) -> Array:
     return pullback(score_gradient(target, outputs))[0]
 
 
-def space(features: Array) -> tuple[int, ...]:
+def spatial_axes(features: Array) -> tuple[int, ...]:
     """The axes of the positions, between the batch and the channels."""
     return tuple(range(1, features.ndim - 1))
-
-
-def wide(a: Array) -> Array:
-    """In at least float32: products of small features and small gradients would be 0 in 16 bits."""
-    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
-
-
-def ratio(a: Any, b: Array) -> Array:
-    """``a / b``, and 0 where b is 0."""
-    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
 
 
 def unit_range(a: Array) -> Array:
     """Scale every example to [0, 1]."""
     low, high = -largest_of_each(-a), largest_of_each(a)
-    return ratio(a - low, high - low)
+    return divide(a - low, high - low)

@@ -50,7 +50,7 @@ def layer_attribution(
       apply: ``apply(*args) -> outputs``, any JAX function.
       layer: the layer's name (see `jaxplain.layers`); None takes the last convolutional feature map.
       method: ``method(f) -> explainer``, of the gradient or propagation family, its options bound: a baseline is one of
-        features, and a composite's first layer the first one behind ``layer`` (`lrp` with a layer keeps the network's).
+        features, and a composite's first layer the first one after ``layer`` (`lrp` with a layer keeps the network's).
       upsample: whether the channels are summed and the map enlarged to the input; else the attribution of every neuron
         is returned.
       grid: rows and columns of the tokens of a vision transformer, as for `MapOptions`.
@@ -219,7 +219,7 @@ def neuron_attribution(
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
       layer: the layer's name (see `jaxplain.layers`); None takes the last convolutional feature map.
-      neuron: ``(row, column, channel)``, as many numbers as the features have axes behind the batch; one number is a
+      neuron: ``(row, column, channel)``, as many numbers as the features have axes after the batch; one number is a
         channel, summed over its positions; or a function ``features -> (N,)``.
       method: ``method(f) -> explainer``, its options bound.
 
@@ -257,7 +257,7 @@ def features_neuron(features: Array, neuron: int | tuple[int, ...] | Callable[[A
     if len(where) != len(sizes) or not all(0 <= i < n for i, n in zip(where, sizes, strict=True)):
         raise ValueError(
             f"neuron={neuron} is none of the layer's, whose features have shape {features.shape}: give a channel, or "
-            "one number for each axis behind the batch"
+            "one number for each axis after the batch"
         )
     if isinstance(neuron, tuple):
         return features[(slice(None), *neuron)]

@@ -8,19 +8,32 @@ from typing import Any
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from .._convention import Apply, Array, Explain, OfImages, Target, full_precision, reference, split
-from .._reductions import over_largest
+from .._convention import (
+    Apply,
+    Array,
+    Explain,
+    OfImages,
+    Score,
+    Target,
+    full_precision,
+    reference,
+    scores,
+    split,
+)
+from .._migration import takes_old_options
+from .._reductions import at_least_float32, over_largest
 from ..propagation import summary
 from ..propagation._engine import Composite
-from ._common import Baseline, Metric, heat, metric, precise, replacement, scored
+from ._common import Baseline, Metric, metric, replacement, to_heatmap
 from ._robustness import norm
-from .faithfulness._subset_correlations import effects, ranked
+from .faithfulness._subset_correlations import effects, rank_groups
 
 __all__ = ["completeness", "input_invariance", "ledger", "non_sensitivity"]
 
 
-def completeness(apply: Apply, *, baseline: Baseline | None = 0.0, softmax: bool = False) -> Metric:
-    """What the attribution's sum is too much: 0 where it is complete.
+@takes_old_options
+def completeness(apply: Apply, *, baseline: Baseline | None = 0.0, of: Score = "output") -> Metric:
+    """The completeness error, the attribution's sum minus the change of the score: 0 where it is complete.
 
     ``Σ_i A_i - (z_c(x) - z_c(x0))``
 
@@ -30,7 +43,7 @@ def completeness(apply: Apply, *, baseline: Baseline | None = 0.0, softmax: bool
       apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
       baseline: x0, the one of the explainer, as for `deletion`; `None` where the sum should be the score itself, as for
         LRP (conservation) or input times gradient.
-      softmax: whether the score is the probability or the output itself.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
 
     Returns:
       A metric ``(*args, attribution, target=None) -> (N,)``, signed, in units of the score.
@@ -53,19 +66,20 @@ def completeness(apply: Apply, *, baseline: Baseline | None = 0.0, softmax: bool
     @metric(apply)
     @full_precision
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score = scored(f, x, target, softmax)
+        score = scores(f, x, target, of=of)
         change = score(x) if baseline is None else score(x) - score(replacement(baseline, x, f))
-        return heat(attribution).sum(axis=(1, 2)) - change
+        return to_heatmap(attribution).sum(axis=(1, 2)) - change
 
     return measure
 
 
+@takes_old_options
 def non_sensitivity(
     apply: Apply,
     *,
     eps: float = 1e-5,
     baseline: Baseline = 0.0,
-    softmax: bool = True,
+    of: Score = "probability",
     chunk: int | None = 10,
 ) -> Metric:
     """How many pixels have an attribution but no effect, or an effect but no attribution; 0 is best.
@@ -78,7 +92,7 @@ def non_sensitivity(
       apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
       eps: ε, below which something counts as nothing.
       baseline: what removed pixels show, as for `deletion`. The default of Quantus is the image's smallest value.
-      softmax: whether the score is the probability or the output itself.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
       chunk: how many removals are evaluated at once.
 
     Returns:
@@ -91,7 +105,7 @@ def non_sensitivity(
       >>> import jax.numpy as jnp, jaxplain
       >>> f = lambda x: x[:, 0].sum(axis=(1, 2))
       >>> x = jnp.array([4.0, 3.0, 2.0, 1.0]).reshape(1, 2, 2, 1)
-      >>> jaxplain.metrics.non_sensitivity(f, softmax=False)(x, attribution=x)  # the second row has no effect
+      >>> jaxplain.metrics.non_sensitivity(f, of="output")(x, attribution=x)  # the second row has no effect
       Array([2.], dtype=float32)
 
     Reference:
@@ -100,8 +114,8 @@ def non_sensitivity(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        maps, score = jnp.abs(over_largest(heat(attribution))), scored(f, x, target, softmax)
-        pixels, number = ranked(maps, 1)
+        maps, score = jnp.abs(over_largest(to_heatmap(attribution))), scores(f, x, target, of=of)
+        pixels, number = rank_groups(maps, 1)
         claimed, dropped = effects(score, x, replacement(baseline, x, f), maps, pixels, number, chunk)
         return ((claimed < eps) != (jnp.abs(dropped) < eps)).sum(axis=1).astype(maps.dtype)
 
@@ -152,7 +166,7 @@ def input_invariance(
         context, x = split(args)
         before = method(apply)(*context, x, target=target, key=key)
         after = method(shifted)(*context, x + reference(shift, x), target=target, key=key)
-        before, after = precise(before), precise(after)
+        before, after = at_least_float32(before), at_least_float32(after)
         return norm(after - before) / norm(before)
 
     return measured

@@ -13,25 +13,18 @@ from jax.typing import ArrayLike
 from .._channels import channel_axis
 from .._compose import heatmap
 from .._convention import (
-    TWO_LOGITS,
     Apply,
     Array,
-    Function,
     OfImages,
     Target,
-    as_array,
-    class_weights,
     concrete,
     explainer,
-    outputs_at,
     outputs_of,
-    require_logits,
-    scorer,
     split,
 )
 from .._execution import executable
 from .._images import gaussian_blur
-from .._reductions import largest, norm
+from .._reductions import at_least_float32, largest, norm
 
 Metric: TypeAlias = Callable[..., Array]
 Baseline: TypeAlias = ArrayLike | Literal["zero", "mean", "blur"]
@@ -55,7 +48,8 @@ Returns:
 def metric(apply: Apply) -> Callable[[Metric], Metric]:
     """Decorate ``measure(f, x, attribution, target, key)`` so that it becomes a metric of the network ``apply``.
 
-    It sees images and attributions with their channels last, wherever the network has them.
+    It sees images and attributions with their channels last, wherever the network has them, and outputs in at least
+    float32.
     """
     explainer(apply)  # refuses what is no function
 
@@ -64,13 +58,13 @@ def metric(apply: Apply) -> Callable[[Metric], Metric]:
             context, x = split(args)
             if x.ndim != 4:
                 raise ValueError(f"metrics of networks measure images (N, H, W, C), got shape {x.shape}")
-            f = lambda x: outputs_of(apply, (*context, x))
-            axis, a = channel_axis(f, x), jnp.asarray(attribution)
+            network = lambda x: outputs_of(apply, (*context, x))
+            axis, a = channel_axis(network, x), jnp.asarray(attribution)
             if a.shape not in (x.shape, x.shape[:axis] + x.shape[axis + 1 :]):
                 raise ValueError(f"an attribution of shape {a.shape} does not belong to images of shape {x.shape}")
             a = jnp.moveaxis(a, axis, -1) if a.ndim == 4 else a
-            f = OfImages(executable(apply, f), axis)
-            return where_finite(a, measure(f, jnp.moveaxis(x, axis, -1), a, target, key))
+            f = OfImages(executable(apply, lambda x: at_least_float32(network(x))), axis)
+            return nan_unless_finite(a, measure(f, jnp.moveaxis(x, axis, -1), a, target, key))
 
         measured.__doc__ = CALL
         return measured
@@ -81,14 +75,14 @@ def metric(apply: Apply) -> Callable[[Metric], Metric]:
 # ------------------------------------------------------------------------------------------------------------- maps
 
 
-def heat(attribution: ArrayLike) -> Array:
+def to_heatmap(attribution: ArrayLike) -> Array:
     """An attribution as maps ``(N, H, W)`` in at least float32: channels are summed."""
-    return heatmap(precise(finite(attribution)))
+    return heatmap(at_least_float32(finite(attribution)))
 
 
-def heat_and_mask(attribution: ArrayLike, mask: ArrayLike) -> tuple[Array, Array]:
+def heatmap_and_mask(attribution: ArrayLike, mask: ArrayLike) -> tuple[Array, Array]:
     """The maps and the masks they are compared with, flattened to ``(N, H · W)``."""
-    maps, inside = heat(attribution), jnp.asarray(mask)
+    maps, inside = to_heatmap(attribution), jnp.asarray(mask)
     if inside.shape != maps.shape:
         raise ValueError(f"the mask has shape {inside.shape}: pass one of {maps.shape} for each map, true inside")
     return flat(maps), flat(inside != 0)
@@ -102,16 +96,10 @@ def finite(attribution: ArrayLike) -> Array:
     return a
 
 
-def where_finite(attribution: Array, values: Array) -> Array:
+def nan_unless_finite(attribution: Array, values: Array) -> Array:
     """What was measured, NaN where the attribution is not finite, which cannot be refused when it is traced."""
-    known = jnp.isfinite(flat(attribution)).all(axis=1)
-    return jnp.where(known.reshape(-1, *(1,) * (values.ndim - 1)), values, jnp.nan)
-
-
-def precise(a: ArrayLike) -> Array:
-    """In at least float32."""
-    a = jnp.asarray(a)
-    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
+    is_finite = jnp.isfinite(flat(attribution)).all(axis=1)
+    return jnp.where(is_finite.reshape(-1, *(1,) * (values.ndim - 1)), values, jnp.nan)
 
 
 def flat(a: Array) -> Array:
@@ -184,37 +172,6 @@ def grid_regions(shape: tuple[int, ...], size: int) -> tuple[np.ndarray, int]:
 
 
 # ------------------------------------------------------------------------------------------------- perturbed inputs
-
-
-def scored(f: Function, x: Array, target: Target, softmax: bool) -> Function:
-    """The explained score ``x -> (N,)``, its class fixed at ``x``; with ``softmax``, of the probabilities."""
-    outputs = outputs_at(f, x, target, check=softmax)
-    if not softmax:
-        score = scorer(target, outputs)
-        return lambda x: precise(score(f(x)))
-    if outputs.ndim != 2:
-        raise ValueError(f"softmax=True needs logits (N, classes), got {outputs.shape}: pass softmax=False")
-    require_logits(outputs, "pass softmax=False")
-    score = scorer(target, jax.eval_shape(precise, outputs) if target is not None else precise(outputs))
-    return lambda x: score(jax.nn.softmax(precise(f(x)), axis=1))
-
-
-def class_of(f: Function, x: Array, target: Target) -> Array:
-    """The target's class for each example, ``(N,)``; the predicted one for `None`."""
-    if callable(target) or (target is not None and jnp.issubdtype(as_array(target).dtype, jnp.floating)):
-        raise ValueError("this metric asks for the predicted class: the target must be a class, (N,) classes or None")
-    outputs = outputs_at(f, x, target)
-    require_classes(outputs)
-    return class_weights(target, outputs).argmax(axis=1)
-
-
-def require_classes(outputs: Any) -> None:
-    """Check that there are classes of which one is predicted."""
-    if outputs.ndim != 2 or outputs.shape[1] < 2:
-        raise ValueError(
-            "this metric asks for the predicted class and needs logits (N, K), two or more, got shape "
-            f"{outputs.shape}: of a single output z, {TWO_LOGITS}"
-        )
 
 
 def replacement(baseline: Baseline, x: Array, f: OfImages) -> Array:

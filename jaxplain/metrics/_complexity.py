@@ -7,8 +7,8 @@ from jax.scipy.special import xlogy
 from jax.typing import ArrayLike
 
 from .._convention import Array
-from .._reductions import over_largest
-from ._common import flat, heat, where_finite
+from .._reductions import divide, over_largest
+from ._common import flat, nan_unless_finite, to_heatmap
 
 __all__ = ["complexity", "effective_complexity", "sparseness"]
 
@@ -36,11 +36,10 @@ def sparseness(attribution: ArrayLike) -> Array:
       Chalasani, Chen, Roy Chowdhury, Jha, Wu: Concise Explanations of Neural Networks using Adversarial Training. ICML
       2020, arXiv:1810.06583.
     """
-    a = jnp.sort(jnp.abs(flat(over_largest(heat(attribution)))), axis=1)
+    a = jnp.sort(jnp.abs(flat(over_largest(to_heatmap(attribution)))), axis=1)
     size = a.shape[1]
     weights = ((2 * jnp.arange(1, size + 1) - size - 1) / size).astype(a.dtype)
-    total = a.sum(axis=1)
-    return (a * weights[None]).sum(axis=1) / jnp.where(total > 0, total, 1)
+    return divide((a * weights[None]).sum(axis=1), a.sum(axis=1))
 
 
 def complexity(attribution: ArrayLike) -> Array:
@@ -65,7 +64,7 @@ def complexity(attribution: ArrayLike) -> Array:
     Reference:
       Bhatt, Weller, Moura: Evaluating and Aggregating Feature-based Model Explanations. IJCAI 2020, arXiv:2005.00631.
     """
-    a = jnp.abs(flat(over_largest(heat(attribution))))
+    a = jnp.abs(flat(over_largest(to_heatmap(attribution))))
     q = a / a.sum(axis=1, keepdims=True)
     return -xlogy(q, q).sum(axis=1)
 
@@ -93,5 +92,5 @@ def effective_complexity(attribution: ArrayLike, *, eps: float = 1e-5) -> Array:
     Reference:
       Nguyen, Rodríguez Martínez: On Quantitative Aspects of Model Interpretability. arXiv:2007.07584, 2020.
     """
-    a = jnp.abs(flat(over_largest(heat(attribution))))
-    return where_finite(a, (a > eps).sum(axis=1).astype(a.dtype))
+    a = jnp.abs(flat(over_largest(to_heatmap(attribution))))
+    return nan_unless_finite(a, (a > eps).sum(axis=1).astype(a.dtype))

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from .._channels import Channels, said_axis
 from .._convention import Array, concrete, require_positive
-from ._common import flat, heat, heat_and_mask, mean_ranks, ranks, where_finite
+from ._common import flat, heatmap_and_mask, mean_ranks, nan_unless_finite, ranks, to_heatmap
 
 __all__ = [
     "attribution_localisation",
@@ -56,9 +56,9 @@ def pointing_game(attribution: ArrayLike, mask: ArrayLike) -> Array:
       Zhang, Bargal, Lin, Brandt, Shen, Sclaroff: Top-Down Neural Attention by Excitation Backprop. IJCV 2018,
       arXiv:1608.00507.
     """
-    a, inside = heat_and_mask(attribution, mask)
+    a, inside = heatmap_and_mask(attribution, mask)
     hit = (inside & (a == a.max(axis=1, keepdims=True))).any(axis=1)
-    return defined(a, inside, hit.astype(a.dtype))
+    return nan_if_mask_empty(a, inside, hit.astype(a.dtype))
 
 
 def relevance_mass_accuracy(attribution: ArrayLike, mask: ArrayLike) -> Array:
@@ -89,8 +89,8 @@ def relevance_mass_accuracy(attribution: ArrayLike, mask: ArrayLike) -> Array:
       Arras, Osman, Samek: CLEVR-XAI: A Benchmark Dataset for the Ground Truth Evaluation of Neural Network
       Explanations. Information Fusion 2022, arXiv:2003.07258.
     """
-    a, inside = heat_and_mask(attribution, mask)
-    return defined(a, inside, jnp.where(inside, a, 0).sum(axis=1) / a.sum(axis=1))
+    a, inside = heatmap_and_mask(attribution, mask)
+    return nan_if_mask_empty(a, inside, jnp.where(inside, a, 0).sum(axis=1) / a.sum(axis=1))
 
 
 def relevance_rank_accuracy(attribution: ArrayLike, mask: ArrayLike) -> Array:
@@ -118,10 +118,10 @@ def relevance_rank_accuracy(attribution: ArrayLike, mask: ArrayLike) -> Array:
     Reference:
       Arras, Osman, Samek: CLEVR-XAI. Information Fusion 2022, arXiv:2003.07258.
     """
-    a, inside = heat_and_mask(attribution, mask)
+    a, inside = heatmap_and_mask(attribution, mask)
     size = inside.sum(axis=1, keepdims=True)
     hits = (inside & (ranks(a) < size)).sum(axis=1)
-    return defined(a, inside, hits.astype(a.dtype) / size[:, 0].astype(a.dtype))
+    return nan_if_mask_empty(a, inside, hits.astype(a.dtype) / size[:, 0].astype(a.dtype))
 
 
 def top_k_intersection(
@@ -153,11 +153,11 @@ def top_k_intersection(
       Theiner, Müller-Budack, Ewerth: Interpretable Semantic Photo Geolocation. WACV 2022, arXiv:2104.14995.
     """
     require_positive(k=k)
-    a, inside = heat_and_mask(attribution, mask)
+    a, inside = heatmap_and_mask(attribution, mask)
     if k > a.shape[1]:
         raise ValueError(f"{k=} is more than the map has pixels, {a.shape[1]}")
     share = (inside & (ranks(a) < k)).sum(axis=1).astype(a.dtype) / k
-    return defined(a, inside, share / inside.mean(axis=1, dtype=a.dtype) if concept_influence else share)
+    return nan_if_mask_empty(a, inside, share / inside.mean(axis=1, dtype=a.dtype) if concept_influence else share)
 
 
 def attribution_localisation(
@@ -192,9 +192,9 @@ def attribution_localisation(
       Kohlbrenner, Bauer, Nakajima, Binder, Samek, Lapuschkin: Towards Best Practice in Explaining Neural Network
       Decisions with LRP. IJCNN 2020, arXiv:1910.09840.
     """
-    a, inside = heat_and_mask(attribution, mask)
+    a, inside = heatmap_and_mask(attribution, mask)
     a = jnp.maximum(a, 0) if positive_attributions else jnp.abs(a)
-    share = defined(a, inside, jnp.where(inside, a, 0).sum(axis=1) / a.sum(axis=1))
+    share = nan_if_mask_empty(a, inside, jnp.where(inside, a, 0).sum(axis=1) / a.sum(axis=1))
     return share * inside.mean(axis=1, dtype=a.dtype) if weighted else share
 
 
@@ -223,10 +223,10 @@ def auc(attribution: ArrayLike, mask: ArrayLike) -> Array:
     Reference:
       Fawcett: An Introduction to ROC Analysis. Pattern Recognition Letters 2006.
     """
-    a, inside = heat_and_mask(attribution, mask)
+    a, inside = heatmap_and_mask(attribution, mask)
     size = inside.sum(axis=1).astype(a.dtype)
     mean = jnp.where(inside, mean_ranks(a), 0).sum(axis=1) / size
-    return where_finite(a, (mean - (size + 1) / 2) / (a.shape[1] - size))
+    return nan_unless_finite(a, (mean - (size + 1) / 2) / (a.shape[1] - size))
 
 
 # -------------------------------------------------------------------------------------------- images of several objects
@@ -329,7 +329,7 @@ def grid_pointing_game(attribution: ArrayLike, cell: ArrayLike, *, side: int = 2
     require_positive(side=side)
     if concrete(cell) and not ((np.asarray(cell) >= 0) & (np.asarray(cell) < side**2)).all():
         raise ValueError(f"{cell=} is no cell of {side} x {side}: count them row by row, from 0 to {side**2 - 1}")
-    cells = jnp.broadcast_to(jnp.asarray(cell), heat(attribution).shape[:1])
+    cells = jnp.broadcast_to(jnp.asarray(cell), to_heatmap(attribution).shape[:1])
     share = focus(attribution, jnp.arange(side**2)[None] == cells[:, None], side=side)
     return jnp.where((cells >= 0) & (cells < side**2), share, jnp.nan)
 
@@ -360,16 +360,16 @@ def focus(attribution: ArrayLike, positions: ArrayLike, *, side: int = 2) -> Arr
       Arias-Duart, Parés, Garcia-Gasulla, Gimenez-Abalos: Focus! Rating XAI Methods and Finding Biases. FUZZ-IEEE 2022,
       arXiv:2109.15035.
     """
-    maps, positions = heat(attribution), jnp.asarray(positions) != 0
+    maps, positions = to_heatmap(attribution), jnp.asarray(positions) != 0
     n, height, width = maps.shape
     if height % side or width % side or positions.shape != (n, side**2):
         raise ValueError(
             f"maps of shape {maps.shape} and positions of shape {positions.shape} make no mosaic of {side} x {side}"
         )
     cells = flat(jnp.maximum(maps, 0).reshape(n, side, height // side, side, width // side).sum(axis=(2, 4)))
-    return where_finite(maps, jnp.where(positions, cells, 0).sum(axis=1) / cells.sum(axis=1))
+    return nan_unless_finite(maps, jnp.where(positions, cells, 0).sum(axis=1) / cells.sum(axis=1))
 
 
-def defined(a: Array, inside: Array, values: Array) -> Array:
+def nan_if_mask_empty(a: Array, inside: Array, values: Array) -> Array:
     """The values, NaN where the mask is empty or the map is not finite."""
-    return where_finite(a, jnp.where(inside.any(axis=1), values, jnp.nan))
+    return nan_unless_finite(a, jnp.where(inside.any(axis=1), values, jnp.nan))

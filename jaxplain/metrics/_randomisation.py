@@ -11,9 +11,21 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from .._compose import heatmap, transformed
-from .._convention import Apply, Array, Explain, Target, example_keys, fix_target, network, outputs_of, split
+from .._convention import (
+    Apply,
+    Array,
+    Explain,
+    Target,
+    chosen_class,
+    example_keys,
+    fix_target,
+    network,
+    outputs_at,
+    outputs_of,
+    split,
+)
 from .._graph.trace import trace
-from ._common import class_of, heat
+from ._common import to_heatmap
 from ._robustness import CALL
 from ._similarity import rank_correlation, ssim
 
@@ -91,7 +103,7 @@ def mprt(
         layer_of = numbered(params, names)
         leaves, structure = jax.tree.flatten(params)
         last = len(names) - 1
-        hit: dict[str, Callable[[int, Array], Any]] = {
+        is_randomised: dict[str, Callable[[int, Array], Any]] = {
             "top_down": lambda layer, step: layer >= last - step,
             "bottom_up": lambda layer, step: layer <= step,
             "independent": lambda layer, step: layer == step,
@@ -101,11 +113,11 @@ def mprt(
             changed = list(leaves)
             for (index, path), layer in layer_of.items():
                 new = jnp.asarray(fresh(jax.random.fold_in(draw, index), path, leaves[index]), leaves[index].dtype)
-                changed[index] = jnp.where(hit[order](layer, step), new, leaves[index])
+                changed[index] = jnp.where(is_randomised[order](layer, step), new, leaves[index])
             return jax.tree.unflatten(structure, changed)
 
         def shown(params: Any) -> Array:
-            maps = heat(heatmap(explain)(*context, params, x, target=target, key=key))
+            maps = to_heatmap(heatmap(explain)(*context, params, x, target=target, key=key))
             return jnp.abs(maps) if absolute else maps
 
         intact = shown(params)
@@ -151,18 +163,16 @@ def random_logit(
     def measured(*args: Any, target: Target = None, key: Array | None = None) -> Array:
         context, x = split(args)
         f = lambda x: outputs_of(network(explain), (*context, x))
-        chosen = class_of(f, x, target)
-        classes = jax.eval_shape(f, x).shape[1]
-        if classes < 2:
-            raise ValueError("random_logit needs a second class to compare with, and the network has one")
+        rows = chosen_class("random_logit", target, outputs_at(f, x, target))
+        chosen, classes = rows.argmax(axis=1), rows.shape[1]
         if other is None:
             keys = example_keys(key, x, "random_logit")
             key = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
-            drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, classes - 1, dtype=chosen.dtype))(keys)
-            against: Any = drawn + (drawn >= chosen)
+            random = jax.vmap(lambda key: jax.random.randint(key, (), 0, classes - 1, dtype=chosen.dtype))(keys)
+            against: Any = random + (random >= chosen)
         else:
             against = other
-        maps = [heat(heatmap(explain)(*args, target=classes, key=key)) for classes in (chosen, against)]
+        maps = [to_heatmap(heatmap(explain)(*args, target=classes, key=key)) for classes in (chosen, against)]
         return similarity(*maps)
 
     measured.__doc__ = CALL
@@ -209,16 +219,16 @@ def parameter_layers(apply: Apply) -> Callable[..., list[str]]:
     def layers(*args: Any) -> list[str]:
         *context, params, x = with_parameters(args)
         leaves, structure = jax.tree.flatten(params)
-        known = parameters(params)
-        chosen = [index for index, _, _ in known]
+        entries = parameters(params)
+        chosen = [index for index, _, _ in entries]
 
         def network(values: list[Array], x: Array) -> Array:
             replaced = dict(zip(chosen, values, strict=True))
-            filled = [replaced.get(index, leaf) for index, leaf in enumerate(leaves)]
-            return outputs_of(apply, (*context, jax.tree.unflatten(structure, filled), x))
+            replaced_leaves = [replaced.get(index, leaf) for index, leaf in enumerate(leaves)]
+            return outputs_of(apply, (*context, jax.tree.unflatten(structure, replaced_leaves), x))
 
         first = first_uses(network, [leaves[index] for index in chosen], x)
-        used = sorted((use, layer) for use, (_, _, layer) in zip(first, known, strict=True) if use is not None)
+        used = sorted((use, layer) for use, (_, _, layer) in zip(first, entries, strict=True) if use is not None)
         return list(dict.fromkeys(layer for _, layer in used))
 
     return layers
@@ -247,27 +257,27 @@ def parameters(tree: Any) -> list[tuple[int, str, str]]:
     Of the collections of Flax Linen, only ``"params"``.
     """
     collections = isinstance(tree, Mapping) and "params" in tree
-    found = []
+    entries = []
     for index, (keys, leaf) in enumerate(jax.tree_util.tree_flatten_with_path(tree)[0]):
         path = jax.tree_util.keystr(keys, simple=True, separator="/").removesuffix("/value")  # of Flax NNX
         is_array = isinstance(leaf, jax.Array | np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.floating)
         if is_array and (path.startswith("params/") or not collections):
             path = path.removeprefix("params/")
-            found.append((index, path, path.rpartition("/")[0] or path))
-    return found
+            entries.append((index, path, path.rpartition("/")[0] or path))
+    return entries
 
 
 def numbered(tree: Any, names: Sequence[str]) -> dict[tuple[int, str], int]:
     """Which of the named layers each parameter belongs to, by its number and path."""
-    known = parameters(tree)
+    entries = parameters(tree)
     below = lambda layer, name: layer == name or layer.startswith(f"{name}/")
     for name in names:
-        if not any(below(layer, name) for _, _, layer in known):
-            layers = ", ".join(dict.fromkeys(layer for _, _, layer in known))
+        if not any(below(layer, name) for _, _, layer in entries):
+            layers = ", ".join(dict.fromkeys(layer for _, _, layer in entries))
             raise ValueError(f"there is no layer {name!r} with parameters, there are: {layers or 'none'}")
     if not names:
         raise ValueError("the argument before the input holds no parameters that the network uses")
-    hits = {(i, path): [n for n, name in enumerate(names) if below(layer, name)] for i, path, layer in known}
+    hits = {(i, path): [n for n, name in enumerate(names) if below(layer, name)] for i, path, layer in entries}
     return {leaf: layer[0] for leaf, layer in hits.items() if layer}
 
 

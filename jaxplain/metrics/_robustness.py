@@ -3,14 +3,13 @@
 An explainer that draws random numbers gets the same ones for the input and for its neighbours, so that only the
 difference of the inputs is measured.
 
-An explainer that is jitted itself, by a metric that is not, is called for one neighbour after the other: nothing is
-compiled again.
+Jit the metric rather than the explainer: what a metric that is not jitted runs is compiled anew at every call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +18,9 @@ from jax.typing import ArrayLike
 from .. import _reductions as reductions
 from .._chunking import chunked_map
 from .._compose import transformed
-from .._convention import Array, Explain, Target, concrete, example_keys, fix_target, require_positive, split
-from ._common import flat, precise
+from .._convention import Array, Explain, Target, example_keys, fix_target, require_positive, split
+from .._reductions import at_least_float32
+from ._common import flat
 
 __all__ = ["avg_sensitivity", "local_lipschitz_estimate", "max_sensitivity"]
 
@@ -36,13 +36,26 @@ Returns:
 """
 
 
+class NeighbourOptions(TypedDict, total=False):
+    """The options of every metric of explanations around the input.
+
+    Attributes:
+      samples: how many neighbours are drawn for each example, 200 by default.
+      noise: ``(S, ...)``, differences δ to take instead of drawing them, each of which broadcasts against the input;
+        needs no key.
+      chunk: how many neighbours are explained at once, 10 by default; memory does not depend on ``samples``.
+    """
+
+    samples: int
+    noise: ArrayLike | None
+    chunk: int | None
+
+
 def max_sensitivity(
     explain: Explain,
     *,
-    samples: int = 200,
     radius: float = 0.2,
-    noise: ArrayLike | None = None,
-    chunk: int | None = 10,
+    **options: Unpack[NeighbourOptions],
 ) -> Callable[..., Array]:
     """The largest relative change of the explanation in a box around the input; lower is better.
 
@@ -50,11 +63,8 @@ def max_sensitivity(
 
     Args:
       explain: any explainer.
-      samples: how many neighbours are drawn for each example.
       radius: half the side of the box, in the input's units.
-      noise: ``(S, ...)``, differences δ to take instead of drawing them, each of which broadcasts against the input;
-        needs no key.
-      chunk: how many neighbours are explained at once; memory does not depend on ``samples``.
+      **options: see `NeighbourOptions`.
 
     Returns:
       A metric ``(*args, target=None, key=None) -> (N,)``; NaN where the explanation of the input is 0.
@@ -74,16 +84,14 @@ def max_sensitivity(
       Yeh, Hsieh, Suggala, Inouye, Ravikumar: On the (In)fidelity and Sensitivity of Explanations. NeurIPS 2019,
       arXiv:1901.09392.
     """
-    return neighbourhood(explain, in_a_box(radius), relative_change, jnp.max, samples, noise, chunk)
+    return neighbourhood(explain, in_a_box(radius), relative_change, jnp.max, **options)
 
 
 def avg_sensitivity(
     explain: Explain,
     *,
-    samples: int = 200,
     radius: float = 0.2,
-    noise: ArrayLike | None = None,
-    chunk: int | None = 10,
+    **options: Unpack[NeighbourOptions],
 ) -> Callable[..., Array]:
     """The mean relative change of the explanation in a box around the input; lower is better.
 
@@ -91,10 +99,8 @@ def avg_sensitivity(
 
     Args:
       explain: any explainer.
-      samples: how many neighbours are drawn for each example.
       radius: half the side of the box, in the input's units.
-      noise: ``(S, ...)``, differences δ to take instead of drawing them, as for `max_sensitivity`.
-      chunk: how many neighbours are explained at once.
+      **options: see `NeighbourOptions`.
 
     Returns:
       A metric ``(*args, target=None, key=None) -> (N,)``; NaN where the explanation of the input is 0.
@@ -113,16 +119,14 @@ def avg_sensitivity(
       Yeh, Hsieh, Suggala, Inouye, Ravikumar: On the (In)fidelity and Sensitivity of Explanations. NeurIPS 2019,
       arXiv:1901.09392.
     """
-    return neighbourhood(explain, in_a_box(radius), relative_change, jnp.mean, samples, noise, chunk)
+    return neighbourhood(explain, in_a_box(radius), relative_change, jnp.mean, **options)
 
 
 def local_lipschitz_estimate(
     explain: Explain,
     *,
-    samples: int = 200,
     stdev: float = 0.1,
-    noise: ArrayLike | None = None,
-    chunk: int | None = 10,
+    **options: Unpack[NeighbourOptions],
 ) -> Callable[..., Array]:
     """The largest change of the explanation per change of the input, nearby; lower is better.
 
@@ -133,10 +137,8 @@ def local_lipschitz_estimate(
 
     Args:
       explain: any explainer.
-      samples: how many neighbours are drawn for each example.
       stdev: the standard deviation of the noise, in the input's units.
-      noise: ``(S, ...)``, differences δ to take instead of drawing them, as for `max_sensitivity`.
-      chunk: how many neighbours are explained at once.
+      **options: see `NeighbourOptions`.
 
     Returns:
       A metric ``(*args, target=None, key=None) -> (N,)``.
@@ -156,7 +158,7 @@ def local_lipschitz_estimate(
     """
     draw = lambda key, shape: stdev * jax.random.normal(key, shape, jnp.float32)
     change = lambda a, b, x, y: norm(b - a) / norm(y - x)
-    return neighbourhood(explain, draw, change, jnp.max, samples, noise, chunk)
+    return neighbourhood(explain, draw, change, jnp.max, **options)
 
 
 def neighbourhood(
@@ -164,9 +166,10 @@ def neighbourhood(
     draw: Callable[[Array, tuple[int, ...]], Array],
     change: Callable[[Array, Array, Array, Array], Array],
     statistic: Callable[..., Array],
-    samples: int,
-    noise: ArrayLike | None,
-    chunk: int | None,
+    *,
+    samples: int = 200,
+    noise: ArrayLike | None = None,
+    chunk: int | None = 10,
 ) -> Callable[..., Array]:
     """A metric of explanations around the input: a statistic of ``change(A(x), A(y), x, y)`` over neighbours y."""
     require_positive(samples=samples)
@@ -181,19 +184,16 @@ def neighbourhood(
             fresh = lambda key, index: draw(jax.random.fold_in(key, index), x.shape[1:])
             number, difference = samples, lambda index: jax.vmap(fresh, (0, None))(around, index).astype(x.dtype)
         else:
-            given = jnp.asarray(noise, x.dtype)
-            number, difference = len(given), lambda index: jnp.broadcast_to(given[index], x.shape)
+            shifts = jnp.asarray(noise, x.dtype)
+            number, difference = len(shifts), lambda index: jnp.broadcast_to(shifts[index], x.shape)
         at = lambda y: explain(*context, y, target=fixed, key=key)
         a = at(x)
 
         def sample(index: Array) -> Array:
             y = x + difference(index)
-            return change(*(precise(v) for v in (a, at(y), x, y)))
+            return change(*(at_least_float32(v) for v in (a, at(y), x, y)))
 
-        numbers = jnp.arange(number)
-        if isinstance(explain, jax.stages.Wrapped) and all(map(concrete, jax.tree.leaves((args, target, key)))):
-            return statistic(jnp.stack([sample(index) for index in numbers]), axis=0)
-        return statistic(chunked_map(sample, numbers, chunk), axis=0)
+        return statistic(chunked_map(sample, jnp.arange(number), chunk), axis=0)
 
     measured.__doc__ = CALL
     return measured

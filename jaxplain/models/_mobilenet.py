@@ -29,7 +29,7 @@ class ConvNormActivation(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Features `(N, H / stride, W / stride, features)`."""
+        """Features ``(N, H / stride, W / stride, features)``."""
         x = conv(self.features, self.size, self.stride, groups=self.groups, name="0")(x)
         return nn.relu6(batch_norm(train, name="1")(x))
 
@@ -43,7 +43,7 @@ class InvertedResidual(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Features `(N, H / stride, W / stride, features)`."""
+        """Features ``(N, H / stride, W / stride, features)``."""
         y, index, hidden = x, 0, self.expansion * x.shape[-1]
         if self.expansion > 1:
             y, index = ConvNormActivation(hidden, 1, name="conv.0")(y, train), 1
@@ -60,7 +60,7 @@ class MobileNetV2(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Logits `(N, num_classes)` of images `(N, H, W, 3)`."""
+        """Logits ``(N, num_classes)`` of images ``(N, H, W, 3)``."""
         x = ConvNormActivation(32, 3, 2, name="features.0")(x, train)
         index = 1
         for expansion, features, blocks, stride in _STAGES:
@@ -78,6 +78,7 @@ def mobilenet_v2(
     """MobileNetV2; arguments as `vgg16`.
 
     Reference:
-        Sandler et al., "MobileNetV2: inverted residuals and linear bottlenecks", CVPR 2018.
+      Sandler, Howard, Zhu, Zhmoginov, Chen: MobileNetV2: Inverted Residuals and Linear Bottlenecks. CVPR 2018,
+      arXiv:1801.04381.
     """
     return pretrained(MobileNetV2(num_classes), TORCHVISION, checkpoint, key)

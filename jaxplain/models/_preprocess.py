@@ -15,23 +15,25 @@ __all__ = ["Preprocess", "to_rgb"]
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resizes the shorter side, crops the centre, normalises.
+    """Photographs as a network takes them: the shorter side resized, the centre cropped, the values normalised.
 
     Attributes:
-        mean: What is subtracted from each channel's values 0 to 255.
-        std: What the difference is divided by.
-        resize: Length of the shorter side after resizing.
-        crop: Side of the square crop.
-        interpolation: PIL's resampling filter.
+      mean: what is subtracted from each channel's values 0 to 255.
+      std: what the difference is divided by.
+      resize: the length of the shorter side after resizing.
+      crop: the side of the square crop.
+      interpolation: PIL's resampling filter.
 
     Example:
-        >>> preprocess = Preprocess(mean=(127.0,) * 3, std=(128.0,) * 3)
-        >>> photograph = np.full((300, 400, 3), 255, np.uint8)
-        >>> images = preprocess(photograph)
-        >>> images.shape, float(images.max())
-        ((1, 224, 224, 3), 1.0)
-        >>> preprocess.view(photograph).shape
-        (1, 224, 224, 3)
+      >>> import numpy as np
+      >>> from jaxplain.models import Preprocess
+      >>> preprocess = Preprocess(mean=(127.0,) * 3, std=(128.0,) * 3)
+      >>> photograph = np.full((300, 400, 3), 255, np.uint8)
+      >>> images = preprocess(photograph)
+      >>> images.shape, float(images.max())
+      ((1, 224, 224, 3), 1.0)
+      >>> preprocess.view(photograph).shape
+      (1, 224, 224, 3)
     """
 
     mean: tuple[float, float, float]
@@ -45,19 +47,19 @@ class Preprocess:
             raise ValueError(f"a crop of {self.crop} does not fit in a shorter side of {self.resize}: raise resize=")
 
     def __call__(self, images: Any) -> jax.Array:
-        """The network's input, `(N, crop, crop, 3)` in float32, of one photograph or several.
+        """The network's input, ``(N, crop, crop, 3)`` in float32, of one photograph or several.
 
         Args:
-            images: A PIL image or an array as `to_rgb` takes them, or a sequence of these.
+          images: a PIL image or an array as `to_rgb` takes them, or a sequence of these.
         """
         pixels = self.view(images).astype(np.float32)
         return jnp.asarray((pixels - self._mean) / self._std)
 
     def view(self, images: Any) -> np.ndarray:
-        """The resized and cropped photographs as they look, `(N, crop, crop, 3)` in uint8: a map's background.
+        """The resized and cropped photographs as they look, ``(N, crop, crop, 3)`` in uint8: a map's background.
 
         Args:
-            images: As for the call.
+          images: as for the call.
         """
         if isinstance(images, Image.Image) or getattr(images, "ndim", 4) < 4:
             images = [images]
@@ -65,7 +67,7 @@ class Preprocess:
 
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """The lowest and highest value of each channel after normalisation, `(3,)` each: black and white."""
+        """The lowest and highest value of each channel after normalisation, ``(3,)`` each: black and white."""
         return (0 - self._mean) / self._std, (255 - self._mean) / self._std
 
     @property
@@ -98,19 +100,21 @@ def to_rgb(image: Any) -> Image.Image:
     """The image in 8-bit RGB, upright, over white where it is transparent.
 
     Args:
-        image: A PIL image of any mode (grey, palette, alpha, 16-bit, CMYK), turned as its EXIF orientation says, or
-            an array `(H, W)`, `(H, W, 3)` or `(H, W, 4)` of uint8.
+      image: a PIL image of any mode (grey, palette, alpha, 16-bit, CMYK), turned as its EXIF orientation says, or
+        an array ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)`` of uint8.
 
     Returns:
-        A PIL image of mode RGB.
+      A PIL image of mode RGB.
 
     Raises:
-        ValueError: The array has another shape or dtype, the image is of floats, which have no agreed white, or it is
-            an EPS or IPTC file, for which Pillow may run a program.
+      ValueError: if the array has another shape or dtype, the image is of floats, which have no agreed white, or it is
+        an EPS or IPTC file, for which Pillow may run a program.
 
     Example:
-        >>> to_rgb(Image.new("I;16", (1, 1), 65535)).getpixel((0, 0))
-        (255, 255, 255)
+      >>> from PIL import Image
+      >>> from jaxplain.models import to_rgb
+      >>> to_rgb(Image.new("I;16", (1, 1), 65535)).getpixel((0, 0))
+      (255, 255, 255)
     """
     if not isinstance(image, Image.Image):
         image = _from_array(np.asarray(image))

@@ -27,7 +27,7 @@ _TORCH_NAMES = {
 
 
 class Pretrained(NamedTuple):
-    """A network ready to use: `logits = module.apply(variables, preprocess(images))`."""
+    """A network ready to use: ``logits = module.apply(variables, preprocess(images))``."""
 
     module: nn.Module
     variables: dict[str, Any]
@@ -35,25 +35,28 @@ class Pretrained(NamedTuple):
 
 
 def load_state_dict(template: Any, state_dict: Mapping[str, np.ndarray]) -> Any:
-    """Fills a Linen module's variables with the arrays of a PyTorch state dict.
+    """Fill a Linen module's variables with the arrays of a PyTorch state dict.
 
     The rule: a variable's path, joined by dots, is PyTorch's name of it, with `kernel` and `scale` called `weight`, and
-    `mean` and `var` called `running_mean` and `running_var`. Kernels turn from (out, in, ...) to (..., in, out).
+    `mean` and `var` called `running_mean` and `running_var`. Kernels turn from ``(out, in, ...)`` to
+    ``(..., in, out)``.
 
     Args:
-        template: The variables, or their shapes as `jax.eval_shape(module.init, key, images)` gives them.
-        state_dict: Arrays by name, such as `load_checkpoint` reads.
+      template: the variables, or their shapes as ``jax.eval_shape(module.init, key, images)`` gives them.
+      state_dict: arrays by name, such as `load_checkpoint` reads.
 
     Returns:
-        Variables with the template's structure and dtypes.
+      Variables with the template's structure and dtypes.
 
     Raises:
-        ValueError: Names are missing or left over, or a shape differs.
+      ValueError: if names are missing or left over, or a shape differs.
 
     Example:
-        >>> template = {"params": {"fc": {"kernel": jnp.zeros((3, 2))}}}
-        >>> load_state_dict(template, {"fc.weight": np.ones((2, 3))})["params"]["fc"]["kernel"].shape
-        (3, 2)
+      >>> import jax.numpy as jnp, numpy as np
+      >>> from jaxplain.models import load_state_dict
+      >>> template = {"params": {"fc": {"kernel": jnp.zeros((3, 2))}}}
+      >>> load_state_dict(template, {"fc.weight": np.ones((2, 3))})["params"]["fc"]["kernel"].shape
+      (3, 2)
     """
     names = jax.tree.leaves(jax.tree.map_with_path(lambda path, _: _torch_name(path), template))
     found = [name for name in state_dict if not name.endswith("num_batches_tracked")]
@@ -90,17 +93,17 @@ def pretrained(
     """The module with variables from a checkpoint, or random ones.
 
     Args:
-        module: A Linen module that takes images of the size that `preprocess` makes.
-        preprocess: Its preprocessing.
-        checkpoint: A file that `load_checkpoint` reads; None draws random variables.
-        key: Random key of the random variables, `jax.random.key(0)` by default.
-        rename: Maps the checkpoint's names to the module's.
+      module: a Linen module that takes images of the size that `preprocess` makes.
+      preprocess: its preprocessing.
+      checkpoint: a file that `load_checkpoint` reads; None draws random variables.
+      key: the random key of the random variables, ``jax.random.key(0)`` by default.
+      rename: maps the checkpoint's names to the module's.
 
     Returns:
-        The module, its variables and its preprocessing.
+      The module, its variables and its preprocessing.
 
     Raises:
-        ValueError: The checkpoint cannot be read, or is another network's.
+      ValueError: if the checkpoint cannot be read, or is another network's.
     """
     key = jax.random.key(0) if key is None else key
     images = jnp.zeros((1, preprocess.crop, preprocess.crop, 3), jnp.float32)

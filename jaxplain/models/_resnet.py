@@ -22,7 +22,7 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Features `(N, H / stride, W / stride, width)`."""
+        """Features ``(N, H / stride, W / stride, width)``."""
         y = conv(self.width, 3, self.stride, name="conv1")(x)
         y = nn.relu(batch_norm(train, name="bn1")(y))
         y = conv(self.width, 3, name="conv2")(y)
@@ -38,7 +38,7 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Features `(N, H / stride, W / stride, 4 width)`."""
+        """Features ``(N, H / stride, W / stride, 4 width)``."""
         y = conv(self.width, 1, name="conv1")(x)
         y = nn.relu(batch_norm(train, name="bn1")(y))
         y = conv(self.width, 3, self.stride, name="conv2")(y)
@@ -65,7 +65,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Logits `(N, num_classes)` of images `(N, H, W, 3)`."""
+        """Logits ``(N, num_classes)`` of images ``(N, H, W, 3)``."""
         x = conv(64, 7, 2, name="conv1")(x)
         x = nn.relu(batch_norm(train, name="bn1")(x))
         x = max_pool(x, size=3, stride=2, padding=1)
@@ -82,12 +82,13 @@ def resnet18(
     """ResNet-18; arguments as `vgg16`.
 
     Example:
-        >>> module, variables, preprocess = resnet18(num_classes=10)  # random weights
-        >>> variables["params"]["layer4.1"]["conv2"]["kernel"].shape
-        (3, 3, 512, 512)
+      >>> from jaxplain.models import resnet18
+      >>> module, variables, preprocess = resnet18(num_classes=10)  # random weights
+      >>> variables["params"]["layer4.1"]["conv2"]["kernel"].shape
+      (3, 3, 512, 512)
 
     Reference:
-        He et al., "Deep residual learning for image recognition", CVPR 2016.
+      He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition. CVPR 2016, arXiv:1512.03385.
     """
     return pretrained(ResNet(BasicBlock, (2, 2, 2, 2), num_classes), TORCHVISION, checkpoint, key)
 
@@ -98,6 +99,6 @@ def resnet50(
     """ResNet-50 with the stride in the 3 × 3 convolutions, as torchvision has it; arguments as `vgg16`.
 
     Reference:
-        He et al., "Deep residual learning for image recognition", CVPR 2016.
+      He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition. CVPR 2016, arXiv:1512.03385.
     """
     return pretrained(ResNet(Bottleneck, (3, 4, 6, 3), num_classes), TORCHVISION, checkpoint, key)

@@ -24,7 +24,7 @@ class VGG16(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Logits `(N, num_classes)` of images `(N, H, W, 3)`."""
+        """Logits ``(N, num_classes)`` of images ``(N, H, W, 3)``."""
         index = 0
         for features in _LAYERS:
             if isinstance(features, int):
@@ -47,17 +47,18 @@ def vgg16(
     """VGG-16 with the weights of a torchvision checkpoint.
 
     Args:
-        checkpoint: A `.pth` or `.safetensors` file of torchvision's `vgg16`; None draws random weights.
-        num_classes: Number of logits.
-        key: Random key of the random weights, `jax.random.key(0)` by default.
+      checkpoint: a ``.pth`` or ``.safetensors`` file of torchvision's `vgg16`; None draws random weights.
+      num_classes: the number of logits.
+      key: the random key of the random weights, ``jax.random.key(0)`` by default.
 
     Returns:
-        The module, its variables and its preprocessing.
+      The module, its variables and its preprocessing.
 
     Raises:
-        ValueError: The checkpoint cannot be read, or is another network's.
+      ValueError: if the checkpoint cannot be read, or is another network's.
 
     Reference:
-        Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015.
+      Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition. ICLR 2015,
+      arXiv:1409.1556.
     """
     return pretrained(VGG16(num_classes), TORCHVISION, checkpoint, key)

@@ -20,6 +20,7 @@ from .._convention import (
     Explain,
     Function,
     Target,
+    chosen_class,
     concrete,
     example_keys,
     explainer,
@@ -30,11 +31,11 @@ from .._convention import (
     zero_each,
 )
 from .._images import gaussian_blur, like_examples
-from .._reductions import root_mean_square
+from .._reductions import at_least_float32, or_one, root_mean_square
 from ..features import tap
 from ..propagation._engine import replay
 from ..propagation._units import WEIGHTED
-from ._attacks import Bounds, chosen_class, clipper, descend, margin, memory_of, norm_of, precisely, repeat, wide
+from ._attacks import Bounds, clipper, in_float32, initial_state, margin, norm_of, optimizer_step, scan_until_done
 from ._mask_optimisation import require_optimizer
 
 __all__ = ["adversarial_gradient_integration", "perceptual_ball", "similar_adversarial"]
@@ -93,7 +94,7 @@ def adversarial_gradient_integration(
     @full_precision
     @explainer(apply, heed=heed_logits())
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        dtype, (f, x) = x.dtype, precisely(f, x)
+        dtype, (f, x) = x.dtype, in_float32(f, x)
         outputs = f(x)
         chosen = chosen_class("adversarial_gradient_integration", target, outputs)
         if isinstance(classes, int):
@@ -127,23 +128,23 @@ def ascend(
         return (then, path - slope * (then - now)), value.argmax(axis=-1) != goals.argmax(axis=-1)
 
     start = jnp.broadcast_to(x[None], (goals.shape[0], *x.shape))
-    return repeat(step, (start, jnp.zeros_like(start)), active, steps)[0]
+    return scan_until_done(step, (start, jnp.zeros_like(start)), active, steps)[0]
 
 
 def draw_others(key: Array, chosen: Array, count: int) -> Array:
-    """Different classes at random, none of them the one that is given as a one-hot row."""
+    """Different classes at random, none of them the one of the one-hot row."""
     others = jax.random.permutation(key, jnp.arange(chosen.shape[0] - 1, dtype=jnp.int32))[:count]
     return others + (others >= chosen.argmax())
 
 
 def given_classes(classes: ArrayLike, outputs: Array) -> Array:
     """The user's classes, the same for every example, ``(M, N)``."""
-    given = classes if isinstance(classes, jax.Array) else np.asarray(classes)
-    if given.ndim != 1 or given.size == 0 or not jnp.issubdtype(given.dtype, jnp.integer):
+    numbers = classes if isinstance(classes, jax.Array) else np.asarray(classes)
+    if numbers.ndim != 1 or numbers.size == 0 or not jnp.issubdtype(numbers.dtype, jnp.integer):
         raise ValueError(f"{classes=} must be a number of classes to draw, or the classes, (M,) ints")
-    if concrete(given) and (wrong := [c for c in np.ravel(given).tolist() if not 0 <= c < outputs.shape[1]]):
+    if concrete(numbers) and (wrong := [c for c in np.ravel(numbers).tolist() if not 0 <= c < outputs.shape[1]]):
         raise ValueError(f"class {wrong[0]} of classes= is out of range: there are 0 to {outputs.shape[1] - 1}")
-    return jnp.broadcast_to(jnp.asarray(given)[:, None], (given.shape[0], outputs.shape[0]))
+    return jnp.broadcast_to(jnp.asarray(numbers)[:, None], (numbers.shape[0], outputs.shape[0]))
 
 
 def perceptual_ball(
@@ -207,11 +208,11 @@ def perceptual_ball(
             if x.ndim != 4:
                 raise ValueError(f"perceptual_ball explains images (N, H, W, C), got shape {x.shape}")
             axis = channel_axis(f, x)
-            look = looking_at(f, x, layers) if features is None else functools.partial(features, *args[:-1])
-            phi = lambda v: jax.tree.map(wide, list(look(v.astype(x.dtype))))
-            g, image = precisely(f, x)
+            look = layer_features(f, x, layers) if features is None else functools.partial(features, *args[:-1])
+            phi = lambda v: jax.tree.map(at_least_float32, list(look(v.astype(x.dtype))))
+            g, image = in_float32(f, x)
             chosen = chosen_class("perceptual_ball", target, g(image) if target is None else jax.eval_shape(g, image))
-            loss = unnoticed(g, phi, image, chosen, gamma, confidence)
+            loss = perceptual_loss(g, phi, image, chosen, gamma, confidence)
             change = minimise(loss, image, solver, steps, clipper(bounds, image)) - image
             rms = root_mean_square(change, axis)
             return gaussian_blur(rms[..., None], blur)[..., 0].astype(x.dtype)
@@ -221,7 +222,7 @@ def perceptual_ball(
     return inherit(explain, explain, apply)
 
 
-def unnoticed(
+def perceptual_loss(
     f: Function, phi: Callable[[Array], list[Array]], x: Array, chosen: Array, gamma: float, confidence: float
 ) -> Function:
     """The loss of each example's image: how far from ``x`` it looks, and how far from the other class it is."""
@@ -234,21 +235,20 @@ def unnoticed(
     return loss
 
 
-def looking_at(f: Function, x: Array, layers: int | Sequence[str]) -> Callable[[Array], list[Array]]:
-    """What some layers return, by name or so many convolutions, evenly spaced, over its root mean square at ``x``."""
+def layer_features(f: Function, x: Array, layers: int | Sequence[str]) -> Callable[[Array], list[Array]]:
+    """The features of named layers, or of so many evenly spaced convolutions, over their root mean square at x."""
     if isinstance(layers, int):
         network = replay(f, x)
         kinds = {place: call.unit.kind for place, (call, _, _) in network.values(x).items()}
-        found = next(filter(None, ([p for p, kind in kinds.items() if kind == k] for k in WEIGHTED)), None)
-        if found is None:
+        candidates = next(filter(None, ([p for p, kind in kinds.items() if kind == k] for k in WEIGHTED)), None)
+        if candidates is None:
             raise ValueError("perceptual_ball found no convolution or dense layer outside loops: pass features=")
-        places = {found[round(i)] for i in np.linspace(0, len(found) - 1, layers)}
+        places = {candidates[round(i)] for i in np.linspace(0, len(candidates) - 1, layers)}
         look = lambda x: [y for place, (_, _, y) in network.values(x).items() if place in places]
     else:
         look = lambda x: [tap(f, name)(x).features for name in layers]
-    sizes = [root_mean_square(wide(y), tuple(range(1, y.ndim)), keepdims=True) for y in look(x)]
-    sizes = [jnp.where(size > 0, size, 1) for size in sizes]
-    return lambda x: [y / size for y, size in zip(look(x), sizes, strict=True)]
+    sizes = [root_mean_square(at_least_float32(y), tuple(range(1, y.ndim)), keepdims=True) for y in look(x)]
+    return lambda x: [y / or_one(size) for y, size in zip(look(x), sizes, strict=True)]
 
 
 def lbfgs() -> optax.GradientTransformation:
@@ -264,14 +264,14 @@ def minimise(
     """The best of the points, example by example, that an optimiser visits on its way from ``x``."""
 
     def turn(carry: Any, _: None) -> tuple[Any, None]:
-        x, memory, best, lowest = carry
+        x, inner, best, lowest = carry
         value, pullback = jax.vjp(lambda x: loss(clip(x)), x)
         best = jnp.where(like_examples(value < lowest, x), x, best)
-        x, memory = descend(solver, pullback(jnp.ones_like(value))[0], memory, x)
-        return (x, memory, best, jnp.minimum(value, lowest)), None
+        x, inner = optimizer_step(solver, pullback(jnp.ones_like(value))[0], inner, x)
+        return (x, inner, best, jnp.minimum(value, lowest)), None
 
     unknown = jnp.full_like(x, jnp.nan)  # and so it stays where the class is out of range
-    start = (x, memory_of(solver, x), unknown, zero_each(x) + jnp.inf)
+    start = (x, initial_state(solver, x), unknown, zero_each(x) + jnp.inf)
     return clip(jax.lax.scan(turn, start, length=steps)[0][2])
 
 
@@ -331,15 +331,15 @@ def similar_adversarial(
 
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        dtype, (f, x) = x.dtype, precisely(f, x)
+        dtype, (f, x) = x.dtype, in_float32(f, x)
         chosen = chosen_class("similar_adversarial", target, f(x) if target is None else jax.eval_shape(f, x))
-        similar, adversarial = twins(f, x, chosen, clipper(bounds, x), confidence, closeness, solver, steps)
+        similar, adversarial = optimise_pair(f, x, chosen, clipper(bounds, x), confidence, closeness, solver, steps)
         return jnp.abs(adversarial - similar).astype(dtype)
 
     return explain
 
 
-def twins(
+def optimise_pair(
     f: Function,
     x: Array,
     chosen: Array,

@@ -15,26 +15,25 @@ from jax.typing import ArrayLike
 from .. import _reductions as reductions
 from .._batching import vmap_behind
 from .._convention import (
-    TWO_LOGITS,
     Apply,
     Array,
     Explain,
     Function,
     Heed,
     Target,
-    as_array,
-    class_weights,
+    chosen_class,
     example_keys,
     explainer,
     heed_logits,
     require_positive,
     require_several,
     scores,
+    weighted_sum,
     zero_each,
 )
 from .._gradients import slope_of
 from .._images import like_examples
-from .._reductions import largest
+from .._reductions import at_least_float32, largest, or_one
 
 __all__ = ["deepfool", "fgsm", "pgd"]
 
@@ -78,7 +77,7 @@ def fgsm(apply: Apply, *, epsilon: ArrayLike, bounds: Bounds = None, toward: Arr
     @explainer(apply, heed=heed(toward))
     def attack(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         """Attack the last positional argument; the others, target and key are those of an explainer."""
-        slope = slope_of(lowered(f, x, target, toward))
+        slope = slope_of(attack_score(f, x, target, toward))
         return clipper(bounds, x)(x - jnp.asarray(epsilon, x.dtype) * jnp.sign(slope(x)))
 
     return attack
@@ -136,7 +135,7 @@ def pgd(
     def attack(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         """Attack the last positional argument; the others, target and key are those of an explainer."""
         clip, radius = clipper(bounds, x), jnp.asarray(epsilon, x.dtype)
-        slope = slope_of(lowered(f, x, target, toward))
+        slope = slope_of(attack_score(f, x, target, toward))
         start = x
         if random_start:
             keys = example_keys(key, x, "pgd with a random start")
@@ -194,13 +193,13 @@ def deepfool(apply: Apply, *, steps: int = 50, overshoot: float = 0.02, candidat
 
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        dtype, (f, x) = x.dtype, precisely(f, x)
+        dtype, (f, x) = x.dtype, in_float32(f, x)
         outputs = f(x)
         chosen = chosen_class("deepfool", target, outputs)
         strongest = jax.lax.top_k(jnp.where(chosen == 1, -jnp.inf, outputs), min(candidates, outputs.shape[1] - 1))[1]
         rivals = jax.nn.one_hot(strongest.T, outputs.shape[1], dtype=outputs.dtype)
         directions = rivals - chosen[None]
-        gaps_of = lambda z: jnp.where(directions == 0, 0, z[None] * directions).sum(axis=-1)
+        gaps_of = lambda z: weighted_sum(z[None], directions)
         beyond = overshoot * jnp.abs(gaps_of(outputs))
 
         def step(r: Array) -> tuple[Array, Array]:
@@ -209,13 +208,13 @@ def deepfool(apply: Apply, *, steps: int = 50, overshoot: float = 0.02, candidat
             gaps = jnp.abs(gaps_of(z) - beyond)
             lengths = reductions.norm(slopes, tuple(range(2, slopes.ndim)))
             reachable = lengths > 0  # not a rival without a slope
-            lengths = jnp.where(reachable, lengths, 1)
+            lengths = or_one(lengths)
             distances = jnp.where(reachable, gaps / lengths, jnp.inf)
             nearest = jax.nn.one_hot(distances.argmin(axis=0), len(distances), axis=0, dtype=x.dtype)
             weights = nearest * jnp.where(reachable, distances / lengths, 0)
-            return r + jnp.einsum("kn,kn...->n...", weights, slopes), holds(z, chosen)
+            return r + jnp.einsum("kn,kn...->n...", weights, slopes), still_predicted(z, chosen)
 
-        r, _ = repeat(step, jnp.zeros_like(x), jnp.ones_like(outputs[:, 0], bool), steps)
+        r, _ = scan_until_done(step, jnp.zeros_like(x), jnp.ones_like(outputs[:, 0], bool), steps)
         return r.astype(dtype)
 
     return explain
@@ -227,7 +226,7 @@ def deepfool(apply: Apply, *, steps: int = 50, overshoot: float = 0.02, candidat
 def norm_of(v: Array) -> Array:
     """The L2 norm of each example, 1 where it is zero."""
     length = reductions.norm(v, tuple(range(1, v.ndim)), keepdims=True)
-    return jnp.where(length > 0, length, 1)
+    return or_one(length)
 
 
 def in_unit_ball(key: Array, shape: tuple[int, ...]) -> Array:
@@ -254,20 +253,20 @@ BALLS: dict[str, tuple[Function, Callable[[Array, Array], Array], Callable[..., 
 # ----------------------------------------------------------------------------------- what the adversarial methods share
 
 
-DECLINE = "pass a callable target"
+AS_CALLABLE = "pass a callable target"
 
 
 def heed(toward: ArrayLike | None) -> Heed:
-    """What to look at in the outputs before `lowered` takes their softmax."""
-    taken = heed_logits(DECLINE)
-    return lambda outputs, target: taken(outputs, target) if toward is not None or not callable(target) else None
+    """What `explainer` heeds before `attack_score` takes the softmax of the outputs."""
+    warn = heed_logits(AS_CALLABLE)
+    return lambda outputs, target: warn(outputs, target) if toward is not None or not callable(target) else None
 
 
-def lowered(f: Function, x: Array, target: Target, toward: ArrayLike | None) -> Function:
+def attack_score(f: Function, x: Array, target: Target, toward: ArrayLike | None) -> Function:
     """The score ``x -> (N,)`` that an attack lowers: the log-probability, or minus that of the class to reach."""
     if toward is None and (callable(target) or jax.eval_shape(f, x).ndim != 2):
         return scores(f, x, target)
-    require_several(jax.eval_shape(f, x), DECLINE)
+    require_several(jax.eval_shape(f, x), AS_CALLABLE)
     log_p = lambda x: jax.nn.log_softmax(f(x))
     if toward is None:
         return scores(log_p, x, target)
@@ -275,14 +274,9 @@ def lowered(f: Function, x: Array, target: Target, toward: ArrayLike | None) -> 
     return lambda x: -reached(x)
 
 
-def wide(v: Array) -> Array:
-    """In at least float32, to compute with."""
-    return v.astype(jnp.promote_types(v.dtype, jnp.float32))
-
-
-def precisely(f: Function, x: Array) -> tuple[Function, Array]:
+def in_float32(f: Function, x: Array) -> tuple[Function, Array]:
     """The network and its input in at least float32; the network itself sees the input's own dtype."""
-    return lambda v: wide(f(v.astype(x.dtype))), wide(x)
+    return lambda v: at_least_float32(f(v.astype(x.dtype))), at_least_float32(x)
 
 
 def clipper(bounds: Bounds, x: Array) -> Function:
@@ -299,43 +293,32 @@ def clipper(bounds: Bounds, x: Array) -> Function:
     return lambda x: jnp.clip(x, low.astype(x.dtype), high.astype(x.dtype))
 
 
-def chosen_class(method: str, target: Target, outputs: Any) -> Array:
-    """The target's class as one-hot rows ``(N, K)``, for methods that ask whether the network still sees it."""
-    if outputs.ndim != 2 or outputs.shape[1] < 2:
-        raise ValueError(
-            f"{method} needs outputs (N, classes) with two or more classes, got shape {outputs.shape}: of a single "
-            f"output z, {TWO_LOGITS}"
-        )
-    if callable(target) or (target is not None and jnp.issubdtype(as_array(target).dtype, jnp.floating)):
-        raise ValueError(f"{method} needs a class as its target: an int, (N,) ints, or None for the predicted one")
-    return class_weights(target, outputs)
-
-
 def margin(outputs: Array, chosen: Array) -> Array:
     """``z_c - max_{j != c} z_j``, the class given as one-hot rows."""
-    own = jnp.where(chosen == 0, 0, outputs * chosen).sum(axis=-1)
-    return own - largest(jnp.where(chosen == 1, -jnp.inf, outputs))[..., 0]
+    return weighted_sum(outputs, chosen) - largest(jnp.where(chosen == 1, -jnp.inf, outputs))[..., 0]
 
 
-def holds(outputs: Array, chosen: Array) -> Array:
-    """Whether the network sees the class; "yes" for a class out of range, so that its NaN reaches the map."""
+def still_predicted(outputs: Array, chosen: Array) -> Array:
+    """Whether the class is still predicted; True for an invalid class, so that its NaN reaches the map."""
     return ~(margin(outputs, chosen) <= 0)
 
 
-def memory_of(solver: optax.GradientTransformation, at: Array) -> Any:
-    """The memory of an Optax optimiser at the start, of every example by itself and on its device."""
+def initial_state(solver: optax.GradientTransformation, at: Array) -> Any:
+    """The state of an Optax optimiser at the start, one for each example and on its device."""
     return jax.tree.map(lambda a: a + like_examples(zero_each(at, a.dtype), a), jax.vmap(solver.init)(at))
 
 
-def descend(solver: optax.GradientTransformation, slope: Any, memory: Any, at: Any) -> tuple[Any, Any]:
-    """One step of an Optax optimiser, every example by itself: where it leads, and the optimiser's memory."""
+def optimizer_step(solver: optax.GradientTransformation, slope: Any, inner: Any, at: Any) -> tuple[Any, Any]:
+    """One step of an Optax optimiser, each example on its own: where it leads, and the new state."""
     import optax  # which takes long to import
 
-    updates, memory = jax.vmap(solver.update)(slope, memory, at)
-    return optax.apply_updates(at, updates), memory
+    updates, inner = jax.vmap(solver.update)(slope, inner, at)
+    return optax.apply_updates(at, updates), inner
 
 
-def repeat(step: Callable[[Any], tuple[Any, Array]], state: Any, active: Array, steps: int) -> tuple[Any, Array]:
+def scan_until_done(
+    step: Callable[[Any], tuple[Any, Array]], state: Any, active: Array, steps: int
+) -> tuple[Any, Array]:
     """Take steps, at most so many, with every example that asks for one; what is finished stays as it is.
 
     A scan, so that an explanation can be differentiated; once all are finished, its turns cost nothing.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,24 +12,27 @@ import numpy as np
 
 from .._chunking import chunked_map
 from .._convention import (
-    TWO_LOGITS,
     Apply,
     Array,
     Explain,
     Function,
     OfImages,
+    Score,
     Target,
-    as_array,
     channels_last,
-    class_weights,
+    chosen_class,
     explainer,
+    heed_score,
     outputs_at,
     require_positive,
+    require_score,
+    scores,
 )
 from .._images import gaussian_blur
+from .._text import choose
 from ._attacks import margin
+from ._blending import require_images
 from ._mask_optimisation import constant, each_in, optimise, require_optimizer, require_steps
-from ._scores_behind_masks import Explained, heed, require_explained, require_images, score_of
 
 __all__ = ["extremal_perturbation"]
 
@@ -53,7 +57,7 @@ def extremal_perturbation(
     penalty: float = 300.0,
     growth: float = 1.0035,
     optimizer: optax.GradientTransformation | None = None,
-    of: Explained = "output",
+    of: Score = "output",
     history: int | None = None,
     chunk: int | None = 1,
 ) -> Explain:
@@ -83,7 +87,7 @@ def extremal_perturbation(
       penalty: λ_0.
       growth: the factor by which λ grows in each of 800 steps.
       optimizer: any optax transformation; ``optax.sgd(0.01, momentum=0.9)`` without. Every example has its own state.
-      of: the target is applied to the ``"output"`` as it is, or to its ``"probability"``, the softmax of ``(N, K)``.
+      of: the score is the ``"output"`` itself, or its ``"probability"`` (see `jaxplain.scores`).
       history: return this many maps, in equal distances along the way, ``(N, history, H, W)``; the last is the result.
       chunk: how many areas are optimised at once; memory does not depend on their number.
 
@@ -110,52 +114,70 @@ def extremal_perturbation(
     require_steps(steps, history)
     require_positive(step=step, chunk=1 if chunk is None else chunk)
     require_optimizer(optimizer)
-    require_explained(of)
+    require_score(of)
+    require_areas_and_levels(areas, levels)
+    choose(variant, get_args(Variant), "variant")
+    choose(reward, get_args(Reward), "reward")
+    if not (sigma > 0 and max_blur > 0 and penalty >= 0 and growth > 0):
+        raise ValueError(f"{sigma=}, {max_blur=} and {growth=} must be positive and {penalty=} not negative")
+
+    @explainer(apply, heed=heed_score(of))
+    @channels_last
+    def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
+        require_images(x, "extremal_perturbation")
+        score = scores(f, x, target, of=of) if reward == "score" else contrast_of(f, x, target, of)
+        gain = gain_of(variant, score, blur_pyramid(x, levels, max_blur))
+        smooth = functools.partial(smooth_mask, shape=(x.shape[1], x.shape[2]), step=step, sigma=sigma)
+        start = constant(1.0, (-(-x.shape[1] // step), -(-x.shape[2] // step)), x)
+        solver = per_pixel(optimizer, smooth, start, step)
+
+        def masks_of(area: Array) -> Array:
+            def loss(m: Array, t: Array) -> Array:
+                mask = smooth(m)
+                return penalty * growth ** (800 * t / steps) * area_excess(mask, area) - gain(mask)
+
+            return each_in(history, smooth, optimise(loss, start, solver, steps, history))
+
+        shares = jnp.asarray(areas, jnp.promote_types(x.dtype, jnp.float32))
+        return chunked_map(masks_of, shares, chunk).sum(axis=0).astype(x.dtype)
+
+    return explain
+
+
+def require_areas_and_levels(areas: Sequence[float], levels: int) -> None:
+    """Check the areas that masks are to cover, and the levels of the pyramid that they blend."""
     if not isinstance(areas, Sequence) or not areas or not all(0 < a < 1 for a in areas):
         raise ValueError(f"{areas=} must be shares of the image, at least one, each in (0, 1)")
     if not isinstance(levels, int) or levels < 2:
         raise ValueError(f"{levels=} must be at least 2: x itself and its strongest blur")
-    if variant not in ("preserve", "delete", "dual"):
-        raise ValueError(f"unknown {variant=}: choose preserve, delete or dual")
-    if reward not in ("score", "contrastive"):
-        raise ValueError(f"unknown {reward=}: choose score or contrastive")
-    if not (sigma > 0 and max_blur > 0 and penalty >= 0 and growth > 0):
-        raise ValueError(f"{sigma=}, {max_blur=} and {growth=} must be positive and {penalty=} not negative")
 
-    @explainer(apply, heed=heed(of))
-    @channels_last
-    def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
-        import optax  # which takes long to import
 
-        require_images(x, "extremal_perturbation")
-        shape = (x.shape[1], x.shape[2])
-        score = score_of(f, x, target, of) if reward == "score" else margin_of(f, x, target, of)
-        perturb = blur_pyramid(x, levels, max_blur)
-        gain = {
-            "preserve": lambda mask: score(perturb(mask)),
-            "delete": lambda mask: -score(perturb(1 - mask)),
-            "dual": lambda mask: score(perturb(mask)) - score(perturb(1 - mask)),
-        }[variant]
+def gain_of(variant: Variant, score: Function, perturb: Function) -> Function:
+    """What a mask is to maximise, ``mask -> (N,)``: the score of what it shows, or minus that of what it hides."""
+    return {
+        "preserve": lambda mask: score(perturb(mask)),
+        "delete": lambda mask: -score(perturb(1 - mask)),
+        "dual": lambda mask: score(perturb(mask)) - score(perturb(1 - mask)),
+    }[variant]
 
-        start = constant(1.0, (-(-shape[0] // step), -(-shape[1] // step)), x)
-        ones = jnp.ones((1, *start.shape[1:]), start.dtype)
-        pixels = jax.grad(lambda m: smooth_mask(m, shape, step, sigma).sum())(ones)[0]
-        even = optax.stateless(lambda slope, _: slope * (step**2 / pixels))
-        solver = optax.chain(even, optimizer or optax.sgd(0.01, momentum=0.9))
 
-        def masks_of(area: Array) -> Array:
-            def loss(m: Array, t: Array) -> Array:
-                mask = smooth_mask(m, shape, step, sigma)
-                return penalty * growth ** (800 * t / steps) * area_excess(mask, area) - gain(mask)
+def contrast_of(f: Function, x: Array, target: Target, of: Score) -> Function:
+    """The score of a class less that of the strongest other one, ``x -> (N,)``."""
+    chosen = chosen_class("the contrastive reward", target, outputs_at(f, x, target))
+    values = (lambda x: jax.nn.softmax(f(x))) if of == "probability" else f
+    return lambda x: margin(values(x), chosen)
 
-            masks = optimise(loss, start, solver, steps, history)
-            return each_in(history, lambda m: smooth_mask(m, shape, step, sigma), masks)
 
-        precise = jnp.promote_types(x.dtype, jnp.float32)
-        masks = chunked_map(masks_of, jnp.asarray(areas, precise), chunk)
-        return masks.sum(axis=0).astype(x.dtype)
+def per_pixel(
+    optimizer: optax.GradientTransformation | None, smooth: Function, start: Array, step: int
+) -> optax.GradientTransformation:
+    """An optimizer that takes the slope of each cell relative to the number of pixels it stands for."""
+    import optax  # which takes long to import
 
-    return explain
+    ones = jnp.ones((1, *start.shape[1:]), start.dtype)
+    pixels = jax.grad(lambda m: smooth(m).sum())(ones)[0]
+    even = optax.stateless(lambda slope, _: slope * (step**2 / pixels))
+    return optax.chain(even, optimizer or optax.sgd(0.01, momentum=0.9))
 
 
 def smooth_mask(m: Array, shape: tuple[int, int], step: int, sigma: float) -> Array:
@@ -206,18 +228,3 @@ def blur_pyramid(x: Array, levels: int, max_blur: float) -> Callable[[Array], Ar
         return jnp.einsum("lnhw,lnhwc->nhwc", weights, pyramid)
 
     return perturb
-
-
-def margin_of(f: Function, x: Array, target: Target, of: Explained) -> Function:
-    """The score of a class less that of the strongest other one, ``x -> (N,)``."""
-    outputs = outputs_at(f, x, target)
-    if outputs.ndim != 2 or outputs.shape[1] < 2:
-        raise ValueError(
-            f"the contrastive reward needs outputs (N, classes), two or more, got shape {outputs.shape}: of a single "
-            f"output z, {TWO_LOGITS}"
-        )
-    if callable(target) or (target is not None and jnp.issubdtype(as_array(target).dtype, jnp.floating)):
-        raise ValueError("the contrastive reward needs a class as its target: an int, (N,) ints, or None")
-    chosen = class_weights(target, outputs)
-    values = (lambda x: jax.nn.softmax(f(x))) if of == "probability" else f
-    return lambda x: margin(values(x), chosen)

@@ -15,17 +15,19 @@ from .._convention import (
     Explain,
     Function,
     Target,
+    chosen_class,
     explainer,
     heed_logits,
     outputs_at,
     reference,
     require_positive,
+    weighted_sum,
 )
 from .._reductions import over_largest
 from ..propagation._deeplift import in_lanes, lanes_first
 from ..propagation._engine import refuse_training_mode, replay
 from ..propagation._unit_call import Composite, UnitCall
-from ._attacks import chosen_class, descend, holds, memory_of, precisely, repeat
+from ._attacks import in_float32, initial_state, optimizer_step, scan_until_done, still_predicted
 from ._mask_optimisation import require_optimizer
 
 __all__ = ["fgvis"]
@@ -103,23 +105,23 @@ def fgvis(
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         chosen = chosen_class("fgvis", target, outputs_at(f, x, target))
         dtype, r = x.dtype, reference(baseline, x)
-        f, x = precisely(lane_of(f, x, gated(tolerance)), x)
+        f, x = in_float32(lane_of(f, x, gated(tolerance)), x)
         r = r.astype(x.dtype)
 
         def probability(m: Array) -> tuple[Array, Array]:
             z = f(m * x + (1 - m) * r)
-            return jnp.where(chosen == 0, 0, jax.nn.softmax(z) * chosen).sum(), z
+            return weighted_sum(jax.nn.softmax(z), chosen).sum(), z
 
         def step(state: Any) -> tuple[Any, Array]:
-            m, _, memory = state
+            m, _, inner = state
             slope, z = jax.grad(probability, has_aux=True)(m)
-            moved, memory = descend(solver, sign * (over_largest(slope) - sparsity), memory, m)
-            return (jnp.clip(moved, 0, 1), m, memory), holds(z, chosen)
+            moved, inner = optimizer_step(solver, sign * (over_largest(slope) - sparsity), inner, m)
+            return (jnp.clip(moved, 0, 1), m, inner), still_predicted(z, chosen)
 
         start = jnp.ones_like(x)
         active = jnp.ones_like(chosen[:, 0], bool)
-        state = (start, start, memory_of(solver, start))
-        (m, last, _), _ = repeat(step, state, active, steps)
+        state = (start, start, initial_state(solver, start))
+        (m, last, _), _ = scan_until_done(step, state, active, steps)
         return (1 - m if game == "deletion" else last).astype(dtype)
 
     return explain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -11,20 +12,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from .._chunking import chunked_sum
-from .._convention import (
-    Apply,
-    Array,
-    Explain,
-    OfImages,
-    Target,
-    channels_last,
-    example_keys,
-    explainer,
-    require_positive,
-)
-from ._lime import moments
-from ._scores_behind_masks import Explained, heed, require_explained, require_images, score_of
-from ._superpixels import paint, segments_of, show
+from .._convention import Apply, Array, Explain, Score, example_keys, require_positive
+from ._segment_weights import Segmented, SegmentOptions, moments, weigh_segments
 
 __all__ = ["kernel_shap"]
 
@@ -35,10 +24,8 @@ def kernel_shap(
     segments: ArrayLike | None = None,
     samples: int = 1000,
     baseline: ArrayLike = 0.0,
-    count: int | None = None,
-    of: Explained = "output",
-    upsample: bool = True,
-    chunk: int | None = 64,
+    of: Score = "output",
+    **options: Unpack[SegmentOptions],
 ) -> Explain:
     """Shapley values of segments, by the weighted least squares whose solution they are.
 
@@ -55,11 +42,8 @@ def kernel_shap(
         the same wherever it runs, so superpixels of `slic` must be asked for, ``segments=slic(images)``.
       samples: how many images are evaluated for each example, at most.
       baseline: x0, what hidden segments show: a number or anything that broadcasts against the input.
-      count: how many segments there are, needed only where ``segments`` is traced.
-      of: the target is applied to the ``"output"`` as it is, or to its ``"probability"``, the softmax of ``(N, K)``.
-      upsample: whether every pixel gets the value of its segment; otherwise the values ``(N, S)`` are returned, which
-        sum to ``score(x) - score(x0)``.
-      chunk: how many images are evaluated at once; memory does not depend on ``samples``.
+      of: the score is the ``"output"`` itself, or its ``"probability"`` (see `jaxplain.scores`).
+      **options: see `SegmentOptions`. The values ``(N, S)`` sum to ``score(x) - score(x0)``.
 
     Returns:
       An explainer that needs ``key`` unless it enumerates; its maps ``(N, H, W)`` have the unit of the score.
@@ -79,33 +63,26 @@ def kernel_shap(
       Covert, Lee: Improving KernelSHAP. AISTATS 2021, arXiv:2012.01536.
     """
     require_positive(samples=samples)
-    require_explained(of)
 
-    @explainer(apply, heed=heed(of))
-    @channels_last
-    def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
-        require_images(x, "kernel_shap")
-        labels, size = segments_of(segments, count, x)
-        score, x0 = score_of(f, x, target, of), f.reference(baseline, x)
-        nothing = score(x0)
-        total = score(x) - nothing
-        precise = jnp.promote_types(total.dtype, jnp.float32)
-        draw, indices = coalitions(key, x, size, samples)
+    def weigh(at: Segmented, key: Array | None) -> Array:
+        nothing = at.score(at.x0)
+        total = at.score(at.x) - nothing
+        dtype = jnp.promote_types(total.dtype, jnp.float32)
+        draw, indices = coalitions(key, at.x, at.count, samples)
 
         # with φ = total / S + ψ the constraint is Σ ψ = 0, which holds by itself when every z is centred
         def term(index: Array) -> tuple[Array, Array]:
             shown, weight = draw(index)
-            share = shown.mean(axis=1, dtype=precise)
-            value = (score(show(shown, labels, x, x0)) - nothing).astype(precise) - share * total
-            return moments(weight.astype(precise), shown - share[:, None], value)
+            share = shown.mean(axis=1, dtype=dtype)
+            value = (at.score_of(shown) - nothing).astype(dtype) - share * total
+            return moments(weight.astype(dtype), shown - share[:, None], value)
 
-        gram, moment = chunked_sum(term, indices, chunk)
-        regular = gram + gram.trace(axis1=1, axis2=2)[:, None, None] / size**2  # as large where all ψ are equal
+        gram, moment = chunked_sum(term, indices, at.chunk)
+        regular = gram + gram.trace(axis1=1, axis2=2)[:, None, None] / at.count**2  # as large where all ψ are equal
         psi = jnp.linalg.solve(regular, moment[..., None])[..., 0]
-        values = (psi + total[:, None] / size).astype(x.dtype)
-        return paint(values, labels, x) if upsample else values
+        return psi + total[:, None] / at.count
 
-    return explain
+    return weigh_segments(apply, "kernel_shap", segments, baseline, of, weigh, **options)
 
 
 def coalitions(

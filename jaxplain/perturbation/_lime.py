@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Unpack
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._chunking import chunked_sum
-from .._convention import (
-    Apply,
-    Array,
-    Explain,
-    OfImages,
-    Target,
-    channels_last,
-    example_keys,
-    explainer,
-    require_positive,
-)
-from ._scores_behind_masks import Explained, heed, require_explained, require_images, score_of
-from ._superpixels import paint, segments_of, show
+from .._convention import Apply, Array, Explain, Score, example_keys, require_positive
+from ._segment_weights import Segmented, SegmentOptions, moments, weigh_segments
 
 __all__ = ["lime"]
 
@@ -35,10 +24,8 @@ def lime(
     distance: Literal["cosine", "l2"] = "cosine",
     kernel_width: float = 0.25,
     ridge: float = 1.0,
-    count: int | None = None,
-    of: Explained = "probability",
-    upsample: bool = True,
-    chunk: int | None = 64,
+    of: Score = "probability",
+    **options: Unpack[SegmentOptions],
 ) -> Explain:
     """Local interpretable model-agnostic explanations: a ridge regression on which segments are shown.
 
@@ -58,11 +45,8 @@ def lime(
       distance: ``"cosine"`` or ``"l2"``.
       kernel_width: the width of π.
       ridge: the strength of the penalty; the sum of the weights π tells what is strong.
-      count: how many segments there are, needed only where ``segments`` is traced.
-      of: ``"probability"``, as in the paper, applies the target to the softmax of logits ``(N, K)``; ``"output"`` to
-        the outputs as they are. Outputs of another shape are always taken as they are.
-      upsample: whether every pixel gets the weight of its segment; otherwise the weights ``(N, S)`` are returned.
-      chunk: how many images are evaluated at once; memory does not depend on ``samples``.
+      of: the score is the ``"probability"``, as in the paper, or the ``"output"`` itself (see `jaxplain.scores`).
+      **options: see `SegmentOptions`.
 
     Returns:
       An explainer that needs ``key``; its maps ``(N, H, W)`` have the unit of the score.
@@ -84,41 +68,28 @@ def lime(
       arXiv:1602.04938.
     """
     require_positive(samples=samples)
-    require_explained(of)
     if distance not in ("cosine", "l2"):
         raise ValueError(f"unknown {distance=}: choose cosine or l2")
     if not (kernel_width > 0 and ridge >= 0):
         raise ValueError(f"{kernel_width=} must be positive and {ridge=} not negative")
 
-    @explainer(apply, heed=heed(of))
-    @channels_last
-    def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
-        require_images(x, "lime")
-        keys = example_keys(key, x, "lime")
-        labels, size = segments_of(segments, count, x)
-        score, x0 = score_of(f, x, target, of), f.reference(baseline, x)
-        whole = score(x)
-        precise = jnp.promote_types(whole.dtype, jnp.float32)
+    def weigh(at: Segmented, key: Array | None) -> Array:
+        keys, size = example_keys(key, at.x, "lime"), at.count
+        whole = at.score(at.x)
+        dtype = jnp.promote_types(whole.dtype, jnp.float32)
 
         def term(index: Array) -> tuple[Array, Array]:
             drawn = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, index), (size,), jnp.float32))(keys)
             shown = (drawn < 0.5) | (index == 0)
-            share = shown.mean(axis=1, dtype=precise)
+            share = shown.mean(axis=1, dtype=dtype)
             squared = (1 - jnp.sqrt(share)) ** 2 if distance == "cosine" else 1 - share
-            features = jnp.concatenate([~shown, jnp.ones_like(shown[:, :1])], axis=1).astype(precise)
-            return moments(jnp.exp(-squared / kernel_width**2), features, whole - score(show(shown, labels, x, x0)))
+            features = jnp.concatenate([~shown, jnp.ones_like(shown[:, :1])], axis=1).astype(dtype)
+            return moments(jnp.exp(-squared / kernel_width**2), features, whole - at.score_of(shown))
 
         # what is lost by what is hidden, so that the first sample is 0 and large scores do not cancel
-        gram, moment = chunked_sum(term, jnp.arange(samples), chunk)
+        gram, moment = chunked_sum(term, jnp.arange(samples), at.chunk)
         penalty = ridge * (jnp.arange(size + 1) < size)  # not on the intercept
         system = gram + jnp.diag(penalty.astype(gram.dtype))[None]
-        weights = jnp.linalg.solve(system, moment[..., None])[:, :size, 0].astype(x.dtype)
-        return paint(weights, labels, x) if upsample else weights
+        return jnp.linalg.solve(system, moment[..., None])[:, :size, 0]
 
-    return explain
-
-
-def moments(weight: Array, features: Array, value: Array) -> tuple[Array, Array]:
-    """One sample's share in the normal equations: ``w u uᵀ`` and ``w v u`` of weights (N,), features (N, S), values."""
-    weighted = weight[:, None] * features
-    return weighted[:, :, None] * features[:, None, :], weighted * value[:, None].astype(features.dtype)
+    return weigh_segments(apply, "lime", segments, baseline, of, weigh, **options)

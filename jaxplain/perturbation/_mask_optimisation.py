@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .._convention import Array, require_positive
-from ._attacks import descend, memory_of
+from ._attacks import initial_state, optimizer_step
 
 if TYPE_CHECKING:
     import optax
@@ -36,15 +36,15 @@ def optimise(
     def step(state: tuple[Array, optax.OptState], t: Array) -> tuple[tuple[Array, optax.OptState], None]:
         masks, inner = state
         slope = jax.grad(lambda masks: loss(masks, t).sum())(masks)
-        masks, inner = descend(optimizer, slope, inner, masks)
+        masks, inner = optimizer_step(optimizer, slope, inner, masks)
         return (jnp.clip(masks, 0, 1), inner), None
 
-    def stretch(state: tuple[Array, optax.OptState], ts: Array) -> tuple[tuple[Array, optax.OptState], Array]:
+    def segment(state: tuple[Array, optax.OptState], ts: Array) -> tuple[tuple[Array, optax.OptState], Array]:
         state, _ = jax.lax.scan(step, state, ts)
         return state, state[0]
 
     ts = jnp.arange(steps).reshape(history or 1, -1)
-    _, masks = jax.lax.scan(stretch, (start, memory_of(optimizer, start)), ts)
+    _, masks = jax.lax.scan(segment, (start, initial_state(optimizer, start)), ts)
     return masks[0] if history is None else masks.swapaxes(0, 1)
 
 

@@ -15,25 +15,23 @@ from .._convention import (
     Explain,
     Function,
     OfImages,
+    Score,
     Target,
     channels_last,
     class_weights,
     example_keys,
     explainer,
+    heed_score,
+    is_probability,
     require_positive,
+    require_score,
+    scorer,
+    scores,
 )
 from .._images import gaussian_blur
+from .._migration import takes_old_options
+from ._blending import blend, require_images
 from ._mask_optimisation import constant, each_in, optimise, require_optimizer, require_steps
-from ._scores_behind_masks import (
-    Explained,
-    blend,
-    explained_of,
-    heed,
-    of_classes,
-    require_explained,
-    require_images,
-    score_of,
-)
 
 __all__ = ["meaningful_perturbation"]
 
@@ -41,11 +39,12 @@ if TYPE_CHECKING:
     import optax
 
 
+@takes_old_options
 def meaningful_perturbation(
     apply: Apply,
     *,
     steps: int = 100,
-    left: float | None = 0.03,
+    target_fraction: float | None = 0.03,
     area: float = 2.0,
     variation: float = 0.8,
     exponent: float = 3.0,
@@ -54,7 +53,7 @@ def meaningful_perturbation(
     image_blur: float = 10.0,
     jitter: int = 4,
     optimizer: optax.GradientTransformation | None = None,
-    of: Explained = "probability",
+    of: Score = "probability",
     history: int | None = None,
 ) -> Explain:
     """The smallest smooth part of the image without which the class is gone, learned by gradient descent.
@@ -64,17 +63,17 @@ def meaningful_perturbation(
 
     M is m, enlarged to the input's size and blurred, and the map is ``1 - M``; ``x_τ`` is the image, moved by up to
     ``jitter`` pixels, anew in every step. ``s = log(p / (1 - p))`` are the log-odds of the class, and l those at which
-    ``left`` of p is left: beyond it only the area counts. So the same λ1 fits images that are easy and hard to change
-    and networks that are more and less certain, and no p is too close to 0 or 1 to have a slope. At λ1 = 2 an image
-    keeps its class if more than half of it would have to go. The paper's objective, ``left=None``, has p
-    itself for the excess, and other prices: ``area=0.08, variation=8`` here; it leaves much of the class in some images
-    and removes half of others. Masks start with everything removed. The paper takes 300 steps of Adam at 0.1; the
-    default of 100, with a rate that falls, keeps a large network on a CPU within a minute.
+    ``target_fraction`` of p is left: beyond it only the area counts. So the same λ1 fits images that are easy and hard
+    to change and networks that are more and less certain, and no p is too close to 0 or 1 to have a slope. At λ1 = 2 an
+    image keeps its class if more than half of it would have to go. With ``target_fraction=None``, the paper's
+    objective, p itself is the excess, and prices are others: ``area=0.08, variation=8`` here; it leaves much of the
+    class in some images and removes half of others. Masks start with everything removed. The paper takes 300 steps of
+    Adam at 0.1; the default of 100, with a rate that falls, keeps a large network on a CPU within a minute.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
       steps: how many gradients are taken; 300 in the paper.
-      left: the share of the class's probability at the whole image that the mask aims at, in (0, 1); None for the
+      target_fraction: the share r of the class's probability that the mask leaves, in (0, 1); None for the
         paper's objective.
       area: λ1, the price of removing everything; the paper's 1e-4 for each of 28 x 28 is 0.08 here.
       variation: λ2, the price of edges; the paper's 1e-2 is 8 here.
@@ -87,7 +86,7 @@ def meaningful_perturbation(
         has its own state.
       of: ``"probability"`` explains the softmax of logits ``(N, K)``, ``"output"`` the outputs as they are. What is not
         the probability of classes (``"output"``, a callable target, weights outside [0, 1], outputs that are not
-        ``(N, K)``) is s itself, and l is ``s(x) - (1 - left) |s(x)|``.
+        ``(N, K)``) is s itself, and l is ``s(x) - (1 - r) |s(x)|``.
       history: return this many maps, in equal distances along the way, ``(N, history, H, W)``; the last is the result.
 
     Returns:
@@ -113,53 +112,55 @@ def meaningful_perturbation(
     require_steps(steps, history)
     require_positive(factor=factor)
     require_optimizer(optimizer)
-    require_explained(of)
-    if left is not None and not 0 < left < 1:
-        raise ValueError(f"{left=} must be a share of the class's probability, in (0, 1), or None")
+    require_score(of)
+    if target_fraction is not None and not 0 < target_fraction < 1:
+        raise ValueError(f"{target_fraction=} must be a share of the class's probability, in (0, 1), or None")
     if not (area >= 0 and variation >= 0 and exponent >= 1 and mask_blur >= 0 and image_blur > 0 and jitter >= 0):
         raise ValueError(
             f"{area=}, {variation=}, {mask_blur=} and {jitter=} must not be negative, {image_blur=} must be positive "
             f"and {exponent=} at least 1"
         )
 
-    @explainer(apply, heed=heed(of))
+    @explainer(apply, heed=heed_score(of))
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         import optax  # which takes long to import
 
         require_images(x, "meaningful_perturbation")
         shape = (x.shape[1], x.shape[2])
-        score = score_of(f, x, target, of) if left is None else excess_of(f, x, target, of, left)
+        score = remaining_score(f, x, target, of, target_fraction)
         x0 = gaussian_blur(x, image_blur)
         moved = shifts(key, x, x0, jitter)
 
         def loss(m: Array, step: Array) -> Array:
             edges = sum((jnp.abs(jnp.diff(m, axis=axis)) ** exponent).sum(axis=(1, 2)) for axis in (1, 2))
             prices = area * (1 - m).mean(axis=(1, 2)) + variation * edges / math.prod(m.shape[1:])
-            return prices + score(blend(enlarge(m, shape, mask_blur), *moved(step)))
+            return prices + score(blend(full_size(m, shape, mask_blur), *moved(step)))
 
         start = constant(0.0, (-(-shape[0] // factor), -(-shape[1] // factor)), x)
         solver = optimizer or optax.adam(optax.cosine_decay_schedule(0.2, steps))
         masks = optimise(loss, start, solver, steps, history)
-        return 1 - each_in(history, lambda m: enlarge(m, shape, mask_blur), masks).astype(x.dtype)
+        return 1 - each_in(history, lambda m: full_size(m, shape, mask_blur), masks).astype(x.dtype)
 
     return explain
 
 
-def excess_of(f: Function, x: Array, target: Target, of: Explained, left: float) -> Function:
-    """What is to be taken from a score ``x -> (N,)`` and is not yet: 1 at ``x``, 0 where a share is left or less.
+def remaining_score(f: Function, x: Array, target: Target, of: Score, fraction: float | None) -> Function:
+    """How much of a score ``x -> (N,)`` remains above the aim, scaled to 1 at ``x`` and 0 at the aim or below.
 
     Where the target is a class, or weighs classes by 0 to 1, the score is the logarithm of its odds.
     """
+    if fraction is None:
+        return scores(f, x, target, of=of)
     outputs = f(x)
-    height = score = explained_of(outputs, target, of)
-    aim = score(outputs) - (1 - left) * jnp.abs(score(outputs))
-    if of_classes(outputs, of) and not callable(target):
+    height = score = scorer(target, outputs, of)
+    aim = score(outputs) - (1 - fraction) * jnp.abs(score(outputs))
+    if is_probability(outputs, of) and not callable(target):
         weights = class_weights(target, outputs)
         shares = ((weights >= 0) & (weights <= 1)).all(axis=1)
         odds = functools.partial(log_odds, weights=jnp.where(shares[:, None], weights, 0.5))
         height = lambda outputs: jnp.where(shares, odds(outputs), score(outputs))
-        log_p = jnp.log(left) + jax.nn.log_sigmoid(odds(outputs))
+        log_p = jnp.log(fraction) + jax.nn.log_sigmoid(odds(outputs))
         aim = jnp.where(shares, log_p - jnp.log1p(-jnp.exp(log_p)), aim)
     whole = height(outputs)
     distance = jnp.where(whole > aim, whole - aim, 1)
@@ -177,7 +178,7 @@ def log_odds(logits: Array, weights: Array) -> Array:
     return jax.nn.logsumexp(logits, axis=1, b=weights) - jax.nn.logsumexp(logits, axis=1, b=1 - weights)
 
 
-def enlarge(m: Array, shape: tuple[int, int], sigma: float) -> Array:
+def full_size(m: Array, shape: tuple[int, int], sigma: float) -> Array:
     """Masks ``(N, h, w)`` at the image's resolution, bilinear and then blurred."""
     large = jax.vmap(lambda m: jax.image.resize(m, shape, "linear"))(m)
     return gaussian_blur(large[..., None], sigma)[..., 0]

@@ -7,17 +7,21 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from .._chunking import chunked_sum
-from .._convention import Apply, Array, Explain, OfImages, Target, channels_last, explainer
-from ._scores_behind_masks import (
-    Explained,
-    blend,
-    heed,
-    per_example,
-    require_explained,
-    require_images,
-    require_pair,
-    score_of,
+from .._convention import (
+    Apply,
+    Array,
+    Explain,
+    OfImages,
+    Score,
+    Target,
+    channels_last,
+    explainer,
+    heed_score,
+    require_score,
+    scores,
 )
+from .._images import like_examples
+from ._blending import blend, require_images, require_pair
 
 __all__ = ["occlusion"]
 
@@ -28,7 +32,7 @@ def occlusion(
     window: tuple[int, int] = (8, 8),
     stride: tuple[int, int] = (4, 4),
     baseline: ArrayLike = 0.0,
-    of: Explained = "output",
+    of: Score = "output",
     chunk: int | None = 16,
 ) -> Explain:
     """What the score loses when a window is covered, averaged over the windows that cover a pixel.
@@ -64,21 +68,21 @@ def occlusion(
       Zeiler, Fergus: Visualizing and Understanding Convolutional Networks. ECCV 2014, arXiv:1311.2901.
     """
     require_pair(window=window, stride=stride)
-    require_explained(of)
+    require_score(of)
 
-    @explainer(apply, heed=heed(of))
+    @explainer(apply, heed=heed_score(of))
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         require_images(x, "occlusion")
-        rows, columns = (windows(*sizes) for sizes in zip(x.shape[1:3], window, stride, strict=True))
+        rows, columns = (covered_by_windows(*sizes) for sizes in zip(x.shape[1:3], window, stride, strict=True))
         count = rows.sum(axis=0)[:, None] * columns.sum(axis=0)[None]
-        score = score_of(f, x, target, of)
+        score = scores(f, x, target, of=of)
         x0, whole = f.reference(baseline, x), score(x)
 
         def term(index: Array) -> Array:
             row, column = jnp.divmod(index, len(columns))
             covered = (jnp.asarray(rows)[row][:, None] & jnp.asarray(columns)[column][None])[None]
-            return per_example(whole - score(blend(~covered, x, x0))) * covered
+            return like_examples(whole - score(blend(~covered, x, x0)), covered) * covered
 
         total = chunked_sum(term, jnp.arange(len(rows) * len(columns)), chunk)
         return (total / jnp.asarray(count, total.dtype)[None]).astype(x.dtype)
@@ -86,7 +90,7 @@ def occlusion(
     return explain
 
 
-def windows(size: int, window: int, stride: int) -> np.ndarray:
+def covered_by_windows(size: int, window: int, stride: int) -> np.ndarray:
     """Which of the ``size`` pixels along one axis each window covers, ``(windows, size)``."""
     if window > size:
         raise ValueError(f"a window of {window} pixels is larger than the image's {size}: pass a smaller window=")

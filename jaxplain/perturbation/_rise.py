@@ -12,23 +12,18 @@ from .._convention import (
     Array,
     Explain,
     OfImages,
+    Score,
     Target,
     channels_last,
     example_keys,
     explainer,
+    heed_score,
     require_positive,
+    require_score,
+    scores,
 )
-from .._images import interpolation
-from ._scores_behind_masks import (
-    Explained,
-    blend,
-    heed,
-    per_example,
-    require_explained,
-    require_images,
-    require_pair,
-    score_of,
-)
+from .._images import interpolation, like_examples
+from ._blending import blend, require_images, require_pair
 
 __all__ = ["rise"]
 
@@ -40,7 +35,7 @@ def rise(
     grid: tuple[int, int] = (7, 7),
     probability: float = 0.5,
     baseline: ArrayLike = 0.0,
-    of: Explained = "probability",
+    of: Score = "probability",
     chunk: int | None = 64,
 ) -> Explain:
     """Randomized input sampling: random smooth masks, averaged with the score of what they show as weights.
@@ -81,21 +76,21 @@ def rise(
     """
     require_positive(masks=masks)
     require_pair(grid=grid)
-    require_explained(of)
+    require_score(of)
     if not 0 < probability <= 1:
         raise ValueError(f"{probability=} must be in (0, 1]")
 
-    @explainer(apply, heed=heed(of))
+    @explainer(apply, heed=heed_score(of))
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
         require_images(x, "rise")
         keys = example_keys(key, x, "rise")
-        score, x0 = score_of(f, x, target, of), f.reference(baseline, x)
+        score, x0 = scores(f, x, target, of=of), f.reference(baseline, x)
         draw = lambda key: random_mask(key, (x.shape[1], x.shape[2]), grid, probability)
 
         def term(index: Array) -> Array:
             mask = jax.vmap(lambda key: draw(jax.random.fold_in(key, index)))(keys)
-            return per_example(score(blend(mask, x, x0))) * mask
+            return like_examples(score(blend(mask, x, x0)), mask) * mask
 
         total = chunked_sum(term, jnp.arange(masks), chunk)
         return (total / (masks * probability)).astype(x.dtype)

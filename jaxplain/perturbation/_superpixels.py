@@ -1,16 +1,15 @@
-"""Segments of images: integer labels of the pixels, and images of which some segments are hidden."""
+"""Segments of images: integer labels of the pixels, on a grid or along edges."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from .._channels import Channels, said_axis
-from .._convention import Array, concrete, require_positive
-from ._scores_behind_masks import blend, require_images, require_pair
+from .._convention import concrete, require_positive
+from ._blending import require_images, require_pair
 
 __all__ = ["grid_segments", "slic"]
 
@@ -69,7 +68,7 @@ def slic(
 
     Example:
       >>> import numpy as np, jaxplain
-      >>> halves = np.repeat([0.0, 1.0], 8).reshape(1, 1, 16, 1) * np.ones((1, 16, 16, 3))
+      >>> halves = np.scan_until_done([0.0, 1.0], 8).reshape(1, 1, 16, 1) * np.ones((1, 16, 16, 3))
       >>> labels = jaxplain.perturbation.slic(halves, segments=4)
       >>> [set(half.ravel().tolist()) for half in (labels[0, :, :8], labels[0, :, 8:])]
       [{0, 2}, {1, 3}]
@@ -92,33 +91,3 @@ def slic(
     unit = (pixels - low) / np.where(high > low, high - low, 1)
     options: dict[str, Any] = {"n_segments": segments, "compactness": compactness, "sigma": sigma, "start_label": 0}
     return np.stack([cut(image, channel_axis=-1, **options) for image in unit]).astype(np.int32)
-
-
-def segments_of(segments: ArrayLike | None, count: int | None, x: Array) -> tuple[Array, int]:
-    """The labels of every pixel, ``(1 or N, H W)``, and how many segments there are, checked."""
-    labels = grid_segments((x.shape[1], x.shape[2])) if segments is None else segments
-    labels = jnp.asarray(labels) if not concrete(labels) else np.asarray(labels)  # values, also while x is traced
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"segments have dtype {labels.dtype}: pass an integer label for every pixel")
-    if labels.shape not in (x.shape[1:3], x.shape[:3]):
-        raise ValueError(f"segments have shape {labels.shape}: pass {x.shape[1:3]} for all images, or {x.shape[:3]}")
-    if concrete(labels):
-        low, high = int(labels.min()), int(labels.max())
-        count = high + 1 if count is None else count
-        if low < 0 or high >= count:
-            raise ValueError(f"segments have labels {low} to {high}: number them from 0 to count - 1 = {count - 1}")
-    elif count is None:
-        raise ValueError("the segments are traced, so their number is unknown: pass count=")
-    require_positive(count=count)
-    return jnp.asarray(labels).reshape(-1, labels.shape[-2] * labels.shape[-1]), count
-
-
-def paint(values: Array, labels: Array, x: Array) -> Array:
-    """Give every pixel of images like ``x`` the value ``(N, S)`` of its segment, ``(N, H, W)``."""
-    labels = jnp.broadcast_to(labels, (x.shape[0], labels.shape[1]))
-    return jnp.take_along_axis(values, labels, axis=1).reshape(x.shape[:3])
-
-
-def show(segments: Array, labels: Array, x: Array, x0: Array) -> Array:
-    """The images with only some segments, ``(N, S)`` booleans, and the baseline elsewhere."""
-    return blend(paint(segments, labels, x), x, x0)

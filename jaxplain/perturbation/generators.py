@@ -17,10 +17,21 @@ import jax.numpy as jnp
 import optax
 
 from .._channels import channel_axis
-from .._convention import Apply, Array, Explain, Function, Target, explainer, outputs_of, require_positive, split
+from .._convention import (
+    Apply,
+    Array,
+    Explain,
+    Function,
+    Target,
+    chosen_class,
+    explainer,
+    outputs_of,
+    require_positive,
+    split,
+)
 from .._files import open_file, write_whole
 from ._adversarial import boundary_distance, pair_loss
-from ._attacks import Bounds, chosen_class, clipper, precisely
+from ._attacks import Bounds, clipper, in_float32
 
 __all__ = ["Generators", "UNet", "load", "save", "similar_adversarial_generators", "train_generators"]
 
@@ -137,7 +148,7 @@ def train_generators(
     net = UNet(features, depth)
 
     def loss(weights: tuple[Any, Any], context: tuple[Any, ...], x: Array) -> Array:
-        f, image = precisely(lambda x: outputs_of(apply, (*context, x)), x)
+        f, image = in_float32(lambda x: outputs_of(apply, (*context, x)), x)
         chosen = chosen_class("train_generators", None, f(image))
         clip = clipper(bounds, image)
         make = lambda image: [changed(net, w, image) for w in weights]

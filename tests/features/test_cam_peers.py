@@ -94,8 +94,8 @@ def test_eigen_maps_up_to_their_sign(network, layer):
 def test_the_weights_of_score_cam(network, layer):
     """A map is the features' mean with these weights."""
     features = stored(network, layer, "activations")
-    for key, probabilities in {"logit": False, "probability": True}.items():
-        make = raw(functools.partial(jaxplain.score_cam, chunk=5, probabilities=probabilities))
+    for key, of in {"logit": "output", "probability": "probability"}.items():
+        make = raw(functools.partial(jaxplain.score_cam, chunk=5, of=of))
         weights = stored(network, layer, f"score_cam/{key}_weights")
         close(explained(make, network, layer), np.einsum("nhwk,nk->nhw", features, weights))
 

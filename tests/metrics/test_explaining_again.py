@@ -217,9 +217,9 @@ def test_misuse_of_sanity_checks():
         metrics.mprt(jaxplain.gradient(lambda x: x.sum(axis=(1, 2))))(X, key=KEY)
     with pytest.raises(ValueError, match="no parameters that the network uses"):
         metrics.mprt(jaxplain.gradient(lambda w, x: x.sum(axis=(1, 2, 3))))({"w": jnp.ones(2)}, X, key=KEY)
-    with pytest.raises(ValueError, match=r"two or more, got shape \(4, 1\)"):
+    with pytest.raises(ValueError, match=r"two or more classes, got shape \(4, 1\)"):
         metrics.random_logit(jaxplain.gradient(lambda x: x.sum(axis=(1, 2))[:, :1]))(X, key=KEY)
-    with pytest.raises(ValueError, match="must be a class"):
+    with pytest.raises(ValueError, match="random_logit needs a class as its target"):
         metrics.random_logit(explain, other=0)(VARIABLES, X, target=lambda y: y[:, 0])
 
 
@@ -241,9 +241,9 @@ def test_non_sensitivity_by_hand():
     f = lambda x: x[:, 0, 0, 0] + 1e-3 * x[:, 0, 1, 0]
     x = jnp.ones((1, 2, 2, 1))
     a = jnp.array([[[5.0, 0.0], [1.0, 1e-9]]])  # one effect without attribution, one attribution without effect
-    assert metrics.non_sensitivity(f, softmax=False)(x, attribution=a) == 2
-    assert metrics.non_sensitivity(f, softmax=False, eps=0.01)(x, attribution=a) == 1
-    assert metrics.non_sensitivity(f, softmax=False)(x, attribution=-a) == 2
+    assert metrics.non_sensitivity(f, of="output")(x, attribution=a) == 2
+    assert metrics.non_sensitivity(f, of="output", eps=0.01)(x, attribution=a) == 1
+    assert metrics.non_sensitivity(f, of="output")(x, attribution=-a) == 2
 
 
 def test_input_invariance_as_its_authors_found_it():

@@ -62,35 +62,35 @@ def test_insertion_and_deletion_against_a_naive_version(metric, baseline):
 
 
 def test_removal_by_hand():
-    close(metrics.deletion(total, steps=2, softmax=False, curve=True)(X, attribution=X), [[10, 3, 0]])
-    close(metrics.pixel_flipping(total, softmax=False, order="lerf", curve=True)(X, attribution=X), [[9, 7, 4, 0]])
-    close(metrics.pixel_flipping(total, softmax=False, features_in_step=3, curve=True)(X, attribution=X), [[1, 0]])
-    close(metrics.region_perturbation(total, patch_size=1, softmax=False, order="lerf")(X, attribution=X), 20 / 5)
-    first_two = metrics.region_perturbation(total, patch_size=1, softmax=False, regions_evaluation=2)
+    close(metrics.deletion(total, steps=2, of="output", curve=True)(X, attribution=X), [[10, 3, 0]])
+    close(metrics.pixel_flipping(total, of="output", order="lerf", curve=True)(X, attribution=X), [[9, 7, 4, 0]])
+    close(metrics.pixel_flipping(total, of="output", features_in_step=3, curve=True)(X, attribution=X), [[1, 0]])
+    close(metrics.region_perturbation(total, patch_size=1, of="output", order="lerf")(X, attribution=X), 20 / 5)
+    first_two = metrics.region_perturbation(total, patch_size=1, of="output", regions_evaluation=2)
     close(first_two(X, attribution=X), (4 + 7) / 3)
 
 
 def test_equal_attributions_go_in_the_order_of_the_rows():
     for even in (jnp.zeros((1, 2, 2)), -jnp.zeros((1, 2, 2)), jnp.array([[[0.0, -0.0], [0.0, -0.0]]])):
         for order in ("morf", "lerf"):
-            curve = metrics.pixel_flipping(total, softmax=False, order=order, curve=True)(X, attribution=even)
+            curve = metrics.pixel_flipping(total, of="output", order=order, curve=True)(X, attribution=even)
             close(curve, [[6, 3, 1, 0]])
 
 
 def test_monotonicity():
-    metric = metrics.monotonicity(total, softmax=False)
+    metric = metrics.monotonicity(total, of="output")
     x = jnp.array([4.0, -3.0, 2.0, 1.0]).reshape(1, 2, 2, 1)
     assert metric(X, attribution=X) == 1
     assert metric(x, attribution=x) == 0  # 1, 3, 0, 4
     assert metric(-X, attribution=X) == 0
-    pairs = metrics.monotonicity(total, softmax=False, features_in_step=3)
+    pairs = metrics.monotonicity(total, of="output", features_in_step=3)
     assert pairs(x, attribution=x) == 1  # 0, 4
 
 
 def test_irof_with_as_many_segments_as_each_image_has():
     halves, whole = jnp.array([[0, 0], [2, 2]]), jnp.zeros((2, 2), int)  # nothing has the number 1
     x = jnp.concatenate([X, X])
-    options = {"segments": jnp.stack([halves, whole]), "baseline": 0.0, "softmax": False}
+    options = {"segments": jnp.stack([halves, whole]), "baseline": 0.0, "of": "output"}
     close(metrics.irof(total, **options, curve=True)(x, attribution=x), [[0.3, 0, 0], [0, 0, 0]])
     close(metrics.irof(total, **options)(x, attribution=x), [(1 - 1.3 / 2) + (1 - 0.3 / 2), 1 / 2])
 
@@ -136,7 +136,7 @@ def test_effects_of_a_linear_network_are_its_attribution():
     positive = lambda x: jnp.einsum("nhwc,hwc->n", x, jnp.abs(weights))
     bright = jnp.abs(COLOUR)
     claims = jaxplain.input_x_gradient(positive)(bright)
-    metric = metrics.monotonicity_correlation(positive, softmax=False, baseline=0.0)
+    metric = metrics.monotonicity_correlation(positive, of="output", baseline=0.0)
     close(metric(bright, attribution=claims), one)
     gradient = jaxplain.gradient(f)(COLOUR)
     for options in ({}, {"patch_size": 3}, {"noise": 0.3}, {"masks": np.eye(64).reshape(64, 8, 8)[:5]}):
@@ -171,13 +171,13 @@ def test_sets_are_drawn_without_replacement_and_for_each_example():
 
 def test_confidence_by_hand():
     shown = jnp.array([[[8.0, 8.0], [4.0, -8.0]]])  # 1, 1, 1/2, 0
-    close(metrics.average_drop(total, softmax=False)(X, attribution=shown), 0.2)
-    close(metrics.average_drop(total, softmax=False, baseline=1.0)(X, attribution=shown), (10 - 9.5) / 10)
-    close(metrics.average_drop(total, softmax=False)(X, attribution=-X), 1)  # nothing is shown
-    close(metrics.average_drop(total, softmax=False)(X, attribution=jnp.ones_like(X)), 0)
+    close(metrics.average_drop(total, of="output")(X, attribution=shown), 0.2)
+    close(metrics.average_drop(total, of="output", baseline=1.0)(X, attribution=shown), (10 - 9.5) / 10)
+    close(metrics.average_drop(total, of="output")(X, attribution=-X), 1)  # nothing is shown
+    close(metrics.average_drop(total, of="output")(X, attribution=jnp.ones_like(X)), 0)
     up = X * jnp.array([1.0, 1.0, 1.0, -1.0]).reshape(1, 2, 2, 1)
-    assert metrics.increase_in_confidence(total, softmax=False)(up, attribution=up > 0) == 1
-    assert metrics.increase_in_confidence(total, softmax=False)(X, attribution=X) == 0
+    assert metrics.increase_in_confidence(total, of="output")(up, attribution=up > 0) == 1
+    assert metrics.increase_in_confidence(total, of="output")(X, attribution=X) == 0
 
 
 def test_targets_in_every_form():
@@ -188,22 +188,21 @@ def test_targets_in_every_form():
     close(run(jnp.full(4, 1)), run(1))
     close(run(jax.nn.one_hot(jnp.full(4, 1), 4)), run(1))
     close(run(margin), run(1) - run(0))
-    close(run(None, lambda v, x: MODULE.apply(v, x)[:, 1], softmax=False), run(1, softmax=False))
-    with pytest.raises(ValueError, match="pass softmax=False"):
-        run(None, lambda v, x: MODULE.apply(v, x)[:, 1])
+    close(run(None, lambda v, x: MODULE.apply(v, x)[:, 1], of="output"), run(1, of="output"))
+    close(run(None, lambda v, x: MODULE.apply(v, x)[:, 1]), run(1, of="output"))  # which has no classes
 
 
 def test_misuse():
     measure = lambda metric, x=X, **call: metric(x, **{"attribution": x, **call})
     cases = [
-        (metrics.deletion(total, steps=5, softmax=False), {}, "more than the image has pixels"),
-        (metrics.deletion(total, baseline="black", steps=2, softmax=False), {}, "choose zero, mean or blur"),
-        (metrics.deletion(total, steps=2, softmax=False), {"attribution": X[:, :1]}, "does not belong"),
-        (metrics.deletion(total, steps=2, softmax=False), {"attribution": X * jnp.nan}, "NaN"),
-        (metrics.deletion(total, steps=2, softmax=False), {"x": X[0]}, r"images \(N, H, W, C\)"),
-        (metrics.irof(total, segments=np.zeros((3, 3), int), softmax=False), {}, "do not belong"),
-        (metrics.road(lambda x: x[:, 0, :, 0], noise=0), {"target": lambda y: y[:, 0]}, "must be a class"),
-        (metrics.road(total, noise=0), {"target": 1}, "needs logits"),
+        (metrics.deletion(total, steps=5, of="output"), {}, "more than the image has pixels"),
+        (metrics.deletion(total, baseline="black", steps=2, of="output"), {}, "choose zero, mean or blur"),
+        (metrics.deletion(total, steps=2, of="output"), {"attribution": X[:, :1]}, "does not belong"),
+        (metrics.deletion(total, steps=2, of="output"), {"attribution": X * jnp.nan}, "NaN"),
+        (metrics.deletion(total, steps=2, of="output"), {"x": X[0]}, r"images \(N, H, W, C\)"),
+        (metrics.irof(total, segments=np.zeros((3, 3), int), of="output"), {}, "do not belong"),
+        (metrics.road(lambda x: x[:, 0, :, 0], noise=0), {"target": lambda y: y[:, 0]}, "road needs a class"),
+        (metrics.road(total, noise=0), {"target": 1}, "road needs outputs"),
         (metrics.faithfulness_correlation(total), {"key": jax.random.key(0)}, "224 pixels is no part"),
         (metrics.faithfulness_correlation(total, masks=np.ones((2, 3, 3))), {}, "stack sets of pixels"),
     ]

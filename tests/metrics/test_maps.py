@@ -251,8 +251,8 @@ def test_order_of_floats():
         metrics.effective_complexity,
         *(lambda a, m=m: m(a, MASK) for m in (metrics.pcc, metrics.rank_correlation, metrics.sim, metrics.kl)),
         *(lambda a, m=m: m(a, MASK) for m in (metrics.nss, metrics.auc_judd)),
-        lambda a: metrics.deletion(lambda x: x.sum(axis=(1, 2)), steps=3, softmax=False)(A[..., None], attribution=a),
-        lambda a: metrics.monotonicity(lambda x: x.sum(axis=(1, 2)), softmax=False)(A[..., None], attribution=a),
+        lambda a: metrics.deletion(lambda x: x.sum(axis=(1, 2)), steps=3, of="output")(A[..., None], attribution=a),
+        lambda a: metrics.monotonicity(lambda x: x.sum(axis=(1, 2)), of="output")(A[..., None], attribution=a),
     ],
 )
 def test_a_traced_map_with_nan_has_no_answer(metric):

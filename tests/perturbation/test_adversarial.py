@@ -20,12 +20,12 @@ from jaxplain.perturbation import (
 )
 from jaxplain.perturbation._adversarial import (
     boundary_distance,
+    layer_features,
     lbfgs,
-    looking_at,
     minimise,
+    optimise_pair,
     pair_loss,
-    twins,
-    unnoticed,
+    perceptual_loss,
 )
 
 KEY = jax.random.key(8)
@@ -255,7 +255,7 @@ def test_perceptual_ball_leads_to_another_class():
 
     @jax.jit
     def minimised(x):
-        return minimise(unnoticed(network, looking_at(network, x, 6), x, chosen, 0.1, 0.5), x, lbfgs(), 100)
+        return minimise(perceptual_loss(network, layer_features(network, x, 6), x, chosen, 0.1, 0.5), x, lbfgs(), 100)
 
     changed = minimised(X)
     assert (network(changed).argmax(axis=1) != network(X).argmax(axis=1)).all()
@@ -285,7 +285,7 @@ def test_similar_and_adversarial_images():
     options = {"confidence": 0.5, "closeness": 0.01}
     maps = jax.jit(similar_adversarial(network, **options))(X, target=TARGETS)
     chosen = jax.nn.one_hot(TARGETS, 4)
-    pair = jax.jit(lambda x: twins(network, x, chosen, lambda x: x, 0.5, 0.01, lbfgs(), 100))
+    pair = jax.jit(lambda x: optimise_pair(network, x, chosen, lambda x: x, 0.5, 0.01, lbfgs(), 100))
     similar, adversarial = pair(X)
     np.testing.assert_array_equal(network(similar).argmax(axis=1), TARGETS)
     assert (network(adversarial).argmax(axis=1) != TARGETS).all()

@@ -14,7 +14,7 @@ from jaxplain._images import gaussian_blur
 from jaxplain.perturbation import extremal_perturbation, meaningful_perturbation
 from jaxplain.perturbation._extremal import area_excess, blur_pyramid, smooth_mask
 from jaxplain.perturbation._mask_optimisation import optimise
-from jaxplain.perturbation._meaningful import enlarge, excess_of, shifts
+from jaxplain.perturbation._meaningful import full_size, remaining_score, shifts
 
 KEY = jax.random.key(6)
 X = jax.random.normal(jax.random.key(0), (2, 12, 10, 2), jnp.float64)
@@ -88,7 +88,7 @@ def test_the_first_step_follows_the_gradient_of_the_paper():
 
     @jax.jit
     def loss(m):
-        mask = enlarge(m, (12, 10), 1.0)[..., None]
+        mask = full_size(m, (12, 10), 1.0)[..., None]
         down, right = m[:, 1:] - m[:, :-1], m[:, :, 1:] - m[:, :, :-1]
         edges = (jnp.abs(down) ** 3).sum(axis=(1, 2)) + (jnp.abs(right) ** 3).sum(axis=(1, 2))
         prices = area * (1 - m).sum(axis=(1, 2)) / 16 + variation * edges / 16
@@ -99,7 +99,7 @@ def test_the_first_step_follows_the_gradient_of_the_paper():
     m = np.zeros((2, 4, 4))
     for maps in (first, second):
         m = np.clip(m - rate * slope_of(loss, m), 0, 1)
-        np.testing.assert_allclose(maps, 1 - enlarge(jnp.asarray(m), (12, 10), 1.0), atol=1e-9)
+        np.testing.assert_allclose(maps, 1 - full_size(jnp.asarray(m), (12, 10), 1.0), atol=1e-9)
     assert first.min() < 1 - 1e-3
 
 
@@ -109,7 +109,7 @@ def test_the_excess_of_a_class_is_that_of_its_odds(target):
     probability = lambda x: np.asarray(jax.nn.softmax(network(x)))[np.arange(2), chosen]
     odds = lambda p: np.log(p / (1 - p))
     aim = odds(0.4 * probability(X))
-    excess = excess_of(network, X, target, "probability", 0.4)
+    excess = remaining_score(network, X, target, "probability", 0.4)
     values = np.stack([excess(scale * X) for scale in (1.0, 0.5, 0.0, -1.0)])
     expected = [(odds(probability(scale * X)) - aim) / (odds(probability(X)) - aim) for scale in (1.0, 0.5, 0.0, -1.0)]
     np.testing.assert_allclose(values, np.maximum(0, expected), rtol=1e-9, atol=1e-12)
@@ -121,7 +121,7 @@ def test_the_excess_of_a_class_is_that_of_its_odds(target):
 def test_the_excess_of_a_score_is_its_own(of, target):
     score = (lambda x: network(x)[:, 1]) if of == "output" else (lambda x: -jax.nn.softmax(network(x))[:, 0])
     drop = 0.6 * jnp.abs(score(X))
-    excess = excess_of(network, X, target, of, 0.4)
+    excess = remaining_score(network, X, target, of, 0.4)
     for scale in (1.0, 0.9, -1.0):
         np.testing.assert_allclose(excess(scale * X), jnp.maximum(0, 1 - (score(X) - score(scale * X)) / drop))
 
@@ -164,9 +164,9 @@ def test_contrasts_are_scores_of_their_own(against):
 
 def test_weights_decide_for_each_example_what_is_explained():
     weights = jnp.array([[0.0, 1.0, 0.0], [0.0, 1.0, -0.5]])
-    excess = jax.jit(lambda x, weights: excess_of(network, X, weights, "probability", 0.4)(x))(0.9 * X, weights)
-    of_odds = excess_of(network, X, 1, "probability", 0.4)(0.9 * X)
-    itself = excess_of(network, X, lambda p: p[:, 1] - 0.5 * p[:, 2], "probability", 0.4)(0.9 * X)
+    excess = jax.jit(lambda x, weights: remaining_score(network, X, weights, "probability", 0.4)(x))(0.9 * X, weights)
+    of_odds = remaining_score(network, X, 1, "probability", 0.4)(0.9 * X)
+    itself = remaining_score(network, X, lambda p: p[:, 1] - 0.5 * p[:, 2], "probability", 0.4)(0.9 * X)
     np.testing.assert_allclose(excess, [of_odds[0], itself[1]])
 
 
@@ -174,7 +174,7 @@ def test_weights_decide_for_each_example_what_is_explained():
 def test_a_class_that_float32_gives_no_probability_has_a_slope(below):
     logits = lambda x: jnp.stack([jnp.zeros(len(x)), 2 * x[:, 0, 0, 0] - below], axis=1).astype(jnp.float32)
     x = jnp.ones((1, 4, 4, 1), jnp.float32)
-    excess = excess_of(logits, x, 1, "probability", 0.03)
+    excess = remaining_score(logits, x, 1, "probability", 0.03)
     np.testing.assert_allclose(excess(x), 1, atol=1e-3)
     slope = jax.grad(lambda x: excess(x).sum())(x)[0, 0, 0, 0]
     np.testing.assert_allclose(slope, 2 / -np.log(0.03), rtol=2e-3)
@@ -197,8 +197,8 @@ def test_what_has_no_odds_is_never_quiet():
     assert np.isnan(MEANINGFUL(infinite)(X, target=1, key=KEY)).all()
     with pytest.raises(ValueError, match="softmax of one output is 1"):
         MEANINGFUL(lambda x: network(x)[:, :1])(X, target=0, key=KEY)
-    with pytest.raises(ValueError, match="left=0 must be a share"):
-        MEANINGFUL(network, left=0)
+    with pytest.raises(ValueError, match="target_fraction=0 must be a share"):
+        MEANINGFUL(network, target_fraction=0)
 
 
 def test_jitter_moves_image_and_blur_together():
@@ -341,8 +341,8 @@ def test_areas_add_up():
         (EXTREMAL, {"areas": ()}, r"areas=\(\) must be shares of the image, at least one, each in \(0, 1\)"),
         (EXTREMAL, {"areas": (0.1, 10)}, r"areas=\(0.1, 10\) must be shares"),
         (EXTREMAL, {"areas": 0.1}, "areas=0.1 must be shares"),
-        (EXTREMAL, {"variant": "hide"}, "unknown variant='hide': choose preserve, delete or dual"),
-        (EXTREMAL, {"reward": "margin"}, "unknown reward='margin': choose score or contrastive"),
+        (EXTREMAL, {"variant": "hide"}, "unknown variant 'hide': choose preserve, delete or dual"),
+        (EXTREMAL, {"reward": "margin"}, "unknown reward 'margin': choose score or contrastive"),
         (EXTREMAL, {"sigma": 0.0}, "sigma=0.0, max_blur=3.0 and growth=1.0035 must be positive"),
         (EXTREMAL, {"levels": 1}, "levels=1 must be at least 2"),
         (EXTREMAL, {"reward": "contrastive", "target": lambda y: y[:, 0]}, "the contrastive reward needs a class"),
@@ -357,5 +357,5 @@ def test_errors(make, options, sentence):
 
 
 def test_contrast_needs_classes():
-    with pytest.raises(ValueError, match=r"the contrastive reward needs outputs \(N, classes\), two or more"):
+    with pytest.raises(ValueError, match=r"the contrastive reward needs outputs \(N, classes\) with two or more"):
         EXTREMAL(lambda x: network(x)[:, 0], reward="contrastive")(X)

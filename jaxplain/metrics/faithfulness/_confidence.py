@@ -5,14 +5,16 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from ..._convention import Apply, Array, OfImages, Target
-from ..._reductions import deviation, norm, over_largest
-from .._common import Baseline, Metric, flat, heat, metric, replacement, require_classes, scored
+from ..._convention import Apply, Array, OfImages, Score, Target, require_classes, scores
+from ..._migration import takes_old_options
+from ..._reductions import deviation, divide, norm, over_largest
+from .._common import Baseline, Metric, flat, metric, replacement, to_heatmap
 
 __all__ = ["average_drop", "increase_in_confidence", "sufficiency"]
 
 
-def average_drop(apply: Apply, *, baseline: Baseline = 0.0, softmax: bool = True) -> Metric:
+@takes_old_options
+def average_drop(apply: Apply, *, baseline: Baseline = 0.0, of: Score = "probability") -> Metric:
     """The share of the score that is lost when only what the map shows stays visible; lower is better.
 
     ``max(0, p_c(x) - p_c(x0 + m (x - x0))) / p_c(x),  m = max(A, 0) / max A``
@@ -23,7 +25,7 @@ def average_drop(apply: Apply, *, baseline: Baseline = 0.0, softmax: bool = True
     Args:
       apply: ``apply(*args) -> logits``, any JAX function of images ``(N, H, W, C)``.
       baseline: x0, what fades in where the map is small, as for `deletion`.
-      softmax: whether the score is the probability or the output itself.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
 
     Returns:
       A metric ``(*args, attribution, target=None) -> (N,)``.
@@ -35,7 +37,7 @@ def average_drop(apply: Apply, *, baseline: Baseline = 0.0, softmax: bool = True
       >>> import jax.numpy as jnp, jaxplain
       >>> f = lambda x: x.sum(axis=(1, 2, 3))
       >>> x = jnp.array([4.0, 3.0, 2.0, 1.0]).reshape(1, 2, 2, 1)
-      >>> jaxplain.metrics.average_drop(f, softmax=False)(x, attribution=x > 2)  # 10 becomes 7
+      >>> jaxplain.metrics.average_drop(f, of="output")(x, attribution=x > 2)  # 10 becomes 7
       Array([0.3], dtype=float32)
 
     Reference:
@@ -45,13 +47,14 @@ def average_drop(apply: Apply, *, baseline: Baseline = 0.0, softmax: bool = True
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        whole, part = confidences(f, x, attribution, target, baseline, softmax)
+        whole, part = confidences(f, x, attribution, target, baseline, of)
         return jnp.maximum(whole - part, 0) / whole
 
     return measure
 
 
-def increase_in_confidence(apply: Apply, *, baseline: Baseline = 0.0, softmax: bool = True) -> Metric:
+@takes_old_options
+def increase_in_confidence(apply: Apply, *, baseline: Baseline = 0.0, of: Score = "probability") -> Metric:
     """Whether the score rises when only what the map shows stays visible; 1 is better.
 
     ``[p_c(x) < p_c(x0 + m (x - x0))],  m = max(A, 0) / max A``
@@ -59,7 +62,7 @@ def increase_in_confidence(apply: Apply, *, baseline: Baseline = 0.0, softmax: b
     Args:
       apply: ``apply(*args) -> logits``, any JAX function of images ``(N, H, W, C)``.
       baseline: x0, what fades in where the map is small, as for `deletion`.
-      softmax: whether the score is the probability or the output itself.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
 
     Returns:
       A metric ``(*args, attribution, target=None) -> (N,)``, 1 or 0.
@@ -71,7 +74,7 @@ def increase_in_confidence(apply: Apply, *, baseline: Baseline = 0.0, softmax: b
       >>> import jax.numpy as jnp, jaxplain
       >>> f = lambda x: x.sum(axis=(1, 2, 3))
       >>> x = jnp.array([4.0, 3.0, 2.0, -1.0]).reshape(1, 2, 2, 1)
-      >>> jaxplain.metrics.increase_in_confidence(f, softmax=False)(x, attribution=x > 0)  # 8 becomes 9
+      >>> jaxplain.metrics.increase_in_confidence(f, of="output")(x, attribution=x > 0)  # 8 becomes 9
       Array([1.], dtype=float32)
 
     Reference:
@@ -81,7 +84,7 @@ def increase_in_confidence(apply: Apply, *, baseline: Baseline = 0.0, softmax: b
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        whole, part = confidences(f, x, attribution, target, baseline, softmax)
+        whole, part = confidences(f, x, attribution, target, baseline, of)
         return (part > whole).astype(whole.dtype)
 
     return measure
@@ -121,13 +124,12 @@ def sufficiency(apply: Apply, *, threshold: float = 0.6) -> Metric:
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        maps = jnp.abs(flat(heat(attribution)))
-        spread = deviation(maps, 0, keepdims=True)
-        maps = jnp.where(spread > 0, maps / jnp.where(spread > 0, spread, 1), 0)
+        maps = jnp.abs(flat(to_heatmap(attribution)))
+        maps = divide(maps, deviation(maps, 0, keepdims=True))
         distance = jax.lax.map(lambda a: norm(maps - a[None]), maps)
         similar = (distance <= threshold * distance.max()) & ~jnp.eye(maps.shape[0], dtype=bool)
         outputs = f(x)
-        require_classes(outputs)
+        require_classes("sufficiency", outputs)
         predicted = outputs.argmax(axis=1)
         same = similar & (predicted[:, None] == predicted[None, :])
         return same.sum(axis=1) / jnp.maximum(similar.sum(axis=1), 1).astype(maps.dtype)
@@ -136,9 +138,9 @@ def sufficiency(apply: Apply, *, threshold: float = 0.6) -> Metric:
 
 
 def confidences(
-    f: OfImages, x: Array, attribution: Array, target: Target, baseline: Baseline, softmax: bool
+    f: OfImages, x: Array, attribution: Array, target: Target, baseline: Baseline, of: Score
 ) -> tuple[Array, Array]:
     """The score of the whole image, and of what the map shows of it."""
-    score, x0 = scored(f, x, target, softmax), replacement(baseline, x, f)
-    shown = over_largest(jnp.maximum(heat(attribution), 0))[..., None].astype(x.dtype)
+    score, x0 = scores(f, x, target, of=of), replacement(baseline, x, f)
+    shown = over_largest(jnp.maximum(to_heatmap(attribution), 0))[..., None].astype(x.dtype)
     return score(x), score(x0 + shown * (x - x0))

@@ -7,24 +7,40 @@ left to right.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypedDict, Unpack
+
 import jax.numpy as jnp
 import numpy as np
 
 from ..._chunking import chunked_map
-from ..._convention import Apply, Array, Function, OfImages, Target, require_positive
-from .._common import Baseline, Metric, Order, flat, heat, hide, metric, ranks, replacement, scored
+from ..._convention import Apply, Array, Function, OfImages, Score, Target, require_positive, scores
+from ..._migration import takes_old_options
+from .._common import Baseline, Metric, Order, flat, hide, metric, ranks, replacement, to_heatmap
 
 __all__ = ["deletion", "insertion", "monotonicity", "pixel_flipping"]
 
 
+class CurveOptions(TypedDict, total=False):
+    """The options of every metric that follows the score while an image changes step by step.
+
+    Attributes:
+      curve: whether to return what the area is of, ``(N, steps)``, instead of the area.
+      chunk: how many steps are evaluated at once, 10 by default; memory does not depend on how many there are.
+    """
+
+    curve: bool
+    chunk: int | None
+
+
+@takes_old_options
 def deletion(
     apply: Apply,
     *,
     steps: int = 50,
     baseline: Baseline = "zero",
-    softmax: bool = True,
-    curve: bool = False,
-    chunk: int | None = 10,
+    of: Score = "probability",
+    **options: Unpack[CurveOptions],
 ) -> Metric:
     """The area under the score while the most relevant pixels are deleted; lower is better.
 
@@ -35,9 +51,8 @@ def deletion(
       steps: S, how many steps lead to an image without any pixel.
       baseline: what deleted pixels show: ``"zero"``, ``"mean"`` (of the image, channel by channel), ``"blur"`` (the
         image under a Gaussian of 5 pixels), or anything that broadcasts against the input.
-      softmax: whether the score is the probability or the output itself.
-      curve: whether to return the scores s_0 ... s_S, ``(N, S + 1)``, instead of the area.
-      chunk: how many steps are evaluated at once; memory does not depend on ``steps``.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
+      **options: see `CurveOptions`; the curve is s_0 ... s_S, ``(N, S + 1)``.
 
     Returns:
       A metric ``(*args, attribution, target=None) -> (N,)``.
@@ -49,7 +64,7 @@ def deletion(
       >>> import jax.numpy as jnp, jaxplain
       >>> f = lambda x: x.sum(axis=(1, 2, 3))
       >>> x = jnp.array([4.0, 3.0, 2.0, 1.0]).reshape(1, 2, 2, 1)
-      >>> metric = jaxplain.metrics.deletion(f, steps=4, softmax=False)
+      >>> metric = jaxplain.metrics.deletion(f, steps=4, of="output")
       >>> metric(x, attribution=x), metric(x, attribution=-x)
       (Array([3.75], dtype=float32), Array([6.25], dtype=float32))
 
@@ -59,23 +74,18 @@ def deletion(
     """
     require_positive(steps=steps)
 
-    @metric(apply)
-    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score = scored(f, x, target, softmax)
-        values = removal(score, x, replacement(baseline, x, f), pixel_places(attribution), shares(steps, x), chunk)
-        return values if curve else area(values) / steps
-
-    return measure
+    order = lambda x, attribution: (pixel_places(attribution), counts_by_fraction(steps, x))
+    return removal_curve(apply, baseline, of, order, lambda values: area(values) / steps, **options)
 
 
+@takes_old_options
 def insertion(
     apply: Apply,
     *,
     steps: int = 50,
     baseline: Baseline = "blur",
-    softmax: bool = True,
-    curve: bool = False,
-    chunk: int | None = 10,
+    of: Score = "probability",
+    **options: Unpack[CurveOptions],
 ) -> Metric:
     """The area under the score while the most relevant pixels are put into a blurred image; higher is better.
 
@@ -87,9 +97,8 @@ def insertion(
       apply: ``apply(*args) -> logits``, any JAX function of images ``(N, H, W, C)``.
       steps: S, how many steps lead to the whole image.
       baseline: x0, as for `deletion`.
-      softmax: whether the score is the probability or the output itself.
-      curve: whether to return the scores s_0 ... s_S, ``(N, S + 1)``, instead of the area.
-      chunk: how many steps are evaluated at once.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
+      **options: see `CurveOptions`; the curve is s_0 ... s_S, ``(N, S + 1)``.
 
     Returns:
       A metric ``(*args, attribution, target=None) -> (N,)``.
@@ -101,7 +110,7 @@ def insertion(
       >>> import jax.numpy as jnp, jaxplain
       >>> f = lambda x: x.sum(axis=(1, 2, 3))
       >>> x = jnp.array([4.0, 3.0, 2.0, 1.0]).reshape(1, 2, 2, 1)
-      >>> metric = jaxplain.metrics.insertion(f, steps=4, baseline="zero", softmax=False, curve=True)
+      >>> metric = jaxplain.metrics.insertion(f, steps=4, baseline="zero", of="output", curve=True)
       >>> metric(x, attribution=x)
       Array([[ 0.,  4.,  7.,  9., 10.]], dtype=float32)
 
@@ -111,24 +120,19 @@ def insertion(
     """
     require_positive(steps=steps)
 
-    @metric(apply)
-    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score = scored(f, x, target, softmax)
-        values = removal(score, replacement(baseline, x, f), x, pixel_places(attribution), shares(steps, x), chunk)
-        return values if curve else area(values) / steps
-
-    return measure
+    order = lambda x, attribution: (pixel_places(attribution), counts_by_fraction(steps, x))
+    return removal_curve(apply, baseline, of, order, lambda values: area(values) / steps, inserts=True, **options)
 
 
+@takes_old_options
 def pixel_flipping(
     apply: Apply,
     *,
     features_in_step: int = 1,
     order: Order = "morf",
     baseline: Baseline = 0.0,
-    softmax: bool = True,
-    curve: bool = False,
-    chunk: int | None = 10,
+    of: Score = "probability",
+    **options: Unpack[CurveOptions],
 ) -> Metric:
     """The area under the score while pixels are flipped to a baseline, ``features_in_step`` at a time.
 
@@ -142,9 +146,8 @@ def pixel_flipping(
       features_in_step: how many pixels are flipped in a step; the last step takes what is left.
       order: ``"morf"``, most relevant first (a lower area is better), or ``"lerf"``, least relevant first.
       baseline: as for `deletion`. The default of Quantus is the smallest value of each image.
-      softmax: whether the score is the probability or the output itself.
-      curve: whether to return the scores s_1 ... s_L, ``(N, L)``, instead of the area.
-      chunk: how many steps are evaluated at once.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
+      **options: see `CurveOptions`; the curve is s_1 ... s_L, ``(N, L)``.
 
     Returns:
       A metric ``(*args, attribution, target=None) -> (N,)``.
@@ -156,7 +159,7 @@ def pixel_flipping(
       >>> import jax.numpy as jnp, jaxplain
       >>> f = lambda x: x.sum(axis=(1, 2, 3))
       >>> x = jnp.array([4.0, 3.0, 2.0, 1.0]).reshape(1, 2, 2, 1)
-      >>> jaxplain.metrics.pixel_flipping(f, softmax=False, curve=True)(x, attribution=x)
+      >>> jaxplain.metrics.pixel_flipping(f, of="output", curve=True)(x, attribution=x)
       Array([[6., 3., 1., 0.]], dtype=float32)
 
     Reference:
@@ -165,22 +168,17 @@ def pixel_flipping(
     """
     require_positive(features_in_step=features_in_step)
     sign = sign_of(order)
-
-    @metric(apply)
-    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score, counts = scored(f, x, target, softmax), by_steps(features_in_step, x)
-        values = removal(score, x, replacement(baseline, x, f), pixel_places(attribution, sign), counts, chunk)
-        return values if curve else area(values)
-
-    return measure
+    plan = lambda x, attribution: (pixel_places(attribution, sign), counts_by_step(features_in_step, x))
+    return removal_curve(apply, baseline, of, plan, area, **options)
 
 
+@takes_old_options
 def monotonicity(
     apply: Apply,
     *,
     features_in_step: int = 1,
     baseline: Baseline = 0.0,
-    softmax: bool = True,
+    of: Score = "probability",
     chunk: int | None = 10,
 ) -> Metric:
     """Whether the score never falls while pixels are added to a baseline, the least important first.
@@ -194,7 +192,7 @@ def monotonicity(
       apply: ``apply(*args) -> logits``, any JAX function of images ``(N, H, W, C)``.
       features_in_step: how many pixels are added in a step; the last step takes what is left.
       baseline: x0, as for `deletion`.
-      softmax: whether the score is the probability or the output itself.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
       chunk: how many steps are evaluated at once.
 
     Returns:
@@ -207,7 +205,7 @@ def monotonicity(
       >>> import jax.numpy as jnp, jaxplain
       >>> f = lambda x: x.sum(axis=(1, 2, 3))
       >>> x = jnp.array([4.0, 3.0, 2.0, 1.0]).reshape(1, 2, 2, 1)
-      >>> jaxplain.metrics.monotonicity(f, softmax=False)(x, attribution=x)
+      >>> jaxplain.metrics.monotonicity(f, of="output")(x, attribution=x)
       Array([1.], dtype=float32)
 
     Reference:
@@ -216,17 +214,46 @@ def monotonicity(
     """
     require_positive(features_in_step=features_in_step)
 
-    @metric(apply)
-    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score, counts = scored(f, x, target, softmax), by_steps(features_in_step, x)
-        places = pixel_places(jnp.abs(heat(attribution)), sign=-1)
-        values = removal(score, replacement(baseline, x, f), x, places, counts, chunk)
-        return (jnp.diff(values, axis=1) >= 0).all(axis=1).astype(values.dtype)
-
-    return measure
+    order = lambda x, a: (pixel_places(jnp.abs(to_heatmap(a)), sign=-1), counts_by_step(features_in_step, x))
+    never_falls = lambda values: (jnp.diff(values, axis=1) >= 0).all(axis=1).astype(values.dtype)
+    return removal_curve(apply, baseline, of, order, never_falls, inserts=True, chunk=chunk)
 
 
 # ------------------------------------------------------------------------------------------------------ the machinery
+
+
+def removal_curve(
+    apply: Apply,
+    baseline: Baseline,
+    of: Score,
+    order: Callable[[Array, Array], tuple[Array, np.ndarray]],
+    summary: Callable[[Array], Array],
+    *,
+    inserts: bool = False,
+    curve: bool = False,
+    chunk: int | None = 10,
+) -> Metric:
+    """A metric that is a summary of the scores while pixels disappear, or are put into the baseline.
+
+    Args:
+      apply: the network.
+      baseline: what removed pixels show.
+      of: which score.
+      order: ``(x, attribution) ->`` the place of each pixel in the order, and how many are gone at each step.
+      summary: of the scores, ``(N, S) -> (N,)``.
+      inserts: whether pixels are put into the baseline instead of removed from the image.
+      curve: see `CurveOptions`.
+      chunk: see `CurveOptions`.
+    """
+
+    @metric(apply)
+    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
+        score, x0 = scores(f, x, target, of=of), replacement(baseline, x, f)
+        places, counts = order(x, attribution)
+        values = removal(score, *((x0, x) if inserts else (x, x0)), places, counts, chunk)
+        return values if curve else summary(values)
+
+    return measure
 
 
 def removal(score: Function, x: Array, x0: Array, places: Array, counts: np.ndarray, chunk: int | None) -> Array:
@@ -236,11 +263,11 @@ def removal(score: Function, x: Array, x0: Array, places: Array, counts: np.ndar
 
 def pixel_places(attribution: Array, sign: int = 1) -> Array:
     """The place of each pixel, ``(N, H, W)``: 0 for the largest attribution, or with ``sign=-1`` for the smallest."""
-    maps = heat(attribution)
+    maps = to_heatmap(attribution)
     return ranks(flat(sign * maps)).reshape(maps.shape)
 
 
-def shares(steps: int, x: Array) -> np.ndarray:
+def counts_by_fraction(steps: int, x: Array) -> np.ndarray:
     """How many pixels are gone after 0 ... ``steps`` equal steps."""
     pixels = x.shape[1] * x.shape[2]
     if steps > pixels:
@@ -248,7 +275,7 @@ def shares(steps: int, x: Array) -> np.ndarray:
     return np.arange(steps + 1) * pixels // steps
 
 
-def by_steps(size: int, x: Array) -> np.ndarray:
+def counts_by_step(size: int, x: Array) -> np.ndarray:
     """How many pixels are gone after each step of ``size`` pixels, until all are."""
     pixels = x.shape[1] * x.shape[2]
     return np.minimum(np.arange(1, -(-pixels // size) + 1) * size, pixels)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ..._convention import Apply, Array, OfImages, Target, concrete, require_positive
-from .._common import Baseline, Metric, Order, flat, grid_regions, heat, metric, ranks, replacement, scored
-from ._deletion_curves import area, removal, sign_of
+from ..._convention import Apply, Array, OfImages, Score, Target, concrete, require_positive, scores
+from ..._migration import takes_old_options
+from .._common import Baseline, Metric, Order, flat, grid_regions, metric, ranks, replacement, to_heatmap
+from ._deletion_curves import CurveOptions, area, removal, removal_curve, sign_of
 
 __all__ = ["irof", "region_perturbation", "selectivity"]
 
 
+@takes_old_options
 def region_perturbation(
     apply: Apply,
     *,
@@ -21,7 +25,7 @@ def region_perturbation(
     order: Order = "morf",
     regions_evaluation: int | None = 100,
     baseline: Baseline = 0.0,
-    softmax: bool = True,
+    of: Score = "probability",
     curve: bool = False,
     chunk: int | None = 10,
 ) -> Metric:
@@ -38,7 +42,7 @@ def region_perturbation(
       order: ``"morf"``, most relevant first (a higher area is better), or ``"lerf"``, least relevant first.
       regions_evaluation: L, how many patches disappear; all of them where there are fewer, or with `None`.
       baseline: as for `deletion`. The default of Quantus is the smallest value of each image.
-      softmax: whether the score is the probability or the output itself.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
       curve: whether to return the drops ``s_0 - s_k`` of k = 1 ... L, ``(N, L)``, instead of the area.
       chunk: how many steps are evaluated at once.
 
@@ -52,7 +56,7 @@ def region_perturbation(
       >>> import jax.numpy as jnp, jaxplain
       >>> f = lambda x: x.sum(axis=(1, 2, 3))
       >>> x = jnp.array([4.0, 3.0, 2.0, 1.0]).reshape(1, 2, 2, 1)
-      >>> jaxplain.metrics.region_perturbation(f, patch_size=1, softmax=False)(x, attribution=x)  # (4 + 7 + 9 + 10) / 5
+      >>> jaxplain.metrics.region_perturbation(f, patch_size=1, of="output")(x, attribution=x)  # (4 + 7 + 9 + 10) / 5
       Array([6.], dtype=float32)
 
     Reference:
@@ -64,7 +68,7 @@ def region_perturbation(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score = scored(f, x, target, softmax)
+        score = scores(f, x, target, of=of)
         places, number = patch_places(attribution, patch_size, sign)
         counts = np.arange(1, min(number, regions_evaluation or number) + 1)
         drops = score(x)[:, None] - removal(score, x, replacement(baseline, x, f), places, counts, chunk)
@@ -73,14 +77,14 @@ def region_perturbation(
     return measure
 
 
+@takes_old_options
 def selectivity(
     apply: Apply,
     *,
     patch_size: int = 8,
     baseline: Baseline = 0.0,
-    softmax: bool = True,
-    curve: bool = False,
-    chunk: int | None = 10,
+    of: Score = "probability",
+    **options: Unpack[CurveOptions],
 ) -> Metric:
     """The area under the score while all patches disappear, the most relevant first; lower is better.
 
@@ -92,9 +96,8 @@ def selectivity(
       apply: ``apply(*args) -> logits``, any JAX function of images ``(N, H, W, C)``.
       patch_size: the side of a patch in pixels.
       baseline: as for `deletion`.
-      softmax: whether the score is the probability or the output itself.
-      curve: whether to return the scores s_1 ... s_L, ``(N, L)``, instead of the area.
-      chunk: how many steps are evaluated at once.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
+      **options: see `CurveOptions`; the curve is s_1 ... s_L, ``(N, L)``.
 
     Returns:
       A metric ``(*args, attribution, target=None) -> (N,)``.
@@ -106,7 +109,7 @@ def selectivity(
       >>> import jax.numpy as jnp, jaxplain
       >>> f = lambda x: x.sum(axis=(1, 2, 3))
       >>> x = jnp.array([4.0, 3.0, 2.0, 1.0]).reshape(1, 2, 2, 1)
-      >>> jaxplain.metrics.selectivity(f, patch_size=1, softmax=False)(x, attribution=x)  # 4.5 + 2 + 0.5
+      >>> jaxplain.metrics.selectivity(f, patch_size=1, of="output")(x, attribution=x)  # 4.5 + 2 + 0.5
       Array([7.], dtype=float32)
 
     Reference:
@@ -115,22 +118,20 @@ def selectivity(
     """
     require_positive(patch_size=patch_size)
 
-    @metric(apply)
-    def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score = scored(f, x, target, softmax)
+    def order(x: Array, attribution: Array) -> tuple[Array, np.ndarray]:
         places, number = patch_places(attribution, patch_size)
-        values = removal(score, x, replacement(baseline, x, f), places, np.arange(1, number + 1), chunk)
-        return values if curve else area(values)
+        return places, np.arange(1, number + 1)
 
-    return measure
+    return removal_curve(apply, baseline, of, order, area, **options)
 
 
+@takes_old_options
 def irof(
     apply: Apply,
     *,
     segments: ArrayLike,
     baseline: Baseline = "mean",
-    softmax: bool = True,
+    of: Score = "probability",
     curve: bool = False,
     chunk: int | None = 10,
 ) -> Metric:
@@ -146,7 +147,7 @@ def irof(
       segments: ``(N, H, W)`` or ``(H, W)``, the number of the segment that each pixel lies in, such as
         ``skimage.segmentation.slic`` gives.
       baseline: as for `deletion`; the paper takes the mean colour.
-      softmax: whether the score is the probability or the output itself.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
       curve: whether to return the ratios r_1 ... r_L, ``(N, L)``, instead of the area. L is the largest number of
         segments of an image; the ratios of an image with fewer end early and stay.
       chunk: how many steps are evaluated at once.
@@ -162,7 +163,7 @@ def irof(
       >>> f = lambda x: x.sum(axis=(1, 2, 3))
       >>> x = jnp.array([4.0, 2.0, 1.0, 1.0]).reshape(1, 2, 2, 1)
       >>> halves = jnp.array([[0, 0], [1, 1]])
-      >>> metric = jaxplain.metrics.irof(f, segments=halves, baseline=0.0, softmax=False)
+      >>> metric = jaxplain.metrics.irof(f, segments=halves, baseline=0.0, of="output")
       >>> metric(x, attribution=x)  # the ratios are 1, 1/4, 0
       Array([1.25], dtype=float32)
 
@@ -175,7 +176,7 @@ def irof(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score, maps = scored(f, x, target, softmax), heat(attribution)
+        score, maps = scores(f, x, target, of=of), to_heatmap(attribution)
         if np.shape(segments) not in (x.shape[:3], x.shape[1:3]):
             raise ValueError(f"segments of shape {np.shape(segments)} do not belong to images of shape {x.shape}")
         regions = jnp.broadcast_to(jnp.asarray(segments).reshape(-1, *x.shape[1:3]), maps.shape)
@@ -193,7 +194,7 @@ def irof(
 
 def patch_places(attribution: Array, size: int, sign: int = 1) -> tuple[Array, int]:
     """The place of each pixel's square patch, ``(N, H, W)``, by the sum inside, and how many patches there are."""
-    maps = heat(attribution)
+    maps = to_heatmap(attribution)
     patches, number = grid_regions(maps.shape[1:], size)
     regions = jnp.broadcast_to(jnp.asarray(patches)[None], maps.shape)
     return place_of_regions(sign * region_sums(maps, regions, number), regions), number

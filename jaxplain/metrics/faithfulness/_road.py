@@ -10,9 +10,9 @@ import numpy as np
 from jax.scipy.sparse.linalg import cg
 
 from ..._chunking import chunked_map
-from ..._convention import Apply, Array, OfImages, Target, example_keys
-from ..._reductions import scale_of
-from .._common import Metric, Order, class_of, metric, precise
+from ..._convention import Apply, Array, OfImages, Target, chosen_class, example_keys, outputs_at
+from ..._reductions import at_least_float32, scale_of
+from .._common import Metric, Order, metric
 from ._deletion_curves import pixel_places, sign_of
 
 __all__ = ["road"]
@@ -70,21 +70,21 @@ def road(
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         keys = None if noise == 0 else example_keys(key, x, "road")
-        label = class_of(f, x, target)
+        label = chosen_class("road", target, outputs_at(f, x, target)).argmax(axis=1)
         places = pixel_places(attribution, sign)
 
         def survives(step: tuple[Array, Array]) -> Array:
             index, count = step
             hidden = places < count
-            filled = impute(x, hidden)
+            imputed = impute(x, hidden)
             if keys is not None:
                 draw = lambda key: jax.random.normal(jax.random.fold_in(key, index), x.shape[1:], jnp.float32)
-                filled = jnp.where(hidden[..., None], filled + noise * jax.vmap(draw)(keys).astype(x.dtype), filled)
-            return f(filled).argmax(axis=1) == label
+                imputed = jnp.where(hidden[..., None], imputed + noise * jax.vmap(draw)(keys).astype(x.dtype), imputed)
+            return f(imputed).argmax(axis=1) == label
 
         counts = (shares / 100 * (x.shape[1] * x.shape[2]) + 1e-9).astype(int)
         survived = chunked_map(survives, (jnp.arange(len(counts)), jnp.asarray(counts)), chunk).T
-        survived = survived.astype(precise(x).dtype)
+        survived = survived.astype(at_least_float32(x).dtype)
         return survived if curve else survived.mean(axis=1)
 
     return measure
@@ -96,19 +96,19 @@ def impute(x: Array, hidden: Array) -> Array:
     ``u_i Σ_j w_ij = Σ_j w_ij u_j`` for every hidden pixel i, with ``u = x`` at the others: a symmetric positive
     definite system, solved by conjugate gradients without ever being written down.
     """
-    seen = precise(x)
+    seen = at_least_float32(x)
     scale = scale_of(seen, (1, 2, 3))  # the conjugate gradients square what they are given
     seen = seen / scale
     weight = neighbours(jnp.ones_like(seen, shape=(1, *x.shape[1:3], 1)))
     at_hidden = lambda u: jnp.where(hidden[..., None], u, 0)
     tolerance = float(jnp.finfo(seen.dtype).eps) ** (2 / 3)
 
-    def solve(known: Array, hidden: Array) -> Array:
+    def solve(from_seen: Array, hidden: Array) -> Array:
         laplacian = lambda u: jnp.where(hidden[..., None], (weight * u[None] - neighbours(u[None]))[0], 0)
-        return cg(laplacian, known, tol=tolerance, maxiter=hidden.size)[0]
+        return cg(laplacian, from_seen, tol=tolerance, maxiter=hidden.size)[0]
 
-    known = at_hidden(neighbours(seen - at_hidden(seen)))
-    return jnp.where(hidden[..., None], (scale * jax.vmap(solve)(known, hidden)).astype(x.dtype), x)
+    from_seen = at_hidden(neighbours(seen - at_hidden(seen)))
+    return jnp.where(hidden[..., None], (scale * jax.vmap(solve)(from_seen, hidden)).astype(x.dtype), x)
 
 
 def neighbours(u: Array) -> Array:

@@ -11,21 +11,31 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ..._chunking import chunked_map
-from ..._convention import Apply, Array, Function, OfImages, Target, example_keys, reference, require_positive
-from ..._reductions import root_mean_square
+from ..._convention import (
+    Apply,
+    Array,
+    Function,
+    OfImages,
+    Score,
+    Target,
+    example_keys,
+    reference,
+    require_positive,
+    scores,
+)
+from ..._migration import takes_old_options
+from ..._reductions import at_least_float32, root_mean_square
 from .._common import (
     Baseline,
     Metric,
     grid_regions,
-    heat,
     hide,
     metric,
     pearson,
-    precise,
     ranks,
     replacement,
-    scored,
     spearman,
+    to_heatmap,
 )
 from ._deletion_curves import pixel_places
 
@@ -40,6 +50,7 @@ __all__ = [
 Sets: TypeAlias = Callable[[Array], Array]  # the number of a set -> its pixels, (N, H, W), or (H, W) for all examples
 
 
+@takes_old_options
 def faithfulness_correlation(
     apply: Apply,
     *,
@@ -47,7 +58,7 @@ def faithfulness_correlation(
     subset_size: int = 224,
     masks: ArrayLike | None = None,
     baseline: Baseline = 0.0,
-    softmax: bool = False,
+    of: Score = "output",
     chunk: int | None = 10,
 ) -> Metric:
     """The correlation of what the map says about random sets of pixels with what their removal does; 1 is best.
@@ -60,7 +71,7 @@ def faithfulness_correlation(
       subset_size: how many pixels are in a set, drawn for each example without replacement.
       masks: ``(M, H, W)``, sets to take instead of drawing them, the same for all examples; needs no key.
       baseline: what removed pixels show, as for `deletion`. The default of Quantus is the image's smallest value.
-      softmax: whether the score is the probability or the output itself.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
       chunk: how many sets are removed at once; memory does not depend on ``samples``.
 
     Returns:
@@ -86,22 +97,23 @@ def faithfulness_correlation(
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         if masks is None:
             keys = example_keys(key, x, "faithfulness_correlation")
-            sets, number = drawn(keys, np.full(samples, subset_size), x), samples
+            sets, number = random_subsets(keys, np.full(samples, subset_size), x), samples
         else:
-            sets, number = given(masks, x)
-        score = scored(f, x, target, softmax)
-        return pearson(*effects(score, x, replacement(baseline, x, f), heat(attribution), sets, number, chunk))
+            sets, number = given_subsets(masks, x)
+        score = scores(f, x, target, of=of)
+        return pearson(*effects(score, x, replacement(baseline, x, f), to_heatmap(attribution), sets, number, chunk))
 
     return measure
 
 
+@takes_old_options
 def sensitivity_n(
     apply: Apply,
     *,
     sizes: Sequence[int] = (1, 4, 16, 64, 256),
     samples: int = 100,
     baseline: Baseline = 0.0,
-    softmax: bool = False,
+    of: Score = "output",
     curve: bool = False,
     chunk: int | None = 10,
 ) -> Metric:
@@ -117,7 +129,7 @@ def sensitivity_n(
       sizes: the numbers n of pixels in a set.
       samples: how many sets of each size are drawn for each example.
       baseline: what removed pixels show, as for `deletion`.
-      softmax: whether the score is the probability or the output itself.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
       curve: whether to return the correlation for every n, ``(N, len(sizes))``, instead of the mean.
       chunk: how many sets are removed at once.
 
@@ -144,21 +156,22 @@ def sensitivity_n(
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         keys = example_keys(key, x, "sensitivity_n")
-        sets, number = drawn(keys, np.repeat(sizes, samples), x), len(sizes) * samples
-        score = scored(f, x, target, softmax)
-        pairs = effects(score, x, replacement(baseline, x, f), heat(attribution), sets, number, chunk)
+        sets, number = random_subsets(keys, np.repeat(sizes, samples), x), len(sizes) * samples
+        score = scores(f, x, target, of=of)
+        pairs = effects(score, x, replacement(baseline, x, f), to_heatmap(attribution), sets, number, chunk)
         correlations = pearson(*(a.reshape(-1, samples) for a in pairs)).reshape(-1, len(sizes))
         return correlations if curve else correlations.mean(axis=1)
 
     return measure
 
 
+@takes_old_options
 def faithfulness_estimate(
     apply: Apply,
     *,
     features_in_step: int = 1,
     baseline: Baseline = 0.0,
-    softmax: bool = False,
+    of: Score = "output",
     chunk: int | None = 10,
 ) -> Metric:
     """The correlation of what the map says about each pixel with what its removal alone does; 1 is best.
@@ -171,7 +184,7 @@ def faithfulness_estimate(
       apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
       features_in_step: how many pixels are in a group.
       baseline: what removed pixels show, as for `deletion`. The default of Quantus is the image's smallest value.
-      softmax: whether the score is the probability or the output itself.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
       chunk: how many groups are removed at once.
 
     Returns:
@@ -195,13 +208,14 @@ def faithfulness_estimate(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        sets, number = ranked(attribution, features_in_step)
-        score = scored(f, x, target, softmax)
-        return pearson(*effects(score, x, replacement(baseline, x, f), heat(attribution), sets, number, chunk))
+        sets, number = rank_groups(attribution, features_in_step)
+        score = scores(f, x, target, of=of)
+        return pearson(*effects(score, x, replacement(baseline, x, f), to_heatmap(attribution), sets, number, chunk))
 
     return measure
 
 
+@takes_old_options
 def monotonicity_correlation(
     apply: Apply,
     *,
@@ -211,7 +225,7 @@ def monotonicity_correlation(
     high: float = 1.0,
     baseline: Baseline | None = None,
     eps: float = 1e-5,
-    softmax: bool = True,
+    of: Score = "probability",
     chunk: int | None = 10,
 ) -> Metric:
     """The rank correlation of each pixel's importance with how much the score varies with it; 1 is best.
@@ -229,7 +243,7 @@ def monotonicity_correlation(
       high: the largest u.
       baseline: what the pixels show instead of random values, as for `deletion`; needs no key.
       eps: the smallest score to divide by.
-      softmax: whether the score is the probability or the output itself.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
       chunk: how many groups are changed at once, ``samples`` evaluations one after the other for each.
 
     Returns:
@@ -242,7 +256,7 @@ def monotonicity_correlation(
       >>> import jax.numpy as jnp, jaxplain
       >>> f = lambda x: (x**2).sum(axis=(1, 2, 3))
       >>> x = jnp.array([4.0, 3.0, 2.0, 1.0]).reshape(1, 2, 2, 1)
-      >>> jaxplain.metrics.monotonicity_correlation(f, baseline=0.0, softmax=False)(x, attribution=x).round(4)
+      >>> jaxplain.metrics.monotonicity_correlation(f, baseline=0.0, of="output")(x, attribution=x).round(4)
       Array([1.], dtype=float32)
 
     Reference:
@@ -252,8 +266,8 @@ def monotonicity_correlation(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        importance, score = jnp.abs(heat(attribution)), scored(f, x, target, softmax)
-        sets, number = ranked(importance, features_in_step)
+        importance, score = jnp.abs(to_heatmap(attribution)), scores(f, x, target, of=of)
+        sets, number = rank_groups(importance, features_in_step)
         full = score(x)
         if baseline is None:
             keys, draws = example_keys(key, x, "monotonicity_correlation"), samples
@@ -276,6 +290,7 @@ def monotonicity_correlation(
     return measure
 
 
+@takes_old_options
 def infidelity(
     apply: Apply,
     *,
@@ -284,7 +299,7 @@ def infidelity(
     noise: float | None = None,
     samples: int = 100,
     baseline: Baseline = 0.0,
-    softmax: bool = False,
+    of: Score = "output",
     chunk: int | None = 10,
 ) -> Metric:
     """The mean squared error of what the map predicts for perturbations of the input; 0 is best.
@@ -303,7 +318,7 @@ def infidelity(
       noise: the standard deviation of Gaussian perturbations instead of removals, in the input's units; needs a key.
       samples: how many of them are drawn for each example.
       baseline: x0, what removed pixels show, as for `deletion`. The default of Quantus is the image's smallest value.
-      softmax: whether the score is the probability or the output itself.
+      of: the score is the ``"probability"``, or the ``"output"`` itself (see `jaxplain.scores`).
       chunk: how many perturbations are evaluated at once.
 
     Returns:
@@ -330,20 +345,20 @@ def infidelity(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score, x0 = scored(f, x, target, softmax), replacement(baseline, x, f)
-        a = precise(attribution if attribution.ndim == 4 else attribution[..., None])
+        score, x0 = scores(f, x, target, of=of), replacement(baseline, x, f)
+        a = at_least_float32(attribution if attribution.ndim == 4 else attribution[..., None])
         if noise is not None:
             keys, number = example_keys(key, x, "infidelity"), samples
             draw = lambda key, i: jax.random.normal(jax.random.fold_in(key, i), x.shape[1:], jnp.float32)
             perturbed = lambda i: x - jnp.asarray(noise, x.dtype) * jax.vmap(draw, (0, None))(keys, i).astype(x.dtype)
         else:
-            sets, number = patches(patch_size, x) if masks is None else given(masks, x)
+            sets, number = patches(patch_size, x) if masks is None else given_subsets(masks, x)
             perturbed = lambda i: hide(x, sets(i), x0)
         full = score(x)
 
         def error(index: Array) -> Array:
             other = perturbed(index)
-            return ((precise(x - other) * a).sum(axis=(1, 2, 3)) - (full - score(other))) ** 2
+            return ((at_least_float32(x - other) * a).sum(axis=(1, 2, 3)) - (full - score(other))) ** 2
 
         return chunked_map(error, jnp.arange(number), chunk).mean(axis=0)
 
@@ -368,7 +383,7 @@ def effects(
     return claimed.T, dropped.T
 
 
-def drawn(keys: Array, sizes: np.ndarray, x: Array) -> Sets:
+def random_subsets(keys: Array, sizes: np.ndarray, x: Array) -> Sets:
     """Random sets of pixels, of the given sizes, for each example its own."""
     height, width = x.shape[1:3]
     if sizes.max() >= height * width:
@@ -382,7 +397,7 @@ def drawn(keys: Array, sizes: np.ndarray, x: Array) -> Sets:
     return sets
 
 
-def given(masks: ArrayLike, x: Array) -> tuple[Sets, int]:
+def given_subsets(masks: ArrayLike, x: Array) -> tuple[Sets, int]:
     """The user's sets, and how many there are."""
     masks = jnp.asarray(masks)
     if masks.ndim != 3 or masks.shape[1:] != x.shape[1:3] or len(masks) == 0:
@@ -396,7 +411,7 @@ def patches(size: int, x: Array) -> tuple[Sets, int]:
     return lambda index: jnp.asarray(regions) == index, number
 
 
-def ranked(attribution: Array, size: int) -> tuple[Sets, int]:
+def rank_groups(attribution: Array, size: int) -> tuple[Sets, int]:
     """Groups of ``size`` pixels, those of largest attribution first, and how many there are."""
     places = pixel_places(attribution)
     return lambda index: places // size == index, -(-places.shape[1] * places.shape[2] // size)

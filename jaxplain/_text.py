@@ -1,0 +1,38 @@
+"""Names in sentences: the nearest to an unknown one, and several of them in a row."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+
+
+def nearest(name: str, names: Iterable[str]) -> list[str]:
+    """The names that look like ``name``, at most three, the most alike first."""
+    return difflib.get_close_matches(str(name), list(names), cutoff=0.4)
+
+
+def either(names: Iterable[str]) -> str:
+    """Names in a row: ``a, b or c``."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the nearest known ones, or nothing."""
+    return f": did you mean {either(near)}?" if (near := nearest(name, names)) else ""
+
+
+def choose(name: str, names: Collection[str], what: str) -> str:
+    """A name that is among the known ones.
+
+    Raises:
+      ValueError: where it is not; the sentence lists the nearest, or all.
+    """
+    if name in names:
+        return name
+    raise ValueError(f"unknown {what} {name!r}{did_you_mean(name, names) or f': choose {either(names)}'}")
+
+
+def as_list(names: str | Collection[str]) -> list[str]:
+    """One name or several."""
+    return [names] if isinstance(names, str) else list(names)
