@@ -17,7 +17,8 @@ from PIL import Image
 from jaxplain import metrics
 from jaxplain.cli import main
 from jaxplain.evaluation import Example, evaluate, open_records, summarize
-from jaxplain.evaluation._table import exceeds, statistic, student_t
+from jaxplain._intervals import student_t
+from jaxplain.evaluation._table import exceeds, statistic
 
 NETWORK = """
 import numpy as np
