@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,6 +96,21 @@ def test_one_image_is_one_picture(folder, capsys):
     assert "compiling gradient" in err
 
 
+def test_what_the_network_does_not_see_is_hatched_and_told(folder, capsys):
+    networks = "from jaxplain.models import Preprocess\nfrom mine import *\n"
+    networks += "SMALL = Preprocess((0,) * 3, (255,) * 3, resize=5, crop=4)\n"
+    networks += "def network(): return apply, WEIGHTS, SMALL, NAMES\n"
+    (folder / "cropping.py").write_text(networks)
+    photograph("wide.png", size=(90, 30))
+    photograph("square.png", size=(30, 30))
+    assert explain("wide.png", "square.png", "--out", "maps", model="cropping:network") == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 1
+    assert notes[0].startswith("note: wide.png: the network sees 21% of it, its middle; the rest is hatched: crop")
+    with Image.open("maps/wide-explanation.png") as wide, Image.open("maps/square-explanation.png") as square:
+        assert wide.width / wide.height > 1.5 * square.width / square.height
+
+
 def test_without_an_image_it_explains_the_cat(capsys):
     pytest.importorskip("skimage")
     assert explain("--top", 2) == 0
@@ -115,7 +131,7 @@ def test_several_images_are_pictures_in_a_folder(folder):
 
 def test_names_never_collide():
     stems = ["cat", "cat-2", "Cat", "cat", "CAT-2"]
-    names = distinct_names([visualize.Path(f"{i}/{stem}.png") for i, stem in enumerate(stems)])
+    names = distinct_names([Path(f"{i}/{stem}.png") for i, stem in enumerate(stems)])
     assert len({name.casefold() for name in names}) == len(stems)
 
 
@@ -142,8 +158,9 @@ def test_the_seed_matters_to_random_methods_only():
     for method in ("gradient", "smoothgrad"):
         for seed in (0, 0, 1):
             assert explain("cat.png", "--seed", seed, method=method) == 0
-            with open("explanation.png", "rb") as file:
-                pictures.setdefault(method, []).append(file.read())
+            with Image.open("explanation.png") as picture:
+                pictures.setdefault(method, []).append(picture.tobytes())
+                assert picture.text["Command"].startswith(f"jaxplain explain cat.png --seed {seed} --model")
     assert len(set(pictures["gradient"])) == 1
     assert pictures["smoothgrad"][0] == pictures["smoothgrad"][1] != pictures["smoothgrad"][2]
 

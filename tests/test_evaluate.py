@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from jaxplain import metrics
+from jaxplain._intervals import student_t
 from jaxplain.cli import main
 from jaxplain.evaluation import Example, evaluate, open_records, summarize
-from jaxplain._intervals import student_t
 from jaxplain.evaluation._table import exceeds, statistic
 
 NETWORK = """

@@ -18,11 +18,12 @@ from .._compose import heatmap
 from .._convention import Array, require_logits
 from .._taxonomy import METHODS, Method
 from . import _network as networks
-from ._network import Network
+from ._network import Network, Shown
 from ._photographs import Photograph, photographs
-from ._terminal import ImageError, Report, UsageError, did_you_mean
+from ._terminal import ImageError, Report, UsageError, command_line, did_you_mean
 
 T = TypeVar("T")
+REMEDY = "its middle; the rest is hatched: crop the photograph around what you mean to have that explained"
 Text = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 Images = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGES...]", help_behavior_hint="")]
@@ -30,12 +31,12 @@ Images = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar
 
 @dataclass(frozen=True)
 class Example:
-    """A photograph as the network takes it, ``x``, and as it is shown, ``view``; both are batches of one."""
+    """A photograph as the network takes it, ``x``, a batch of one, and as it is shown."""
 
     index: int
     photograph: Photograph
     x: np.ndarray
-    view: np.ndarray
+    shown: Shown
 
 
 def explain(
@@ -80,7 +81,7 @@ def explain(
         options: dict[str, Any] = {"layer": layer.split(",") if "," in layer else layer} if layer else {}
         if "composite" in chosen.needs:
             options["composite"] = networks.find_composite(composite, network)
-        run = None
+        run, title = None, title_of(chosen, layer, composite)
         for batch in batched(prepared(work, network, report), size):
             filled = batch + batch[-1:] * (size - len(batch))  # every batch has the shape that was compiled
             x = np.concatenate([example.x for example in filled])
@@ -95,7 +96,7 @@ def explain(
             maps, probabilities = np.asarray(maps), np.asarray(jax.nn.softmax(outputs.astype(jnp.float32)))
             for example, attribution, probability in zip(batch, maps, probabilities, strict=False):
                 try:
-                    draw(example, attribution, probability, label, method, network)
+                    draw(example, attribution, probability, label, title, network)
                 except (ValueError, OSError) as error:
                     report.failure(f"{example.photograph.name}: {error}")
                 else:
@@ -121,14 +122,16 @@ def prepared(work: Iterable[Photograph], network: Network, report: Report) -> It
     shape = None
     for index, photograph in enumerate(work):
         try:
-            x, view = network.prepare(photograph.read())
+            x, shown = network.prepare(photograph.read())
             shape = shape or x.shape
             if x.shape != shape:
                 raise ImageError(f"its input has shape {x.shape}, that of the first image {shape}")
         except ImageError as error:
             report.failure(f"{photograph.name}: {error}")
         else:
-            yield Example(index, photograph, x, view)
+            if shown.share < 2 / 3:
+                report.note(f"{photograph.name}: the network sees {shown.share:.0%} of it, {REMEDY}")
+            yield Example(index, photograph, x, shown)
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -167,16 +170,32 @@ def compiled(
 
 
 def draw(
-    example: Example, attribution: Array, probability: Array, label: int | None, method: str, network: Network
+    example: Example, attribution: Array, probability: Array, label: int | None, title: str, network: Network
 ) -> None:
     """Write the picture of one explanation: the photograph, the heat map, the overlay, the class."""
+    caption = class_line(probability, label, network)
+    shown = example.shown
+    panel = visualize.panel(
+        [shown.pixels], {title: attribution[None]}, boxes=[shown.box], overlays=True, captions=[caption]
+    )
+    visualize.save(panel, example.photograph.out, text=command_line())
+
+
+def class_line(probability: Array, label: int | None, network: Network) -> str:
+    """The class that is explained and its probability, and the predicted one where that is another."""
     predicted = int(probability.argmax())
     shown = predicted if label is None else label
     caption = f"{network.class_name(shown)}, {probability[shown]:.1%}"
     if shown != predicted:
         caption += f" (predicted: {network.class_name(predicted)}, {probability[predicted]:.1%})"
-    maps = {method.replace("_", " "): attribution[None], "overlay": visualize.overlay(example.view, attribution[None])}
-    visualize.save(visualize.panel(example.view, maps, captions=[caption]), example.photograph.out)
+    return caption
+
+
+def title_of(method: Method, layer: str | None, composite: str) -> str:
+    """The title of a method's map, and below it the layer or composite that it is made with."""
+    details = [composite] if "composite" in method.needs else []
+    details += [f"layer {layer or 'of the last feature map'}"] if "layer" in method.needs else []
+    return "\n".join([method.name, *details])
 
 
 def ranking(example: Example, probability: Array, top: int, network: Network) -> str:

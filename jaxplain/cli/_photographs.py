@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from .._files import open_file
 from ..models import to_rgb
-from ..visualize import picture_format
+from ..visualize._files import picture_format
 from ._terminal import ImageError, UsageError
 
 # What photographs come in. Pillow knows more: it runs Ghostscript for EPS, whatever the file is called.

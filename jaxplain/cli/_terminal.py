@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import io
+import shlex
 import sys
 from collections.abc import Iterable
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +17,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 # File names are printed as they are: not as markup, emoji or numbers to colour, and never wrapped.
 STDOUT = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 STDERR = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, stderr=True)
+
+
+WORDS: ContextVar[tuple[str, ...]] = ContextVar("words of the command line", default=())
+
+
+def command_line() -> dict[str, str]:
+    """What a picture tells of how it was made."""
+    from .. import __version__
+
+    return {"Software": f"jaxplain {__version__}", "Command": shlex.join(["jaxplain", *WORDS.get()])}
 
 
 class UsageError(Exception):
@@ -81,6 +93,10 @@ class Report:
         self._bar.stop()  # both outputs may be the same terminal
         STDOUT.print(text)
         self._bar.start()
+
+    def note(self, text: str) -> None:
+        """Tell what one should know of an image that is explained nevertheless."""
+        STDERR.print(f"note: {text}")
 
     def failure(self, text: str) -> None:
         """Tell why one image is not explained; the others are."""

@@ -11,7 +11,8 @@ What was computed is what is shown: values are coloured at the map's own pixels,
 
 from ._animation import animation
 from ._colours import colorize
-from ._figure import curve, figure
+from ._curve import curve
+from ._figure import figure
 from ._files import save
 from ._overlay import overlay
 from ._panel import panel

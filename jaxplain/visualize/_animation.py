@@ -75,9 +75,7 @@ def animation(
     return of_one_size(pictures)
 
 
-def over_time(
-    maps: Sequence[ArrayLike], n: int, percentile: float, channels: Channels | None
-) -> list[Scaled]:
+def over_time(maps: Sequence[ArrayLike], n: int, percentile: float, channels: Channels | None) -> list[Scaled]:
     """The maps ``(T, N, h, w)`` of each time, each image by one scale for all times."""
     summed = np.stack([maps_of(some, n, channels) for some in maps])
     count, _, height, width = summed.shape

@@ -66,7 +66,9 @@ def notes_of(columns: Sequence[Column], percentile: float, shared: bool, is_crop
     notes = []
     if any(isinstance(column.content, Scaled) for column in columns):
         whose = "The maps of a column have one scale" if shared else "Each map has its own scale"
-        end = "the largest absolute value" if percentile == 100 else f"the {percentile:g}th percentile of absolute values"
+        end = (
+            "the largest absolute value" if percentile == 100 else f"the {percentile:g}th percentile of absolute values"
+        )
         notes.append(f"{whose}; its colours end at {end}.")
     if is_cropped:
         notes.append("Hatched: not seen by the network.")

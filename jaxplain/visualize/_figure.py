@@ -9,21 +9,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._channels import Channels
-from .._intervals import half_width
 from . import _tiles as tiles
 from ._colours import Scaled, colour_map
 from ._columns import Column, columns_of, notes_of, require_captions
-from ._panel import ends, is_cropped
+from ._layout import Box, Layout, blocks_of
+from ._overlay import blend, pale, resize
+from ._panel import Lines, Type, arranged, ends, is_cropped, legend_width
 from ._photographs import Boxes, Photograph, Photographs, are_channels_first, as_boxes, as_photographs
+from ._text import typeface
 
-__all__ = ["curve", "figure"]
+__all__ = ["figure"]
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SMALL = 7  # points
-LONGEST = 640  # pixels of a photograph in a figure: 300 an inch where it is as wide as a column of text
+DOTS = 600  # an inch, of the layout
+HEADING, BODY = 8, 6.5  # points
+LONGEST = 640  # pixels of a photograph: 300 an inch where it is 2 inches wide
 
 
 def figure(
@@ -36,6 +39,7 @@ def figure(
     shared: bool = False,
     percentile: float = 99.5,
     channels: Channels | None = None,
+    columns: int | None = None,
     width: float = 6.75,
     ax: Any = None,
 ) -> Figure:
@@ -53,6 +57,7 @@ def figure(
       shared: as in `panel`.
       percentile: as in `panel`.
       channels: as in `panel`.
+      columns: how many maps stand side by side; None takes as many as there is room for.
       width: of a new figure, in inches; that of a text of two columns by default.
       ax: axes to draw into instead of a new figure: an array of them, a row for each image, with a column for the
         images and one for each map; or without that for the images.
@@ -66,8 +71,8 @@ def figure(
     Example:
       >>> import numpy as np, jaxplain.visualize as visualize
       >>> image, map = np.ones((1, 8, 8, 3)), np.eye(8)[None]
-      >>> len(visualize.figure(image, {"a map": map}, overlays=True).axes)
-      5
+      >>> visualize.figure(image, {"a map": map}, overlays=True)
+      <Figure size ... with 5 Axes>
     """
     channels = "first" if are_channels_first(images, channels) else channels
     photographs = as_photographs(images, channels)
@@ -75,104 +80,162 @@ def figure(
     options = {"overlays": overlays, "shared": shared, "percentile": percentile, "channels": channels}
     content: list[Column] = [Column("image", photographs), *columns_of(photographs, maps, **options)]
     seen = as_boxes(boxes, photographs)
-    if ax is None:
-        made, axes = new_figure(photographs, len(content), width)
-        notes = notes_of(content, percentile, shared, is_cropped(seen, photographs))
-        made.supxlabel(notes, fontsize=SMALL, x=0.01, ha="left", color="0.4")
-    else:
-        made, axes, content = axes_of(ax, content, len(photographs))
-    for row, (photograph, box) in enumerate(zip(photographs, seen, strict=True)):
-        for ax_, column in zip(axes[row], content, strict=True):
-            draw(ax_, column, row, photograph, box)
-            if row == 0:
-                title(ax_, column.title)
-        if captions and content[0].title == "image":
-            axes[row][0].set_xlabel(captions[row], fontsize=SMALL, loc="left", wrap=True)
-    return made
+    if ax is not None:
+        return drawn_into(ax, content, photographs, seen, captions)
+    notes = notes_of(content[1:], percentile, shared, is_cropped(seen, photographs))
+    layout, texts = fitted(content, photographs, captions, notes, columns, round(width * DOTS))
+    return new_figure(layout, texts, content, photographs, seen)
 
 
-def new_figure(photographs: Sequence[Photograph], columns: int, width: float) -> tuple[Figure, NDArray[Any]]:
-    """A figure with a row of axes for each photograph, in its shape."""
+def fitted(
+    content: Sequence[Column],
+    photographs: Sequence[Photograph],
+    captions: Sequence[str],
+    notes: str,
+    most: int | None,
+    width: int,
+) -> tuple[Layout, dict[tuple[str, int, int], Lines]]:
+    """The layout of a panel in a given width: as many columns side by side as the legends leave room for."""
+    fonts = [typeface(points / 72 * DOTS) for points in (HEADING, BODY)]
+    text = Type(*fonts, unit=1, line=round(1.35 * HEADING / 72 * DOTS))
+    legend = max((legend_width(c.content, text) for c in content if isinstance(c.content, Scaled)), default=text.line)
+    gap = 2 * (text.line // 2)
+    across = lambda column: (width - 4 * (text.line // 2) + gap) // column - gap
+    most = min(most or len(content), max(len(content) - 1, 1))
+    while most > 1 and across(1 + most) < legend:
+        most -= 1
+    side = across(1 + max(map(len, blocks_of(range(1, len(content)), len(photographs), most))))
+    factors = [min(side / p.shape[1], 2 * side / p.shape[0]) for p in photographs]
+    sizes = [
+        (max(1, round(f * p.shape[1])), max(1, round(f * p.shape[0])))
+        for f, p in zip(factors, photographs, strict=True)
+    ]
+    return arranged(content, sizes, captions, notes, most, text)
+
+
+def new_figure(
+    layout: Layout,
+    texts: Mapping[tuple[str, int, int], Lines],
+    content: Sequence[Column],
+    photographs: Sequence[Photograph],
+    boxes: Boxes,
+) -> Figure:
+    """The parts of a layout as axes and texts."""
     from matplotlib.figure import Figure
 
-    ratios = [p.shape[0] / p.shape[1] for p in photographs]
-    one = width / columns
-    figure = Figure((width, sum(one * ratio + 0.35 for ratio in ratios) + 0.5), layout="constrained")
-    return figure, figure.subplots(len(photographs), columns, squeeze=False, height_ratios=ratios)
+    figure = Figure((layout.width / DOTS, layout.height / DOTS))
+    for part in layout.parts:
+        column = content[part.column]
+        if part.what == "tile":
+            draw(figure.add_axes(share(part.box, layout)), column, part.row, photographs[part.row], boxes[part.row])
+        elif part.what == "legend" and isinstance(column.content, Scaled):
+            scale_bar(figure.add_axes(share(part.box, layout)), column.content, part.row, part.box.size[0] / DOTS)
+        else:
+            lines = texts[part.what, part.row, part.column]
+            for i, (line, is_heading) in enumerate(lines):
+                y = part.box.top + (i + 0.5) * (part.box.bottom - part.box.top) / len(lines)
+                style: dict[str, Any] = (
+                    {"fontsize": HEADING, "color": "0.1"} if is_heading else {"fontsize": BODY, "color": "0.4"}
+                )
+                figure.text(part.box.left / layout.width, 1 - y / layout.height, line, va="center_baseline", **style)
+    return figure
 
 
-def axes_of(ax: Any, content: list[Column], n: int) -> tuple[Any, NDArray[Any], list[Column]]:
-    """The user's axes, with or without those of the images, their figure, and the columns that they show."""
-    given = np.asarray(ax, object)
-    for shown in (content, content[1:]):
-        if given.size == n * len(shown):
-            axes = given.reshape(n, len(shown))
-            return axes[0][0].figure, axes, shown
-    need = f"{n} x {len(content)} with the images, or {n} x {len(content) - 1} without"
-    raise ValueError(f"ax holds {given.size} axes: pass {need}")
+def share(box: Box, layout: Layout) -> tuple[float, float, float, float]:
+    """Left, bottom, width and height of a box, in shares of the figure."""
+    width, height = box.size
+    return box.left / layout.width, 1 - box.bottom / layout.height, width / layout.width, height / layout.height
 
 
-def title(ax: Axes, text: str) -> None:
-    """A title, its first line in black and the others in grey."""
-    first, _, rest = text.strip().partition("\n")
-    ax.set_title("\n".join([first, *rest.splitlines()]), fontsize=SMALL + 1, loc="left")
+def drawn_into(
+    ax: Any, content: list[Column], photographs: Sequence[Photograph], boxes: Boxes, captions: Sequence[str]
+) -> Any:
+    """Draw into the user's axes, with or without some for the images, and return their figure."""
+    given, n = np.asarray(ax, object), len(photographs)
+    shown = next((shown for shown in (content, content[1:]) if given.size == n * len(shown)), None)
+    if not shown:
+        need = f"{n} x {len(content)} with the images, or {n} x {len(content) - 1} without"
+        raise ValueError(f"ax holds {given.size} axes: pass {need}")
+    axes = given.reshape(n, len(shown))
+    for row, (photograph, box) in enumerate(zip(photographs, boxes, strict=True)):
+        for one, column in zip(axes[row], shown, strict=True):
+            draw(one, column, row, photograph, box)
+            if isinstance(column.content, Scaled):
+                inches = one.get_position().width * one.get_figure(root=True).get_figwidth()
+                scale_bar(one.inset_axes((0, -0.14, 1, 0.1)), column.content, row, inches)
+            if row == 0:
+                one.set_title(column.title.strip(), fontsize=HEADING, loc="left")
+        if captions and shown is content:
+            axes[row][0].set_xlabel(captions[row], fontsize=BODY, loc="left")
+    return axes[0][0].figure
 
 
-def draw(ax: Axes, column: Column, row: int, photograph: Photograph, box: Boxes) -> None:
-    """One photograph, map or overlay."""
+def draw(ax: Axes, column: Column, row: int, photograph: Photograph, box: NDArray[np.float64]) -> None:
+    """One photograph, map or overlay, in the pixels of the photograph."""
     height, width, _ = photograph.shape
-    left, top, right, bottom = box
-    place = (left, right, bottom, top)
-    shown = photograph if max(height, width) <= LONGEST else shrunk(photograph)
-    whole = (0, width, height, 0)
-    if not isinstance(column.content, Scaled):
-        own = column.content[row] if column.title != "image" else shown
-        ax.imshow(own, extent=whole, interpolation="none")
-    elif column.over:
-        size = shown.shape[1::-1]
-        seen = tiles.place(box, photograph, size)
-        ax.imshow(
-            tiles.overlay_tile(column.content.values[row], column.content, photograph, size, seen, 1),
-            extent=whole,
-            interpolation="none",
-        )
+    whole, (left, top, right, bottom) = (0, width, height, 0), box
+    is_whole = (left, top, right, bottom) == (0, 0, width, height)
+    if isinstance(column.content, Scaled) and not column.over:
+        draw_map(ax, column.content, row, (left, right, bottom, top))
+    elif not isinstance(column.content, Scaled) and column.title != "image":
+        ax.imshow(column.content[row], extent=whole, interpolation="none")
     else:
-        limit = float(column.content.limits[row]) or 1.0
-        ax.imshow(
-            column.content.values[row] * limit,
-            extent=place,
-            interpolation="none",
-            cmap=colour_map(column.content.signed),
-            vmin=-limit if column.content.signed else 0,
-            vmax=limit,
-        )
-        scale_bar(ax, column.content, row)
-    ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], aspect="equal")
-    if tuple(box) != (0, 0, width, height) and not column.over:
+        shown = shrunk(photograph)
+        size = shown.shape[1::-1]
+        x0, y0, x1, y1 = tiles.place(box, photograph, size)
+        part = shown[y0:y1, x0:x1]
+        if isinstance(column.content, Scaled):
+            part = blend(part, resize(column.content.values[row], part.shape[1::-1]), column.content.signed)
+        if not is_whole:
+            ax.imshow(pale(shown)[..., 0], extent=whole, cmap="gray", vmin=0, vmax=255, interpolation="none")
+        ax.imshow(part, extent=(left, right, bottom, top), interpolation="none")
+    if not is_whole and (isinstance(column.content, Scaled) or column.title == "image"):
         hatch(ax, box, photograph)
+    ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], aspect="equal")
     ax.spines[:].set_visible(False)
+
+
+def draw_map(ax: Axes, scaled: Scaled, row: int, extent: tuple[float, float, float, float]) -> None:
+    """A map in its own unit: each pixel keeps its value."""
+    limit = float(scaled.limits[row]) or 1.0
+    low = -limit if scaled.signed else 0.0
+    ax.imshow(
+        scaled.values[row] * limit,
+        extent=extent,
+        interpolation="none",
+        cmap=colour_map(scaled.signed),
+        vmin=low,
+        vmax=limit,
+    )
 
 
 def shrunk(photograph: Photograph) -> Photograph:
     """A photograph of no more pixels than can be seen in a figure."""
     height, width, _ = photograph.shape
-    factor = LONGEST / max(height, width)
+    factor = min(1, LONGEST / max(height, width))
     return tiles.shrunk_or_enlarged(photograph, (max(1, round(factor * width)), max(1, round(factor * height))))
 
 
-def scale_bar(ax: Axes, scaled: Scaled, row: int) -> None:
-    """The colour bar beneath a map, with the values at its ends."""
-    bar = ax.inset_axes((0.25, -0.06, 0.5, 0.03))
-    bar.imshow(np.linspace(-1 if scaled.signed else 0, 1, 256)[None], aspect="auto", cmap=colour_map(scaled.signed))
+def scale_bar(ax: Axes, scaled: Scaled, row: int, inches: float) -> None:
+    """A colour bar between the values at its ends, in axes of its own, so many inches wide."""
+    ax.axis("off")
+    font = typeface(DOTS * BODY / 72)
+    ends_of_bar = []
+    for side, label in zip(("left", "right"), ends(scaled, row), strict=True):
+        at = float(side == "right")
+        ax.text(at, 0.5, label, transform=ax.transAxes, ha=side, va="center_baseline", fontsize=BODY, color="0.4")
+        room = font.getlength(label + " ") / DOTS / inches
+        ends_of_bar.append(abs(at - room))
+    left, right = ends_of_bar
+    bar = ax.inset_axes((left, 0.3, max(right - left, 0.05), 0.4))
+    ramp = np.linspace(-1 if scaled.signed else 0, 1, 256)[None]
+    bar.imshow(ramp, aspect="auto", cmap=colour_map(scaled.signed), interpolation="none")
     bar.set(xticks=[], yticks=[])
     bar.spines[:].set_visible(False)
-    low, high = ends(scaled, row)
-    bar.text(-0.06, 0.5, low, transform=bar.transAxes, ha="right", va="center", fontsize=SMALL)
-    bar.text(1.06, 0.5, high, transform=bar.transAxes, ha="left", va="center", fontsize=SMALL)
 
 
-def hatch(ax: Axes, box: Boxes, photograph: Photograph) -> None:
-    """Hatch what was not seen: strips above, below, left and right of the box."""
+def hatch(ax: Axes, box: NDArray[np.float64], photograph: Photograph) -> None:
+    """Hatch what was not seen: strips above, below, left and right of the box, and a line around it."""
     from matplotlib.patches import Rectangle
 
     height, width, _ = photograph.shape
@@ -180,67 +243,7 @@ def hatch(ax: Axes, box: Boxes, photograph: Photograph) -> None:
     strips = (0, 0, width, top), (0, bottom, width, height), (0, top, left, bottom), (right, top, width, bottom)
     for x0, y0, x1, y1 in strips:
         if x1 > x0 and y1 > y0:
-            ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fc=(1, 1, 1, 0.6), ec="0.6", hatch="/////", lw=0))
-    ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec="0.1", lw=0.6))
-
-
-def curve(
-    values: Mapping[str, ArrayLike],
-    *,
-    x: ArrayLike | None = None,
-    labels: tuple[str, str] = ("share of pixels", "score"),
-    better: str = "",
-    width: float = 3.25,
-    ax: Axes | None = None,
-) -> Figure:
-    """Draw curves of insertion, deletion and their relatives: the mean over the images, and a band of its 95 % interval.
-
-    Args:
-      values: title -> ``(N, S)``, as metrics return them with ``curve=True``, or ``(S,)``; the legend tells the area.
-      x: ``(S,)``; equally spaced from 0 to 1 by default.
-      labels: of the two axes.
-      better: ``"higher"`` or ``"lower"``, said beside the legend.
-      width: of a new figure, in inches; that of a column of text by default.
-      ax: axes to draw into instead of a new figure.
-
-    Returns:
-      The figure; see `save`.
-
-    Raises:
-      ValueError: for values of another shape, or with NaN or infinite values.
-
-    Example:
-      >>> import numpy as np, jaxplain.visualize as visualize
-      >>> falling = np.linspace([1.0, 0.8, 0.9], 0, 11).T
-      >>> visualize.curve({"lrp": falling, "random": np.full(11, 0.4)}, better="lower").axes[0].get_ylabel()
-      'score'
-    """
-    if ax is None:
-        from matplotlib.figure import Figure
-
-        ax = Figure((width, 0.75 * width), layout="constrained").subplots()
-    for title, numbers in values.items():
-        band = np.atleast_2d(np.asarray(numbers, float))
-        if band.ndim != 2 or not band.size or not np.isfinite(band).all():
-            raise ValueError(f"the curves of {title!r} have shape {band.shape}, or no numbers: pass (N, S) finite ones")
-        along = np.linspace(0, 1, band.shape[1]) if x is None else np.asarray(x, float)
-        if along.shape != band.shape[1:]:
-            raise ValueError(f"x has shape {along.shape}, and the curves of {title!r} {band.shape[1]} points")
-        mean, low, high = mean_and_interval(band)
-        area = np.trapezoid(mean, along)
-        (line,) = ax.plot(along, mean, label=f"{title}, area {area:.3g}", linewidth=1.2)
-        ax.fill_between(along, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-    ax.set_xlabel(labels[0], fontsize=SMALL + 1)
-    ax.set_ylabel(labels[1], fontsize=SMALL + 1)
-    ax.tick_params(labelsize=SMALL)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(fontsize=SMALL, frameon=False, title=f"{better} is better" if better else None)
-    ax.get_legend().get_title().set_fontsize(SMALL)
-    return ax.figure
-
-
-def mean_and_interval(band: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:
-    """The mean of curves, and where its 95 % interval begins and ends; of one curve that is the curve."""
-    mean = band.mean(axis=0)
-    half = np.array([half_width(values) for values in band.T]) if len(band) > 1 else np.zeros_like(mean)
-    return mean, mean - half, mean + half
+            strip = Rectangle((x0, y0), x1 - x0, y1 - y0, facecolor="none", edgecolor="0.6", hatch="/////", linewidth=0)
+            strip.set_hatch_linewidth(0.3)
+            ax.add_patch(strip)
+    ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="0.1", linewidth=0.5))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,7 @@ def save(
     """
     path = Path(path)
     if hasattr(image, "savefig"):
-        save_figure(image, path)
+        save_figure(cast("Figure", image), path)
         return
     file_format = picture_format(path)
     if isinstance(image, list | tuple):
@@ -81,7 +81,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     if kind not in figure.canvas.get_supported_filetypes():
         raise ValueError(f"{path}: '{path.suffix}' is no format of figures, try .pdf, .svg or .png")
     require_place(path)
-    settings = {"pdf.fonttype": 42, "ps.fonttype": 42, "image.composite_image": False}
+    settings: dict[Any, Any] = {"pdf.fonttype": 42, "ps.fonttype": 42, "image.composite_image": False}
 
     def write(file: BinaryIO) -> None:
         with matplotlib.rc_context(settings):

@@ -46,8 +46,8 @@ def panel(
     Args:
       images: ``(N, H, W, C)`` or ``(N, C, H, W)`` with 1 to 4 channels, or ``(N, H, W)``: uint8, or floats in [0, 1];
         or a list of photographs of any sizes, arrays or Pillow images.
-      maps: title -> maps ``(N, h, w)``, ``(N, h, w, C)`` or ``(N, C, h, w)``, or uint8 pictures, which are shown as they
-        are. What stands below the first line of a title is printed in grey: its composite, its layer.
+      maps: title -> maps ``(N, h, w)``, ``(N, h, w, C)`` or ``(N, C, h, w)``, or uint8 pictures, which are shown as
+        they are. What stands below the first line of a title is printed in grey: its composite, its layer.
       captions: a text for each image, written beneath it: its name, the class and its probability.
       boxes: what the network saw of each image, ``(N, 4)``: left, top, right, bottom in its pixels, as
         `jaxplain.models.Preprocess.box` tells. The maps are drawn there, and the rest is hatched.
@@ -225,9 +225,9 @@ def ends(scaled: Scaled, row: int) -> tuple[str, str]:
 
 
 def legend_width(scaled: Scaled, text: Type) -> int:
-    """The least width of a column's legends: both numbers with a bar of three lines between them."""
+    """The least width of a column's legends: both numbers, and a bar between them."""
     labels = [text.body.getlength(label) for row in range(len(scaled.limits)) for label in ends(scaled, row)]
-    return math.ceil(2 * max(labels, default=0) + 4 * text.line)
+    return math.ceil(2 * max(labels, default=0) + 3 * text.line)
 
 
 def draw_legend(canvas: Image.Image, box: Box, scaled: Scaled, row: int, text: Type) -> None:

@@ -36,7 +36,7 @@ def as_photograph(image: Any, channels: Channels | None) -> Photograph:
     return as_pictures(np.asarray(image)[None], channels)[0]
 
 
-def as_pictures(images: ArrayLike, channels: Channels | None = None) -> NDArray[np.uint8]:
+def as_pictures(images: Any, channels: Channels | None = None) -> NDArray[np.uint8]:
     """Check a batch of images and make it ``(N, H, W, 3)`` uint8: grey is repeated, transparency lies over white."""
     images = np.asarray(images)
     shape = images.shape
@@ -72,7 +72,9 @@ def as_boxes(boxes: ArrayLike | None, photographs: Sequence[Photograph]) -> Boxe
         return whole
     given = np.asarray(boxes, float)
     if given.shape not in ((4,), whole.shape):
-        raise ValueError(f"boxes have shape {given.shape}: pass (left, top, right, bottom) for each of {len(whole)} images")
+        raise ValueError(
+            f"boxes have shape {given.shape}: pass (left, top, right, bottom) for each of {len(whole)} images"
+        )
     given = np.broadcast_to(given, whole.shape)
     inside = (given[:, :2] >= -0.5).all() and (given[:, 2:] <= whole[:, 2:] + 0.5).all()
     if not (inside and (given[:, 2:] > given[:, :2]).all()):

@@ -19,10 +19,11 @@ def typeface(size: float, bold: bool = False) -> ImageFont.FreeTypeFont:
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
     """Break a text into lines of at most ``width``.
 
-    A line ends at a space, behind one of ``_ : , / = -``, or, where a part is wider than the line, at any letter.
+    A line ends at a space, after one of ``: , / = -``, before a ``_``, or, where a part is wider than the line, at any
+    letter.
     """
     lines, line = [], ""
-    for part in re.findall(r"\s+|[^\s_:,/=-]+[_:,/=-]*|[_:,/=-]+", " ".join(text.split())):
+    for part in re.findall(r"\s+|_*[^\s_:,/=-]+[:,/=-]*|[_:,/=-]+", " ".join(text.split())):
         while font.getlength((line + part).rstrip()) > width:
             if line.strip():
                 lines.append(line.rstrip())

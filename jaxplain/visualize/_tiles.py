@@ -39,9 +39,7 @@ def map_tile(values: Maps, scaled: Scaled, size: Size, box: Place, unit: int) ->
     return framed(inside, tile, box, unit)
 
 
-def overlay_tile(
-    values: Maps, scaled: Scaled, photograph: Photograph, size: Size, box: Place, unit: int
-) -> Photograph:
+def overlay_tile(values: Maps, scaled: Scaled, photograph: Photograph, size: Size, box: Place, unit: int) -> Photograph:
     """The map over the part of the photograph that was seen."""
     shown = shrunk_or_enlarged(photograph, size)
     outside = np.broadcast_to(np.rint(pale(shown)).astype(np.uint8), shown.shape)
