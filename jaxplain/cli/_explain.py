@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from .._taxonomy import METHODS, Method
 from . import _network as networks
 from ._network import Network, Shown
 from ._photographs import Photograph, photographs
+from ._results import require_file, save_maps
 from ._terminal import ImageError, Report, UsageError, command_line, did_you_mean
 
 T = TypeVar("T")
@@ -49,11 +50,14 @@ def explain(
     layer: Text = None,
     composite: str = "epsilon_plus",
     out: File = None,
+    save: File = None,
     seed: int = 0,
     batch_size: int = 4,
     top: int = 5,
 ) -> int:
     """Explain how a network classifies images, and write a picture of each explanation.
+
+    For example: jaxplain explain cat.jpg --method grad_cam --target "tiger cat"
 
     Args:
       images: Files of any size and format; without any, a sample photograph is explained.
@@ -65,12 +69,14 @@ def explain(
       layer: Name of the layer to explain, for methods that look at one; several with commas between.
       composite: The rules of LRP and its relatives, such as epsilon_gamma_box.
       out: The picture to write, by default explanation.png; for several images a folder, by default explanations.
+      save: A file .npz for the maps themselves, with scores, targets, names and options.
       seed: Seed of the methods that draw random numbers.
       batch_size: How many images are explained at once.
       top: How many classes are printed.
     """
     if batch_size < 1 or top < 1:
         raise UsageError("--batch-size and --top are at least 1")
+    require_file("--save", save, ".npz")
     chosen = find_method(method, layer)
     work = photographs(images, out)
     size = min(batch_size, len(work))
@@ -82,6 +88,7 @@ def explain(
         if "composite" in chosen.needs:
             options["composite"] = networks.find_composite(composite, network)
         run, title = None, title_of(chosen, layer, composite)
+        kept: list[tuple[str, Array, Array]] = []
         for batch in batched(prepared(work, network, report), size):
             filled = batch + batch[-1:] * (size - len(batch))  # every batch has the shape that was compiled
             x = np.concatenate([example.x for example in filled])
@@ -94,6 +101,9 @@ def explain(
             maps, outputs = run(network.variables, x, index)
             require_logits(outputs)
             maps, probabilities = np.asarray(maps), np.asarray(jax.nn.softmax(outputs.astype(jnp.float32)))
+            if save:
+                names = [example.photograph.name for example in batch]
+                kept += zip(names, maps, np.asarray(outputs), strict=False)
             for example, attribution, probability in zip(batch, maps, probabilities, strict=False):
                 try:
                     draw(example, attribution, probability, label, title, network)
@@ -101,6 +111,9 @@ def explain(
                     report.failure(f"{example.photograph.name}: {error}")
                 else:
                     report.success(ranking(example, probability, top, network))
+        if save and kept:
+            about = {**command_line(), "model": model, "seed": seed}
+            keep(save, title, kept, label, about)
     return 1 if report.failed else 0
 
 
@@ -178,7 +191,19 @@ def draw(
     panel = visualize.panel(
         [shown.pixels], {title: attribution[None]}, boxes=[shown.box], overlays=True, captions=[caption]
     )
-    visualize.save(panel, example.photograph.out, text=command_line())
+    visualize.save(
+        panel, example.photograph.out, text={name.capitalize(): value for name, value in command_line().items()}
+    )
+
+
+def keep(path: Path, title: str, kept: Sequence[tuple[str, Array, Array]], label: int | None, about: Any) -> None:
+    """Write the maps of all images to a file: names, maps and outputs."""
+    names, maps, outputs = zip(*kept, strict=True)
+    scores = np.stack(outputs)
+    targets = scores.argmax(axis=1) if label is None else [label] * len(names)
+    save_maps(
+        path, {title.replace("\n", ", "): np.stack(maps)}, images=names, targets=targets, scores=scores, about=about
+    )
 
 
 def class_line(probability: Array, label: int | None, network: Network) -> str:

@@ -36,11 +36,11 @@ class Shown:
 
     Attributes:
       pixels: ``(H, W, 3)`` uint8, large photographs made smaller.
-      box: what the network sees of it: left, top, right, bottom in these pixels.
+      box: ``(4,)``, what the network sees of it: left, top, right, bottom in these pixels.
     """
 
     pixels: np.ndarray
-    box: tuple[float, ...]
+    box: np.ndarray
 
     @property
     def share(self) -> float:
@@ -78,10 +78,10 @@ class Network:
                 image = Image.fromarray(np.asarray(view([image]))[0])
             box = np.asarray(boxes([image]), float)[0] if boxes else np.array([0.0, 0.0, *image.size])
         factor = min(1, LONGEST / max(image.size))
-        size = tuple(max(1, round(factor * side)) for side in image.size)
-        scale = np.divide(size, image.size)
-        pixels = np.asarray(image.resize(size, Image.Resampling.LANCZOS) if factor < 1 else image)
-        return x, Shown(pixels, tuple((box.reshape(2, 2) * scale).ravel().tolist()))
+        width, height = (max(1, round(factor * side)) for side in image.size)
+        scale = np.divide((width, height), image.size)
+        pixels = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS) if factor < 1 else image)
+        return x, Shown(pixels, (box.reshape(2, 2) * scale).ravel())
 
     def channels(self, x: np.ndarray) -> int:
         """The axis of the input's channels, which the network tells at the first image."""

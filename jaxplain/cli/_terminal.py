@@ -26,7 +26,7 @@ def command_line() -> dict[str, str]:
     """What a picture tells of how it was made."""
     from .. import __version__
 
-    return {"Software": f"jaxplain {__version__}", "Command": shlex.join(["jaxplain", *WORDS.get()])}
+    return {"software": f"jaxplain {__version__}", "command": shlex.join(["jaxplain", *WORDS.get()])}
 
 
 class UsageError(Exception):
