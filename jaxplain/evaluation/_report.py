@@ -90,10 +90,11 @@ def report(
     if summary is None:
         summary, better = summary_of(comparison, n), comparison.better
     heat = comparison.heatmaps()
+    signed = {label: bool((array < 0).any()) for label, array in heat.items()}  # of one method all maps are alike
     body = [toolbar(heat, count)]
     for i, (photograph, box) in enumerate(zip(photographs, as_boxes(boxes, photographs), strict=True)):
         maps = {label: array[i::n] for label, array in heat.items()}  # one for each class
-        body.append(section(i, names[i], classes[i], photograph.shape[1::-1], box, maps))
+        body.append(section(i, names[i], classes[i], photograph.shape[1::-1], box, maps, signed))
     body += [table(summary, better or {}), methods_list(heat), footer(about)]
     return page("\n".join(body), [photo_rule(i, photograph) for i, photograph in enumerate(photographs)])
 
@@ -131,7 +132,7 @@ def toolbar(labels: Iterable[str], count: int) -> str:
     classes = f'<label>Class <select id="class">{choices}</select></label>' if count > 1 else ""
     return (
         '<header><h1>Comparison of explanations</h1><div class="tools" role="toolbar" aria-label="View">'
-        '<label>Photograph <input id="opacity" type="range" min="0" max="100" value="65" '
+        '<label>Photograph <input id="opacity" type="range" min="0" max="100" value="50" '
         'aria-label="Opacity of the maps, from photograph to map"> map</label>'
         f'{classes}<span class="zoom"><button id="closer" aria-label="Zoom in">+</button>'
         '<button id="farther" aria-label="Zoom out">&minus;</button><button id="whole">Whole</button></span>'
@@ -147,6 +148,7 @@ def section(
     size: tuple[int, int],
     box: np.ndarray,
     maps: Mapping[str, np.ndarray],
+    signed: Mapping[str, bool],
 ) -> str:
     """One photograph with the maps of all methods, ``(K, H, W)`` each."""
     left, top, right, bottom = (box / np.tile(size, 2)).tolist()
@@ -167,25 +169,26 @@ def section(
     cards = [card(photo, "photograph")]
     for m, (label, values) in enumerate(maps.items()):
         layers, scales = behind, ""
+        is_signed = signed[label]
         for k, (text, one) in enumerate(zip(classes, values, strict=True)):
-            source, low, high = map_image(one)
+            source, low, high = map_image(one, is_signed)
             alt = escape(f"Map of {label} for {name}, {text}: from {low} to {high}")
             layers += f'<img data-class="{k}" class="map" style="{place}" alt="{alt}" src="{source}">'
-            kind = "scale" if low == "0" else "scale signed"
-            scales += f'<span data-class="{k}" class="{kind}">{low} <i></i> {high}</span>'
-        cards.append(card(layers, escape(label) + scales, f' data-method="{m}"'))
+            scales += f'<span data-class="{k}" class="scale">{low} <i></i> {high}</span>'
+        sign = f'data-method="{m}" data-sign="{"signed" if is_signed else "positive"}"'
+        cards.append(card(layers, escape(label) + scales, f" {sign}"))
     heading = f'<h2>{escape(name)}</h2><p class="about">{about}</p>'
     return f'<section class="image">{heading}<div class="cards">{"".join(cards)}</div></section>'
 
 
-def map_image(values: np.ndarray) -> tuple[str, str, str]:
+def map_image(values: np.ndarray, signed: bool) -> tuple[str, str, str]:
     """A map as a picture of its own pixels, and the values at the ends of its colours."""
     from PIL import Image
 
     from ..visualize._colours import colour_map, scale
     from ..visualize._panel import ends
 
-    scaled = scale(np.asarray(values, np.float64)[None], None, 99.5)
+    scaled = scale(np.asarray(values, np.float64)[None], signed, 99.5)
     position = (scaled.values[0] + 1) / 2 if scaled.signed else scaled.values[0]
     picture = Image.fromarray(np.rint((COLOURS - 1) * position).astype(np.uint8), "P")
     palette = colour_map(scaled.signed)(np.linspace(0, 1, COLOURS), bytes=True)[:, :3]

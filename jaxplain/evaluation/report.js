@@ -4,7 +4,7 @@ const all = (selector) => [...document.querySelectorAll(selector)];
 const on = (id, event, act) => document.getElementById(id)?.addEventListener(event, act);
 
 // Opacity, class, methods, light or dark.
-on("opacity", "input", (e) => root.style.setProperty("--opacity", e.target.value / 100));
+on("opacity", "input", (e) => root.style.setProperty("--share", e.target.value / 100));
 on("class", "change", (e) => { root.dataset.shown = e.target.value; });
 all(".switch").forEach((box) => box.addEventListener("change", () => {
   all(`[data-method="${box.value}"]`).forEach((card) => { card.hidden = !box.checked; });
