@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from ..evaluation import Comparison
 from ..evaluation import compare as make_comparison
 from ..evaluation import report as make_report
+from ..visualize._colours import require_matplotlib
 from . import _method_specs as specs
 from . import _network as networks
 from ._explain import Example, File, Images, Text, class_line, prepared
@@ -59,12 +60,8 @@ def compare(
       seed: Seed of the methods and metrics that draw random numbers.
     """
     measures = specs.find_metrics(metrics)
-    if not out.parent.is_dir():
-        raise UsageError(f"--out {out}: there is no folder {out.parent}")
-    require_file("--save", save, ".npz")
-    require_file("--html", html, ".html")
-    if not 1 <= classes <= MOST_CLASSES or (classes > 1 and html is None):
-        raise UsageError(f"--classes is 1 to {MOST_CLASSES}, and more than 1 only with --html")
+    places = Places(out, save, html)
+    places.require(classes)
     picture = out.with_name(f"{out.name}.png")
     work = planned(images, [picture] * max(1, len(images)))
     with Report(len(work)) as report:
@@ -84,13 +81,7 @@ def compare(
             targets = ranked(network, x, label, classes)
             several = np.concatenate([x] * classes)
             every = run(network.variables, several, target=targets.ravel(), key=jax.random.key(seed))
-            comparison = first(every, len(x))
-            files = write(comparison, examples, targets[0], network, out, about)
-            if save:
-                named = {"images": about["images"], "targets": targets[0], "scores": comparison.outputs}
-                files += [save_maps(save, comparison.heatmaps(), **named, about=about)]
-            if html:
-                files += [save_page(html, page(every, examples, targets, network, about))]
+            comparison, files = write(every, examples, targets, network, places, about)
         except (TypeError, ValueError) as error:
             raise UsageError(f"{model} cannot be explained: {error}") from error
         except OSError as error:
@@ -119,21 +110,46 @@ def first(comparison: Comparison, n: int) -> Comparison:
     return replace(comparison, maps=maps, values=values, outputs=comparison.outputs[:n], target=target)
 
 
+class Places(NamedTuple):
+    """The files to write."""
+
+    out: Path
+    save: Path | None
+    html: Path | None
+
+    def require(self, classes: int) -> None:
+        """Refuse, before anything is computed, files that cannot be written, and pictures that cannot be drawn."""
+        if not 1 <= classes <= MOST_CLASSES or (classes > 1 and self.html is None):
+            raise UsageError(f"--classes is 1 to {MOST_CLASSES}, and more than 1 only with --html")
+        if not self.out.parent.is_dir():
+            raise UsageError(f"--out {self.out}: there is no folder {self.out.parent}")
+        require_file("--save", self.save, ".npz")
+        require_file("--html", self.html, ".html")
+        require_matplotlib()
+
+
 def write(
-    comparison: Comparison,
+    every: Comparison,
     examples: Sequence[Example],
     targets: np.ndarray,
     network: Network,
-    out: Path,
+    places: Places,
     about: dict[str, Any],
-) -> list[Path]:
-    """Write the picture, the table and the numbers."""
+) -> tuple[Comparison, list[Path]]:
+    """Write the picture, the table and the numbers of the first classes, their maps, and the report of all classes."""
+    comparison = first(every, len(examples))
     captions = [
         f"{example.photograph.name}: {class_line(probability, int(label), network)}"
-        for example, probability, label in zip(examples, probabilities(comparison), targets, strict=True)
+        for example, probability, label in zip(examples, probabilities(comparison), targets[0], strict=True)
     ]
     pictures = [example.shown.pixels for example in examples]
-    return comparison.save(out, pictures, captions=captions, boxes=boxes_of(examples), about=about)
+    files = comparison.save(places.out, pictures, captions=captions, boxes=boxes_of(examples), about=about)
+    if places.save:
+        named = {"images": about["images"], "targets": targets[0], "scores": comparison.outputs}
+        files.append(save_maps(places.save, comparison.heatmaps(), **named, about=about))
+    if places.html:
+        files.append(save_page(places.html, page(every, examples, targets, network, about)))
+    return comparison, files
 
 
 def page(

@@ -25,6 +25,7 @@ from ..evaluation import BETTER, Example, Records, open_records, summarize
 from ..evaluation import compare as make_comparison
 from ..evaluation import evaluate as measure
 from ..evaluation._table import summary_table
+from ..visualize._colours import require_matplotlib
 from . import _method_specs as specs
 from . import _network as networks
 from ._compare import METHODS, page
@@ -72,20 +73,14 @@ def evaluate(
     measures = specs.find_metrics(metrics)
     if not measures:
         raise UsageError("--metrics names no metric")
-    require_file("--html", html, ".html")
+    require_page(html)
     files = photographs_in(folder)
     with Report(len(files)) as report:
         report.step(f"loading {model}")
         network = networks.load(model, checkpoint)
         classes = labels_of(files, network) if labels is None else read_labels(labels, files, network)
         explainers = specs.find_explainers(methods, network)
-        settings = {
-            "jaxplain": __version__,
-            "folder": str(folder.resolve()),
-            "model": model,
-            "metrics": [*measures],
-            "seed": seed,
-        }
+        settings = settings_of(folder, model, measures, seed)
         try:
             records = open_records(f"{out}.jsonl", settings)
             before = len(records.done)
@@ -99,10 +94,8 @@ def evaluate(
             better = {name: BETTER[specs.parsed(name)[0]] for name in measures}
             table = write_tables(out, chosen, better)
             if html and classes:
-                report.step("explaining the photographs of the report")
-                about = {**command_line(), "model": model, "seed": seed, "photographs": len(classes)}
                 options = {"summary": summarize(chosen), "better": better}
-                save_page(html, page_of(classes, explainers, network, report, about, options))
+                save_page(html, page_of(classes, explainers, network, report, settings, options))
         except (TypeError, ValueError) as error:
             raise UsageError(str(error)) from error
         except OSError as error:
@@ -112,15 +105,30 @@ def evaluate(
     return 1 if report.failed else 0
 
 
+def require_page(html: Path | None) -> None:
+    """Refuse, before anything is computed, a report that cannot be written or drawn."""
+    require_file("--html", html, ".html")
+    if html:
+        require_matplotlib()
+
+
+def settings_of(folder: Path, model: str, metrics: Collection[str], seed: int) -> dict[str, Any]:
+    """What the numbers depend on, beside the photographs."""
+    folder_settings = {"jaxplain": __version__, "folder": str(folder.resolve())}
+    return {**folder_settings, "model": model, "metrics": [*metrics], "seed": seed}
+
+
 def page_of(
     classes: dict[str, tuple[Path, int]],
     explainers: dict[str, Explain],
     network: Network,
     report: Report,
-    about: dict[str, Any],
+    settings: dict[str, Any],
     options: dict[str, Any],
 ) -> str:
     """The report: the table of all photographs, and the maps of the first few."""
+    report.step("explaining the photographs of the report")
+    about = {**command_line(), "model": network.name, "seed": settings["seed"], "photographs": len(classes)}
     few = [*classes.values()][:ON_THE_PAGE]
     work = [Photograph(path.name, partial(read, path), path) for path, _ in few]
     examples = list(prepared(work, network, report))

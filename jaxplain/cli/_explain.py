@@ -17,6 +17,7 @@ from .. import visualize
 from .._compose import heatmap
 from .._convention import Array, require_logits
 from .._taxonomy import METHODS, Method
+from ..visualize._colours import require_matplotlib
 from . import _network as networks
 from ._network import Network, Shown
 from ._photographs import Photograph, photographs
@@ -68,7 +69,8 @@ def explain(
       target: Number or name of the class to explain, by default the predicted one.
       layer: Name of the layer to explain, for methods that look at one; several with commas between.
       composite: The rules of LRP and its relatives, such as epsilon_gamma_box.
-      out: The picture to write, by default explanation.png; for several images a folder, by default explanations.
+      out: The picture to write, by default explanation.png, or a folder, which a name without an ending is; for several
+        images a folder, by default explanations.
       save: A file .npz for the maps themselves, with scores, targets, names and options.
       seed: Seed of the methods that draw random numbers.
       batch_size: How many images are explained at once.
@@ -77,6 +79,7 @@ def explain(
     if batch_size < 1 or top < 1:
         raise UsageError("--batch-size and --top are at least 1")
     require_file("--save", save, ".npz")
+    require_matplotlib()
     chosen = find_method(method, layer)
     work = photographs(images, out)
     size = min(batch_size, len(work))
@@ -135,13 +138,16 @@ def prepared(work: Iterable[Photograph], network: Network, report: Report) -> It
     shape = None
     for index, photograph in enumerate(work):
         try:
-            x, shown = network.prepare(photograph.read())
+            image = photograph.read()
+            x, shown = network.prepare(image)
             shape = shape or x.shape
             if x.shape != shape:
                 raise ImageError(f"its input has shape {x.shape}, that of the first image {shape}")
         except ImageError as error:
             report.failure(f"{photograph.name}: {error}")
         else:
+            if (frames := image.info.get("frames", 1)) > 1:
+                report.note(f"{photograph.name}: the first of its {frames} frames is explained")
             if shown.share < 2 / 3:
                 report.note(f"{photograph.name}: the network sees {shown.share:.0%} of it, {REMEDY}")
             yield Example(index, photograph, x, shown)

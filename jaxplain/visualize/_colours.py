@@ -102,8 +102,15 @@ def colours(scaled: Maps, signed: bool, cmap: str | None = None) -> Pictures:
 
 def colour_map(signed: bool, cmap: str | None = None):
     """Matplotlib's colour map of 511 colours."""
+    require_matplotlib()
+    from matplotlib import colormaps
+
+    return colormaps.get_cmap(cmap or (DIVERGING if signed else SEQUENTIAL)).resampled(511)
+
+
+def require_matplotlib() -> None:
+    """Raise an error that names the extra, where Matplotlib is missing."""
     try:
-        from matplotlib import colormaps
+        import matplotlib  # noqa: F401
     except ImportError:
         raise ImportError("pictures need Matplotlib's colour maps: pip install 'jaxplain[demo]'") from None
-    return colormaps.get_cmap(cmap or (DIVERGING if signed else SEQUENTIAL)).resampled(511)
