@@ -190,7 +190,7 @@ def map_image(values: np.ndarray, signed: bool) -> tuple[str, str, str]:
 
     scaled = scale(np.asarray(values, np.float64)[None], signed, 99.5)
     position = (scaled.values[0] + 1) / 2 if scaled.signed else scaled.values[0]
-    picture = Image.fromarray(np.rint((COLOURS - 1) * position).astype(np.uint8), "P")
+    picture = Image.fromarray(np.rint((COLOURS - 1) * position).astype(np.uint8))
     palette = colour_map(scaled.signed)(np.linspace(0, 1, COLOURS), bytes=True)[:, :3]
     picture.putpalette(palette.tobytes())
     return (data_url(picture, "PNG", optimize=True), *ends(scaled, 0))
