@@ -20,6 +20,7 @@ PACKAGES = (
     "models",
     "perturbation",
     "propagation",
+    "visualize",
 )
 TOP = [
     "Comparison",

@@ -8,7 +8,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import skimage.data
-from PIL import Image
 
 import jaxplain
 from jaxplain import composites, models, visualize
@@ -63,14 +62,8 @@ def draw(explainers, variables, preprocess, photograph, file):
     for name, explain in explainers.items():
         print(name)
         maps[name] = np.asarray(jax.jit(explain)(variables, images, target=TIGER_CAT, key=jax.random.key(0)))
-    names = list(maps)
-    rows = [
-        visualize.panel(preprocess.view(photograph), {name: maps[name] for name in names[i : i + COLUMNS]}, size=200)
-        for i in range(0, len(names), COLUMNS)
-    ]
-    picture = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
-    for i, row in enumerate(rows):
-        picture.paste(row, (0, sum(r.height for r in rows[:i])))
+    boxes = preprocess.boxes(photograph)
+    picture = visualize.panel([photograph], maps, boxes=boxes, columns=COLUMNS, size=200, resolution=1)
     visualize.save(picture, OUT / file)
 
 

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias, get_args
 
 from . import _compose, _gradients, _references, features, perturbation, propagation
 from ._convention import Explain
+from ._html import counted, html_table, listing
 from ._text import as_list, choose
 
 __all__ = ["cite", "methods"]
@@ -93,6 +94,19 @@ class Method:
     def deterministic(self) -> bool:
         """Whether it draws no random numbers."""
         return "key" not in self.needs
+
+
+class Methods(list[Method]):
+    """A list of methods, which notebooks show as a table."""
+
+    def __repr__(self) -> str:
+        return f"[{counted(len(self), 'method')}: {listing([method.name for method in self])}]"
+
+    def _repr_html_(self) -> str:
+        heading = ("method", "family", "needs", "passes", "computes", "reference")
+        return html_table(
+            heading, ((m.name, m.family, ", ".join(m.needs), str(m.cost), m.summary, m.reference) for m in self)
+        )
 
 
 def _method(
@@ -185,7 +199,7 @@ def methods(
     needs: Need | Collection[Need] = (),
     without: Need | Collection[Need] = (),
     max_cost: int | None = None,
-) -> list[Method]:
+) -> Methods:
     """The methods of the library, or those that all of the conditions hold for.
 
     Args:
@@ -197,7 +211,7 @@ def methods(
         network or the data (see `Cost`) fits no such limit.
 
     Returns:
-      `Method` records, in the order of the families.
+      A list of `Method` records, in the order of the families; notebooks show it as a table.
 
     Raises:
       ValueError: if there is no such family or need.
@@ -211,12 +225,12 @@ def methods(
     """
     families = get_args(Family) if family is None else (choose(family, get_args(Family), "family"),)
     wanted, unwanted = ({choose(need, get_args(Need), "need") for need in as_list(some)} for some in (needs, without))
-    return [
+    return Methods(
         method
         for method in METHODS.values()
         if method.family in families and wanted <= {*method.needs} and not unwanted & {*method.needs}
         if max_cost is None or (not method.cost.each and method.cost.forward + method.cost.backward <= max_cost)
-    ]
+    )
 
 
 def cite(*names: str) -> str:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from rich.console import Console
 
 import jaxplain
 from jaxplain import visualize
-from jaxplain.cli import main
+from jaxplain.cli import COMMANDS, main
 from jaxplain.cli._photographs import distinct_names
 
 NETWORKS = """
@@ -95,6 +96,21 @@ def test_one_image_is_one_picture(folder, capsys):
     assert "compiling gradient" in err
 
 
+def test_what_the_network_does_not_see_is_hatched_and_told(folder, capsys):
+    networks = "from jaxplain.models import Preprocess\nfrom mine import *\n"
+    networks += "SMALL = Preprocess((0,) * 3, (255,) * 3, resize=4, crop=4)\n"
+    networks += "def network(): return apply, WEIGHTS, SMALL, NAMES\n"
+    (folder / "cropping.py").write_text(networks)
+    photograph("wide.png", size=(90, 30))
+    photograph("square.png", size=(30, 30))
+    assert explain("wide.png", "square.png", "--out", "maps", model="cropping:network") == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 1
+    assert notes[0].startswith("note: wide.png: the network sees 33% of it, its middle; the rest is hatched: crop")
+    with Image.open("maps/wide-explanation.png") as wide, Image.open("maps/square-explanation.png") as square:
+        assert wide.width / wide.height > 1.5 * square.width / square.height
+
+
 def test_without_an_image_it_explains_the_cat(capsys):
     pytest.importorskip("skimage")
     assert explain("--top", 2) == 0
@@ -115,7 +131,7 @@ def test_several_images_are_pictures_in_a_folder(folder):
 
 def test_names_never_collide():
     stems = ["cat", "cat-2", "Cat", "cat", "CAT-2"]
-    names = distinct_names([visualize.Path(f"{i}/{stem}.png") for i, stem in enumerate(stems)])
+    names = distinct_names([Path(f"{i}/{stem}.png") for i, stem in enumerate(stems)])
     assert len({name.casefold() for name in names}) == len(stems)
 
 
@@ -142,8 +158,9 @@ def test_the_seed_matters_to_random_methods_only():
     for method in ("gradient", "smoothgrad"):
         for seed in (0, 0, 1):
             assert explain("cat.png", "--seed", seed, method=method) == 0
-            with open("explanation.png", "rb") as file:
-                pictures.setdefault(method, []).append(file.read())
+            with Image.open("explanation.png") as picture:
+                pictures.setdefault(method, []).append(picture.tobytes())
+                assert picture.text["Command"].startswith(f"jaxplain explain cat.png --seed {seed} --model")
     assert len(set(pictures["gradient"])) == 1
     assert pictures["smoothgrad"][0] == pictures["smoothgrad"][1] != pictures["smoothgrad"][2]
 
@@ -173,6 +190,35 @@ def test_images_of_every_mode(mode):
     assert explain(photograph(f"image.{endings.get(mode, 'png')}", mode)) == 0
 
 
+def test_frames_addresses_and_names_without_an_ending(folder, capsys):
+    grey = [Image.new("L", (3, 3), value) for value in (0, 90, 200)]
+    grey[0].save("moving.gif", save_all=True, append_images=grey[1:])
+    assert explain("moving.gif", "https://example.org/cat.jpg", photograph(), "--out", "maps") == 1
+    err = capsys.readouterr().err
+    assert "note: moving.gif: the first of its 3 frames is explained\n" in err
+    assert "cat.jpg: this is an address of the web: download it, and pass the file\n" in err
+    assert explain("cat.png", "--out", "alone") == 0
+    assert os.listdir("alone") == ["cat-explanation.png"]
+
+
+def test_the_maps_are_kept(folder, capsys):
+    paths = [photograph(f"{i}.png", size=(10 + i, 10)) for i in range(3)]
+    assert explain(*paths, "missing.png", "--save", "maps.npz", "--batch-size", 2) == 1
+    with np.load("maps.npz") as kept:
+        assert kept["maps"].shape == (1, 3, 4, 4)
+        assert kept["methods"].tolist() == ["gradient"]
+        assert kept["images"].tolist() == paths
+        assert kept["targets"].tolist() == kept["scores"].argmax(axis=1).tolist()
+        about = json.loads(str(kept["about"]))
+    assert about["command"].startswith("jaxplain explain 0.png 1.png 2.png missing.png --save maps.npz")
+    assert about["model"] == "mine:network"
+    assert about["versions"]["jaxplain"] == jaxplain.__version__
+    capsys.readouterr()
+    for name, complaint in [("maps.zip", "must end in .npz"), ("no/maps.npz", "there is no folder no")]:
+        assert explain("0.png", "--save", name) == 2
+        assert complaint in sentence(capsys)
+
+
 def test_a_palette_with_transparency_and_a_photograph_on_its_side(capsys):
     palette = Image.new("P", (8, 8))
     palette.putpalette([255, 0, 0, 0, 255, 0])
@@ -182,7 +228,8 @@ def test_a_palette_with_transparency_and_a_photograph_on_its_side(capsys):
     photograph("turned.jpg", exif=exif)
     Image.new("L", (3, 3)).save("moving.gif", save_all=True, append_images=[Image.new("L", (3, 3), 9)])
     assert explain("palette.png", "turned.jpg", "moving.gif") == 0
-    assert not [line for line in capsys.readouterr().err.splitlines() if "..." not in line]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "..." not in line] == ["note: moving.gif: the first of its 2 frames is explained"]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (1000, 1000)])
@@ -248,7 +295,7 @@ def test_preprocessing_that_fails_on_an_image(capsys):
 
 
 def test_a_full_disk(monkeypatch, capsys):
-    def full(*_):
+    def full(*_, **options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(visualize, "save", full)
@@ -395,6 +442,25 @@ def test_an_unknown_name_in_the_table(words, capsys):
     assert re.fullmatch(r"unknown (method|need|family) '\w+': did you mean .*\?", sentence(capsys))
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_has_an_example_of_options_that_are_there(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+    assert stopped.value.code == 0
+    text = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+    example = re.search(rf"For example: (jaxplain {name} .*?) (?:It can|╭|positional|options)", text)
+    assert example
+    assert all(f"{flag} " in text.replace(example[0], "") for flag in re.findall(r"--[\w-]+", example[1]))
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_shells_complete_commands(shell, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--tyro-print-completion", shell])
+    assert not stopped.value.code
+    assert "--method" in capsys.readouterr().out
+
+
 def test_the_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"jaxplain {jaxplain.__version__}\n"
@@ -464,6 +530,27 @@ def test_compare_writes_a_picture_a_table_and_numbers(folder, capsys):
     assert out.endswith("comparison.png\ncomparison.md\ncomparison.json\n")
 
 
+def test_compare_keeps_maps_numbers_and_a_page(folder, capsys):
+    nasty = "<img src=x onerror=alert(1)>.png"
+    words = ["--methods", "gradient,lrp", "--metrics", "sparseness", "--html", "page.html", "--save", "maps.npz"]
+    assert compare(photograph("cat.png"), photograph(nasty), *words, "--classes", "2", "--seed", "3") == 0
+    assert capsys.readouterr().out.endswith("comparison.json\nmaps.npz\npage.html\n")
+    numbers = json.loads((folder / "comparison.json").read_text())
+    assert numbers["images"] == ["cat.png", nasty]
+    assert (numbers["model"], numbers["seed"]) == ("mine:network", 3)
+    assert numbers["device"].startswith("cpu")
+    assert len(numbers["methods"]["gradient"]["metrics"]["sparseness"]["values"]) == 2
+    with np.load("maps.npz") as kept:
+        assert kept["methods"].tolist() == ["gradient", "lrp"]
+        assert kept["maps"].shape == (2, 2, 4, 4)
+        assert kept["targets"].tolist() == numbers["target"] == kept["scores"].argmax(axis=1).tolist()
+    page = (folder / "page.html").read_text()
+    assert page.count("<img data-class=") == 2 * 2 * 2
+    assert nasty not in page
+    with Image.open("comparison.png") as picture:
+        assert picture.text["Command"].startswith("jaxplain compare cat.png '<img")
+
+
 def test_compare_goes_on_without_what_cannot_be_read(folder, capsys):
     (folder / "broken.png").write_bytes(b"no picture")
     assert compare(photograph(), "broken.png", "--methods", "gradient", "--metrics", "sparseness", "--out", "two") == 1
@@ -482,6 +569,9 @@ def test_compare_goes_on_without_what_cannot_be_read(folder, capsys):
         (["--target", "9"], "--target 9: mine:network has the classes 0 to 3"),
         (["--out", "nowhere/x"], "--out nowhere/x: there is no folder nowhere"),
         (["--out", "cat"], "cat.png is one of the images and would be overwritten"),
+        (["--html", "page.txt"], "--html page.txt: the name must end in .html"),
+        (["--classes", "2"], "--classes is 1 to 5, and more than 1 only with --html"),
+        (["--classes", "5", "--html", "a.html"], "mine:network cannot be explained: --classes 5 is more than the 4"),
     ],
 )
 def test_mistakes_in_a_comparison(words, complaint, capsys):

@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 
 from jaxplain import metrics
+from jaxplain._intervals import student_t
 from jaxplain.cli import main
 from jaxplain.evaluation import Example, evaluate, open_records, summarize
-from jaxplain.evaluation._table import exceeds, statistic, student_t
+from jaxplain.evaluation._table import exceeds, statistic
 
 NETWORK = """
 import numpy as np
@@ -88,6 +89,21 @@ def test_a_folder_is_a_table(folder, capsys):
     numbers = json.loads((folder / "evaluation.json").read_text())["methods"]["gradient"]["sparseness"]
     assert numbers["n"] == 8
     assert numbers["low"] < numbers["mean"] < numbers["high"]
+
+
+def test_the_report_of_a_folder(folder, capsys):
+    (folder / "images" / "0001_broken.png").write_text("no picture")
+    assert main(words("--html", "page.html")) == 1
+    page = (folder / "page.html").read_text()
+    assert page.count("<img data-class=") == 8 * 2
+    assert "Means over up to 8 images" in page
+    assert "ant, " in page
+    first = next(line for line in (folder / "evaluation.md").read_text().splitlines() if line.startswith("| gradient"))
+    for cell in first.split(" | ")[1:]:
+        assert cell.strip(" |") in page
+    for name, sentence in (("page.txt", "the name must end in .html"), ("no/page.html", "there is no folder no")):
+        assert main(words("--html", name)) == 2
+        assert complaint(capsys)[-1] == f"jaxplain: --html {name}: {sentence}"
 
 
 def test_the_same_command_measures_nothing_twice(folder, capsys):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxplain import visualize
-from jaxplain.visualize import colorize, overlay, panel, save
+from jaxplain.visualize import animation, colorize, figure, overlay, save
+from jaxplain.visualize._overlay import resize
 
 WHITE = (247, 247, 247)  # the middle of RdBu
 BLACK = (0, 0, 3)  # the start of inferno
@@ -121,10 +121,38 @@ def test_overlays_scale_maps_up_and_down_to_the_image():
     for shape in [(2, 1, 1), (2, 3, 4), (2, 90, 120), (2, 3, 4, 3)]:
         assert overlay(images, np.ones(shape)).shape == images.shape
     step = np.array([[[0.0, 1.0]]])
-    values = visualize.resize(step, np.zeros((1, 1, 8, 3), np.uint8))[0, 0]
+    values = resize(step[0], (8, 1))[0]
     assert (np.diff(values) >= 0).all()
     assert values[0] == 0
     assert values[-1] == 1
+
+
+def test_photographs_of_every_layout_look_the_same():
+    grey = np.random.default_rng(0).integers(0, 256, (2, 8, 9, 1), np.uint8)
+    maps = np.linspace(-1, 1, 144).reshape(2, 8, 9)
+    opaque = np.full_like(grey, 255)
+    expected = overlay(grey, maps)
+    layouts = [grey[..., 0], grey.repeat(3, axis=3), np.concatenate([grey, opaque], axis=3)]
+    layouts += [np.concatenate([grey, grey, grey, opaque], axis=3), grey[..., 0] / 255]
+    for images in layouts:
+        np.testing.assert_array_equal(overlay(images, maps), expected)
+        if images.ndim == 4:
+            np.testing.assert_array_equal(overlay(np.moveaxis(images, 3, 1), maps), expected)
+    transparent = np.concatenate([grey, 0 * opaque], axis=3)
+    np.testing.assert_array_equal(overlay(transparent, maps), overlay(opaque, maps))
+
+
+def test_channels_first_are_those_of_the_images_or_said():
+    maps = np.random.default_rng(0).normal(size=(2, 3, 8, 9))
+    images = np.zeros((2, 3, 8, 9), np.uint8)
+    expected = colorize(maps.sum(axis=1))
+    np.testing.assert_array_equal(colorize(maps, channels="first"), expected)
+    np.testing.assert_array_equal(overlay(images, maps, alpha=1), overlay(images, maps.sum(axis=1), alpha=1))
+    with pytest.raises(ValueError, match='say channels="first"'):
+        colorize(maps)
+    square = np.zeros((1, 3, 4, 3), np.uint8)  # either axis may be the channels
+    assert overlay(square, np.zeros((1, 3, 4))).shape == (1, 3, 4, 3)
+    assert overlay(square, np.zeros((1, 4, 3)), channels="first").shape == (1, 4, 3, 3)
 
 
 def test_images_are_bytes_or_floats_up_to_one():
@@ -135,47 +163,9 @@ def test_images_are_bytes_or_floats_up_to_one():
         with pytest.raises(ValueError, match=r"uint8 or floats in \[0, 1\]"):
             overlay(wrong, maps)
     with pytest.raises(ValueError, match="images have shape"):
-        overlay(images[0], maps)
+        overlay(images[0, 0], maps)
     with pytest.raises(ValueError, match="1 images and 2 maps"):
         overlay(images, np.concatenate([maps, maps]))
-
-
-def test_a_panel_has_a_row_for_each_image_and_a_column_for_each_title():
-    images = np.full((2, 10, 20, 3), 200, np.uint8)
-    one = panel(images, {"a": np.ones((2, 10, 20))}, size=100)
-    two = panel(images, {"a": np.ones((2, 10, 20)), "b": -np.ones((2, 5, 5, 3))}, size=100)
-    assert two.width - one.width == 200 + 5
-    assert two.height == one.height
-    assert panel(images[:1], {}, size=100).height == one.height - 105
-    assert panel(images, {}, captions=["x", "y"], size=100).height > one.height
-    assert two.getpixel((0, 0)) == (255, 255, 255)
-
-
-def test_a_panel_shows_pictures_as_they_are():
-    images = np.zeros((1, 10, 10, 3), np.uint8)
-    shown = np.asarray(panel(images, {"picture": np.full_like(images, 77)}, size=100))
-    assert (shown[-104:-6, -104:-6] == 77).all()
-
-
-@pytest.mark.parametrize("size", [1, 8, 300])
-def test_panels_of_any_size_with_titles_and_captions_of_any_length(size):
-    images = np.zeros((1, 3, 500, 3), np.uint8)[:, :, : 500 if size < 300 else 3]
-    text = "Škoda (αβγ, 猫)\n" * 50
-    panel(images, {text: np.ones((1, 3, 3)), "": -np.ones((1, 3, 3))}, captions=[text], size=size)
-
-
-def test_text_is_shortened_to_its_room():
-    font = visualize.typeface(15)
-    assert visualize.shorten("tabby", font, 200) == "tabby"
-    short = visualize.shorten("integrated gradients", font, 100)
-    assert short.endswith("\N{HORIZONTAL ELLIPSIS}")
-    assert font.getlength(short) <= 100
-    assert visualize.shorten("tabby", font, 0) == ""
-
-
-def test_a_panel_needs_a_caption_for_each_image():
-    with pytest.raises(ValueError, match="2 images and 1 captions"):
-        panel(np.zeros((2, 4, 4, 3)), {}, captions=["one"])
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.jpg", "a.webp", "a.tiff"])
@@ -215,6 +205,45 @@ def test_files_that_cannot_be_written(tmp_path):
     with pytest.raises(OSError, match="folder"):
         save(image, tmp_path / "folder.png")
     assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
+
+
+def test_a_file_tells_its_resolution_and_the_command_that_made_it(tmp_path):
+    image = Image.new("RGB", (5, 4))
+    image.info["dpi"] = (192, 192)
+    save(image, tmp_path / "a.png", text={"Command": "jaxplain explain Škoda.png"})
+    with Image.open(tmp_path / "a.png") as read:
+        assert read.text == {"Command": "jaxplain explain Škoda.png"}
+        assert read.info["dpi"] == pytest.approx((192, 192), abs=0.1)
+    for name in ("a.jpg", "a.webp"):
+        save(image, tmp_path / name, text={"Command": "x"})
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png"])
+def test_animations(tmp_path, name):
+    growing = np.linspace(0, 1, 3)[:, None, None, None] * np.ones((1, 4, 4))
+    save(animation(np.zeros((1, 8, 8, 3), np.uint8), {"mask": growing}, size=20), tmp_path / name, seconds=0.5)
+    with Image.open(tmp_path / name) as read:
+        assert read.n_frames == 3
+        read.load()
+        assert read.info["duration"] == 500
+
+
+def test_an_animation_has_one_scale(tmp_path):
+    steps = np.array([1.0, 4.0, -2.0])[:, None, None, None] * np.ones((1, 1, 1))
+    frames = animation(np.zeros((1, 2, 2, 3), np.uint8), {"mask": steps}, labels=["a", "b", "c " * 99], percentile=100)
+    assert len({frame.size for frame in frames}) == 1
+    shown = [{colour for _, colour in frame.getcolors(10**6)} for frame in frames]
+    for colours, value in zip(shown, (0.25, 1, -0.5), strict=True):
+        assert tuple(colorize(np.array([[[value, -1.0]]]), percentile=100)[0, 0, 0].tolist()) in colours
+    with pytest.raises(ValueError, match="2 and 3 frames or labels"):
+        animation(np.zeros((1, 2, 2, 3), np.uint8), {"mask": steps}, labels=["a", "b"])
+
+
+def test_what_holds_one_picture_only(tmp_path):
+    with pytest.raises(ValueError, match=r"'.jpg' holds one picture only, try .webp or .gif"):
+        save([Image.new("RGB", (5, 4))] * 2, tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match=r"'.txt' is no format of figures, try .pdf"):
+        save(figure(np.zeros((1, 2, 2, 3)), {}), tmp_path / "a.txt")
 
 
 def test_without_matplotlib_the_remedy_is_named(monkeypatch):

@@ -53,8 +53,8 @@ def rebound(node: Any, again: Callable[[Any], Any], is_wanted: Callable[[Any], b
         return node if same(leaves, others) else tree.unflatten(others)
     if isinstance(node, type) or not callable(node):
         return node
-    if dataclasses.is_dataclass(node) and callable(f := vars(node).get("f")):  # jaxplain's own, around a network
-        return node if again(f) is f else dataclasses.replace(node, f=again(f))
+    if dataclasses.is_dataclass(node) and not isinstance(node, type) and callable(f := vars(node).get("f")):
+        return node if again(f) is f else dataclasses.replace(node, f=again(f))  # jaxplain's own, around a network
     wrapped = getattr(node, "__wrapped__", None)  # jax.jit and its like, which here only call
     return node if wrapped is None or again(wrapped) is wrapped else again(wrapped)
 

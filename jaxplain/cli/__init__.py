@@ -19,7 +19,7 @@ from ._layers import layers
 from ._methods import methods
 from ._recommend import recommend
 from ._summary import summary
-from ._terminal import STDERR, STDOUT, UsageError, escape_unprintable
+from ._terminal import STDERR, STDOUT, WORDS, UsageError, escape_unprintable
 
 COMMANDS = {
     "explain": explain,
@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; ``argv`` defaults to the words after the program's name."""
     words = sys.argv[1:] if argv is None else list(argv)
     escape_unprintable()
+    WORDS.set(tuple(words))
     if words == ["--version"]:
         STDOUT.print(f"jaxplain {__version__}")
         return 0

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from ..evaluation import Comparison
 from ..evaluation import compare as make_comparison
+from ..evaluation import report as make_report
+from ..visualize._colours import require_matplotlib
 from . import _method_specs as specs
 from . import _network as networks
-from ._explain import File, Images, Text, prepared
+from ._explain import File, Images, Prepared, Text, class_line, prepared
+from ._network import Network
 from ._photographs import planned
-from ._terminal import STDOUT, Report, UsageError
+from ._results import require_file, save_maps, save_page
+from ._terminal import STDOUT, Report, UsageError, command_line
 
+MOST_CLASSES = 5
 METHODS = "gradient,guided_backprop,lrp,grad_cam,layer_cam"
 
 
@@ -26,9 +35,14 @@ def compare(
     checkpoint: File = None,
     target: Text = None,
     out: Path = Path("comparison"),
+    save: File = None,
+    html: File = None,
+    classes: int = 1,
     seed: int = 0,
 ) -> int:
     """Explain photographs by several methods, and write one picture of all maps and one table of metrics and times.
+
+    For example: jaxplain compare cat.jpg dog.jpg --methods gradient,lrp,grad_cam --html report.html
 
     Args:
       images: Files of any size and format; without any, a sample photograph.
@@ -39,11 +53,15 @@ def compare(
       checkpoint: A PyTorch file with the weights of a network of the library.
       target: Number or name of the class to explain, by default the predicted one.
       out: Where to write to, without an ending; .png, .md and .json are added.
+      save: A file .npz for the maps themselves, with scores, targets, names and options.
+      html: A file .html for a report: one page that works offline, with overlays, zoom and a table that sorts.
+      classes: How many classes of each photograph are explained in the report: the one in question and the most
+        probable others. Each takes as long as the first.
       seed: Seed of the methods and metrics that draw random numbers.
     """
     measures = specs.metrics_of(metrics)
-    if not out.parent.is_dir():
-        raise UsageError(f"--out {out}: there is no folder {out.parent}")
+    places = Places(out, save, html)
+    places.require(classes)
     picture = out.with_name(f"{out.name}.png")
     work = planned(images, [picture] * max(1, len(images)))
     with Report(len(work)) as report:
@@ -57,12 +75,13 @@ def compare(
         x = np.concatenate([example.x for example in examples])
         network.check(x, label)
         report.step(f"comparing {len(explainers)} methods")
+        about = {**command_line(), "model": model, "images": [e.photograph.name for e in examples], "seed": seed}
         try:
             run = make_comparison(network.apply, explainers, metrics=measures)
-            comparison = run(network.variables, x, target=label, key=jax.random.key(seed))
-            views = np.concatenate([example.view for example in examples])
-            captions = [example.photograph.name for example in examples]
-            files = comparison.save(out, views, captions=captions)
+            targets = ranked(network, x, label, classes)
+            several = np.concatenate([x] * classes)
+            every = run(network.variables, several, target=targets.ravel(), key=jax.random.key(seed))
+            comparison, files = write(every, examples, targets, network, places, about)
         except (TypeError, ValueError) as error:
             raise UsageError(f"{model} cannot be explained: {error}") from error
         except OSError as error:
@@ -70,3 +89,98 @@ def compare(
     STDOUT.print(comparison.markdown())
     STDOUT.print("\n".join(map(str, files)))
     return 1 if report.failed else 0
+
+
+def ranked(network: Network, x: np.ndarray, label: int | None, count: int) -> np.ndarray:
+    """The classes to explain, ``(count, N)``: the one in question, then the most probable others."""
+    outputs = np.asarray(jax.jit(network.apply)(network.variables, x))
+    if count > outputs.shape[1]:
+        raise ValueError(f"--classes {count} is more than the {outputs.shape[1]} classes that it tells apart")
+    order = np.argsort(-outputs, axis=1, kind="stable")
+    if label is not None:
+        order = np.stack([np.concatenate([[label], row[row != label]]) for row in order])
+    return order[:, :count].T
+
+
+def first(comparison: Comparison, n: int) -> Comparison:
+    """A comparison of the first ``n`` examples."""
+    values = {m: {name: v[:n] for name, v in metrics.items()} for m, metrics in comparison.values.items()}
+    maps = {method: attribution[:n] for method, attribution in comparison.maps.items()}
+    target = comparison.target if comparison.target is None else comparison.target[:n]
+    return replace(comparison, maps=maps, values=values, outputs=comparison.outputs[:n], target=target)
+
+
+class Places(NamedTuple):
+    """The files to write."""
+
+    out: Path
+    save: Path | None
+    html: Path | None
+
+    def require(self, classes: int) -> None:
+        """Refuse, before anything is computed, files that cannot be written, and pictures that cannot be drawn."""
+        if not 1 <= classes <= MOST_CLASSES or (classes > 1 and self.html is None):
+            raise UsageError(f"--classes is 1 to {MOST_CLASSES}, and more than 1 only with --html")
+        if not self.out.parent.is_dir():
+            raise UsageError(f"--out {self.out}: there is no folder {self.out.parent}")
+        require_file("--save", self.save, ".npz")
+        require_file("--html", self.html, ".html")
+        require_matplotlib()
+
+
+def write(
+    every: Comparison,
+    examples: Sequence[Prepared],
+    targets: np.ndarray,
+    network: Network,
+    places: Places,
+    about: dict[str, Any],
+) -> tuple[Comparison, list[Path]]:
+    """Write the picture, the table and the numbers of the first classes, their maps, and the report of all classes."""
+    comparison = first(every, len(examples))
+    captions = [
+        f"{example.photograph.name}: {class_line(probability, int(label), network)}"
+        for example, probability, label in zip(examples, probabilities(comparison), targets[0], strict=True)
+    ]
+    pictures = [example.shown.pixels for example in examples]
+    files = comparison.save(places.out, pictures, captions=captions, boxes=boxes_of(examples), about=about)
+    if places.save:
+        named = {"images": about["images"], "targets": targets[0], "scores": comparison.outputs}
+        files.append(save_maps(places.save, comparison.heatmaps(), **named, about=about))
+    if places.html:
+        files.append(save_page(places.html, page(every, examples, targets, network, about)))
+    return comparison, files
+
+
+def page(
+    comparison: Comparison,
+    examples: Sequence[Prepared],
+    targets: np.ndarray,
+    network: Network,
+    about: dict[str, Any],
+    **options: Any,
+) -> str:
+    """The report of a comparison."""
+    classes = [
+        [f"{network.class_name(k)}, {probability[k]:.1%}" for k in labels]
+        for probability, labels in zip(probabilities(comparison), targets.T, strict=False)
+    ]
+    return make_report(
+        comparison,
+        [example.shown.pixels for example in examples],
+        names=[example.photograph.name for example in examples],
+        classes=classes,
+        boxes=boxes_of(examples),
+        about={name: value for name, value in about.items() if name != "images"},
+        **options,
+    )
+
+
+def boxes_of(examples: Sequence[Prepared]) -> np.ndarray:
+    """What the network sees of each photograph."""
+    return np.stack([example.shown.box for example in examples])
+
+
+def probabilities(comparison: Comparison) -> np.ndarray:
+    """The softmax of the outputs."""
+    return np.asarray(jax.nn.softmax(comparison.outputs.astype(np.float32)))

@@ -9,25 +9,33 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
+import numpy as np
 import tyro
 from PIL import Image
 
 from .. import __version__
+from .._convention import Explain
 from .._files import open_file, write_text
 from ..evaluation import BETTER, Example, Records, open_records, summarize
+from ..evaluation import compare as make_comparison
 from ..evaluation import evaluate as measure
 from ..evaluation._table import summary_table
+from ..visualize._colours import require_matplotlib
 from . import _method_specs as specs
 from . import _network as networks
-from ._compare import METHODS
-from ._explain import File
+from ._compare import METHODS, page
+from ._explain import File, prepared
 from ._network import Network
-from ._photographs import checksum_of, read
-from ._terminal import STDOUT, ImageError, Report, UsageError
+from ._photographs import Photograph, checksum_of, read
+from ._results import require_file, save_page
+from ._terminal import STDOUT, ImageError, Report, UsageError, command_line
 
+ON_THE_PAGE = 12  # photographs whose maps a report shows
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
 
 
@@ -40,9 +48,12 @@ def evaluate(
     model: str = "efficientnet_lite0",
     checkpoint: File = None,
     out: Path = Path("evaluation"),
+    html: File = None,
     seed: int = 0,
 ) -> int:
     """Measure methods over a folder of photographs, and write a table with confidence intervals.
+
+    For example: jaxplain evaluate photographs --labels classes.csv --methods lrp,grad_cam --html report.html
 
     It can be stopped at any time: the same command goes on where it was, and measures nothing twice.
 
@@ -55,24 +66,21 @@ def evaluate(
       model: A network of the library, or package.module:function for your own.
       checkpoint: A PyTorch file with the weights of a network of the library.
       out: Where to write to, without an ending; .jsonl holds a line for each image and method, .md and .json the table.
+      html: A file .html for a report: one page with the table and the maps of the first 12 photographs, which are
+        explained again for it.
       seed: Seed of the methods and metrics that draw random numbers.
     """
     measures = specs.metrics_of(metrics)
     if not measures:
         raise UsageError("--metrics names no metric")
+    require_page(html)
     files = photographs_in(folder)
     with Report(len(files)) as report:
         report.step(f"loading {model}")
         network = networks.load(model, checkpoint)
         classes = labels_of(files, network) if labels is None else read_labels(labels, files, network)
         explainers = specs.explainers_of(methods, network)
-        settings = {
-            "jaxplain": __version__,
-            "folder": str(folder.resolve()),
-            "model": model,
-            "metrics": [*measures],
-            "seed": seed,
-        }
+        settings = settings_of(folder, model, measures, seed)
         try:
             records = open_records(f"{out}.jsonl", settings)
             before = len(records.done)
@@ -83,7 +91,11 @@ def evaluate(
             new = measure(network.apply, explainers, measures, examples, records, context=context, seed=seed)
             count = sum(1 for _ in new)
             chosen = [r for (image, method), r in records.done.items() if image in classes and method in explainers]
-            table = write_tables(out, chosen, {name: BETTER[specs.name_and_options(name)[0]] for name in measures})
+            better = {name: BETTER[specs.name_and_options(name)[0]] for name in measures}
+            table = write_tables(out, chosen, better)
+            if html and classes:
+                options = {"summary": summarize(chosen), "better": better}
+                save_page(html, page_of(classes, explainers, network, report, settings, options))
         except (TypeError, ValueError) as error:
             raise UsageError(str(error)) from error
         except OSError as error:
@@ -91,6 +103,40 @@ def evaluate(
     STDOUT.print(table)
     STDOUT.print(f"{count} maps measured now, {before} before: {records.path}")
     return 1 if report.failed else 0
+
+
+def require_page(html: Path | None) -> None:
+    """Refuse, before anything is computed, a report that cannot be written or drawn."""
+    require_file("--html", html, ".html")
+    if html:
+        require_matplotlib()
+
+
+def settings_of(folder: Path, model: str, metrics: Collection[str], seed: int) -> dict[str, Any]:
+    """What the numbers depend on, beside the photographs."""
+    folder_settings = {"jaxplain": __version__, "folder": str(folder.resolve())}
+    return {**folder_settings, "model": model, "metrics": [*metrics], "seed": seed}
+
+
+def page_of(
+    classes: dict[str, tuple[Path, int]],
+    explainers: dict[str, Explain],
+    network: Network,
+    report: Report,
+    settings: dict[str, Any],
+    options: dict[str, Any],
+) -> str:
+    """The report: the table of all photographs, and the maps of the first few."""
+    report.step("explaining the photographs of the report")
+    about = {**command_line(), "model": network.name, "seed": settings["seed"], "photographs": len(classes)}
+    few = [*classes.values()][:ON_THE_PAGE]
+    work = [Photograph(path.name, partial(read, path), path) for path, _ in few]
+    examples = list(prepared(work, network, report))
+    targets = np.array([classes[example.photograph.name][1] for example in examples])
+    x = np.concatenate([example.x for example in examples])
+    run = make_comparison(network.apply, explainers, metrics=())
+    comparison = run(network.variables, x, target=targets, key=jax.random.key(about["seed"]))
+    return page(comparison, examples, targets[None], network, about, **options)
 
 
 def photographs_in(folder: Path) -> dict[str, Path]:

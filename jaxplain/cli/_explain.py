@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,12 +18,15 @@ from .._compose import heatmap
 from .._convention import Array, require_logits
 from .._taxonomy import METHODS, Method
 from .._text import did_you_mean
+from ..visualize._colours import require_matplotlib
 from . import _network as networks
-from ._network import Network
+from ._network import Network, Shown
 from ._photographs import Photograph, photographs
-from ._terminal import ImageError, Report, UsageError
+from ._results import require_file, save_maps
+from ._terminal import ImageError, Report, UsageError, command_line
 
 T = TypeVar("T")
+REMEDY = "its middle; the rest is hatched: crop the photograph around what you mean to have that explained"
 Text = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 Images = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGES...]", help_behavior_hint="")]
@@ -31,12 +34,12 @@ Images = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar
 
 @dataclass(frozen=True)
 class Prepared:
-    """A photograph as the network takes it, ``x``, and as it is shown, ``view``; both are batches of one."""
+    """A photograph as the network takes it, ``x``, a batch of one, and as it is shown."""
 
     index: int
     photograph: Photograph
     x: np.ndarray
-    view: np.ndarray
+    shown: Shown
 
 
 def explain(
@@ -49,11 +52,14 @@ def explain(
     layer: Text = None,
     composite: str = "epsilon_plus",
     out: File = None,
+    save: File = None,
     seed: int = 0,
     batch_size: int = 4,
     top: int = 5,
 ) -> int:
     """Explain how a network classifies images, and write a picture of each explanation.
+
+    For example: jaxplain explain cat.jpg --method grad_cam --target "tiger cat"
 
     Args:
       images: Files of any size and format; without any, a sample photograph is explained.
@@ -65,13 +71,17 @@ def explain(
       layer: Name of the layer to explain, for methods that look at one (see `jaxplain layers`); several with commas
         between.
       composite: The rules of LRP and its relatives, such as epsilon_gamma_box.
-      out: The picture to write, by default explanation.png; for several images a folder, by default explanations.
+      out: The picture to write, by default explanation.png, or a folder, which a name without an ending is; for several
+        images a folder, by default explanations.
+      save: A file .npz for the maps themselves, with scores, targets, names and options.
       seed: Seed of the methods that draw random numbers.
       batch_size: How many images are explained at once.
       top: How many classes are printed.
     """
     if batch_size < 1 or top < 1:
         raise UsageError("--batch-size and --top are at least 1")
+    require_file("--save", save, ".npz")
+    require_matplotlib()
     chosen = find_method(method, layer)
     work = photographs(images, out)
     size = min(batch_size, len(work))
@@ -80,7 +90,8 @@ def explain(
         network = networks.load(model, checkpoint)
         label = None if target is None else network.find_class(target)
         options = method_options(chosen, layer, composite, network)
-        run = None
+        run, title = None, title_of(chosen, layer, composite)
+        kept: list[tuple[str, Array, Array]] = []
         for batch in batched(prepared(work, network, report), size):
             filled = batch + batch[-1:] * (size - len(batch))  # every batch has the shape that was compiled
             x = np.concatenate([example.x for example in filled])
@@ -93,13 +104,19 @@ def explain(
             maps, outputs = run(network.variables, x, index)
             require_logits(outputs)
             maps, probabilities = np.asarray(maps), np.asarray(jax.nn.softmax(outputs.astype(jnp.float32)))
+            if save:
+                names = [example.photograph.name for example in batch]
+                kept += zip(names, maps, np.asarray(outputs), strict=False)
             for example, attribution, probability in zip(batch, maps, probabilities, strict=False):
                 try:
-                    draw(example, attribution, probability, label, method, network)
+                    draw(example, attribution, probability, label, title, network)
                 except (ValueError, OSError) as error:
                     report.failure(f"{example.photograph.name}: {error}")
                 else:
                     report.success(ranking(example, probability, top, network))
+        if save and kept:
+            about = {**command_line(), "model": model, "seed": seed}
+            keep(save, title, kept, label, about)
     return 1 if report.failed else 0
 
 
@@ -129,14 +146,19 @@ def prepared(work: Iterable[Photograph], network: Network, report: Report) -> It
     shape = None
     for index, photograph in enumerate(work):
         try:
-            x, view = network.prepare(photograph.read())
+            image = photograph.read()
+            x, shown = network.prepare(image)
             shape = shape or x.shape
             if x.shape != shape:
                 raise ImageError(f"its input has shape {x.shape}, that of the first image {shape}")
         except ImageError as error:
             report.failure(f"{photograph.name}: {error}")
         else:
-            yield Prepared(index, photograph, x, view)
+            if (frames := image.info.get("frames", 1)) > 1:
+                report.note(f"{photograph.name}: the first of its {frames} frames is explained")
+            if shown.share < 2 / 3:
+                report.note(f"{photograph.name}: the network sees {shown.share:.0%} of it, {REMEDY}")
+            yield Prepared(index, photograph, x, shown)
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -175,16 +197,44 @@ def compiled(
 
 
 def draw(
-    example: Prepared, attribution: Array, probability: Array, label: int | None, method: str, network: Network
+    example: Prepared, attribution: Array, probability: Array, label: int | None, title: str, network: Network
 ) -> None:
     """Write the picture of one explanation: the photograph, the heat map, the overlay, the class."""
+    caption = class_line(probability, label, network)
+    shown = example.shown
+    panel = visualize.panel(
+        [shown.pixels], {title: attribution[None]}, boxes=[shown.box], overlays=True, captions=[caption]
+    )
+    visualize.save(
+        panel, example.photograph.out, text={name.capitalize(): value for name, value in command_line().items()}
+    )
+
+
+def keep(path: Path, title: str, kept: Sequence[tuple[str, Array, Array]], label: int | None, about: Any) -> None:
+    """Write the maps of all images to a file: names, maps and outputs."""
+    names, maps, outputs = zip(*kept, strict=True)
+    scores = np.stack(outputs)
+    targets = scores.argmax(axis=1) if label is None else [label] * len(names)
+    save_maps(
+        path, {title.replace("\n", ", "): np.stack(maps)}, images=names, targets=targets, scores=scores, about=about
+    )
+
+
+def class_line(probability: Array, label: int | None, network: Network) -> str:
+    """The class that is explained and its probability, and the predicted one where that is another."""
     predicted = int(probability.argmax())
     shown = predicted if label is None else label
     caption = f"{network.class_name(shown)}, {probability[shown]:.1%}"
     if shown != predicted:
         caption += f" (predicted: {network.class_name(predicted)}, {probability[predicted]:.1%})"
-    maps = {method.replace("_", " "): attribution[None], "overlay": visualize.overlay(example.view, attribution[None])}
-    visualize.save(visualize.panel(example.view, maps, captions=[caption]), example.photograph.out)
+    return caption
+
+
+def title_of(method: Method, layer: str | None, composite: str) -> str:
+    """The title of a method's map, and below it the layer or composite that it is made with."""
+    details = [composite] if "composite" in method.needs else []
+    details += [f"layer {layer or 'of the last feature map'}"] if "layer" in method.needs else []
+    return "\n".join([method.name, *details])
 
 
 def ranking(example: Prepared, probability: Array, top: int, network: Network) -> str:

@@ -31,6 +31,7 @@ def methods(
     """List the methods; into a file or a pipe, a line each, with all that is known of them.
 
     Passes are evaluations of the network + walks back through it, at the default options.
+    For example: jaxplain methods --family perturbation --without layer
 
     Args:
       family: Only those of linearisation, structure, adversarial or perturbation.

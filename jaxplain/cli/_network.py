@@ -27,7 +27,27 @@ COMPOSITES = (
     *("epsilon_plus", "epsilon_plus_flat", "epsilon_alpha2_beta1", "epsilon_alpha2_beta1_flat", "epsilon_gamma_box"),
     *("sequential_preset_a", "sequential_preset_a_flat", "sequential_preset_b", "sequential_preset_b_flat"),
 )
+LONGEST = 1280  # pixels along a side of a photograph as it is shown
 SIGNATURE = "(apply, variables, preprocess, class names)"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A photograph as it is shown.
+
+    Attributes:
+      pixels: ``(H, W, 3)`` uint8, large photographs made smaller.
+      box: ``(4,)``, what the network sees of it: left, top, right, bottom in these pixels.
+    """
+
+    pixels: np.ndarray
+    box: np.ndarray
+
+    @property
+    def share(self) -> float:
+        """How much of the photograph the network sees."""
+        left, top, right, bottom = self.box
+        return (right - left) * (bottom - top) / (self.pixels.shape[0] * self.pixels.shape[1])
 
 
 @dataclass(frozen=True)
@@ -48,17 +68,21 @@ class Network:
     preprocess: Callable[..., Any]
     classes: Sequence[str] | None
 
-    def prepare(self, image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-        """The input made of one image, a batch of one, and the part of the image it shows, ``(1, H, W, 3)`` uint8."""
+    def prepare(self, image: Image.Image) -> tuple[np.ndarray, Shown]:
+        """The input made of one image, a batch of one, and the photograph with the part that the input shows."""
         with one_sentence("preprocess fails", ImageError):
             x = np.asarray(self.preprocess([image]))
             if x.ndim != 4 or len(x) != 1:
                 raise ValueError(f"it made an input of shape {x.shape} from one image instead of (1, H, W, C)")
-            if view := getattr(self.preprocess, "view", None):
-                return x, np.asarray(view([image]))
-        channels = self.channels(x)
-        height, width = (n for axis, n in enumerate(x.shape) if axis not in (0, channels))
-        return x, np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))[None]
+            boxes, view = (getattr(self.preprocess, name, None) for name in ("boxes", "view"))
+            if view and not boxes:  # which tells what is seen, but not where
+                image = Image.fromarray(np.asarray(view([image]))[0])
+            box = np.asarray(boxes([image]), float)[0] if boxes else np.array([0.0, 0.0, *image.size])
+        factor = min(1, LONGEST / max(image.size))
+        width, height = (max(1, round(factor * side)) for side in image.size)
+        scale = np.divide((width, height), image.size)
+        pixels = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS) if factor < 1 else image)
+        return x, Shown(pixels, (box.reshape(2, 2) * scale).ravel())
 
     def channels(self, x: np.ndarray) -> int:
         """The axis of the input's channels, which the network tells at the first image."""

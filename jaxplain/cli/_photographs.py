@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from .._files import open_file
 from ..models import to_rgb
-from ..visualize import picture_format
+from ..visualize._files import picture_format
 from ._terminal import ImageError, UsageError
 
 # What photographs come in. Pillow knows more: it runs Ghostscript for EPS, whatever the file is called.
@@ -39,9 +39,9 @@ def photographs(paths: Sequence[Path], out: Path | None) -> list[Photograph]:
 
     Args:
       paths: the photographs; none stands for the sample photograph.
-      out: the file to write, or the folder to write to.
+      out: the file to write, or the folder to write to, which a name without an ending is.
     """
-    if len(paths) > 1 or (out and os.path.isdir(out)):
+    if len(paths) > 1 or (out and (os.path.isdir(out) or not out.suffix)):
         folder = out or Path("explanations")
         if folder.suffix.lower() in Image.registered_extensions():
             raise UsageError(f"--out {folder} names one file, but there are {len(paths)} images: name a folder")
@@ -85,13 +85,17 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
 
 
 def read(path: Path) -> Image.Image:
-    """Read a photograph of any mode as RGB."""
+    """Read a photograph of any mode as RGB: the first of its frames, whose number is ``info["frames"]``."""
+    if str(path).startswith(("http:/", "https:/")):
+        raise ImageError("this is an address of the web: download it, and pass the file")
     Image.init()  # all of Pillow's formats
     with reading(), open_file(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # decoders warn of odd metadata
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
-            return to_rgb(image)
+            rgb = to_rgb(image)
+            rgb.info["frames"] = getattr(image, "n_frames", 1)
+            return rgb
 
 
 def checksum_of(path: Path) -> str:

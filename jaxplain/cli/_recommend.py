@@ -29,6 +29,8 @@ def recommend(
 ) -> int:
     """Rank methods by what was measured of them, and say what that was.
 
+    For example: jaxplain recommend --goal localisation,speed --without layer --max-cost 10
+
     Args:
       goal: What counts, commas between: faithfulness, localisation, robustness, complexity, speed.
       family: Only those of linearisation, structure, adversarial or perturbation.

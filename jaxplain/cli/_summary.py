@@ -21,6 +21,8 @@ def summary(
 ) -> int:
     """Print the units of a network with their rules, and the ledger of relevance for one image.
 
+    For example: jaxplain summary cat.jpg --composite epsilon_gamma_box
+
     Args:
       image: A file; without one, a sample photograph.
       composite: One of the library's composites of rules, such as epsilon_gamma_box.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import shlex
 import sys
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +15,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 # File names are printed as they are: not as markup, emoji or numbers to colour, and never wrapped.
 STDOUT = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 STDERR = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, stderr=True)
+
+
+WORDS: ContextVar[tuple[str, ...]] = ContextVar("words of the command line", default=())
+
+
+def command_line() -> dict[str, str]:
+    """What a picture tells of how it was made."""
+    from .. import __version__
+
+    return {"software": f"jaxplain {__version__}", "command": shlex.join(["jaxplain", *WORDS.get()])}
 
 
 class UsageError(Exception):
@@ -78,6 +90,10 @@ class Report:
         self._bar.stop()  # both outputs may be the same terminal
         STDOUT.print(text)
         self._bar.start()
+
+    def note(self, text: str) -> None:
+        """Tell what one should know of an image that is explained nevertheless."""
+        STDERR.print(f"note: {text}")
 
     def failure(self, text: str) -> None:
         """Tell why one image is not explained; the others are."""

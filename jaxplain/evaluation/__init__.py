@@ -9,6 +9,7 @@ from ._evaluate import Example, evaluate
 from ._measures import BETTER, Measure
 from ._recommend import Advice, recommend
 from ._records import Records, open_records
+from ._report import report
 from ._table import Statistic, summarize
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "evaluate",
     "open_records",
     "recommend",
+    "report",
     "summarize",
 ]

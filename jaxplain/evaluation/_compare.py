@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -17,6 +18,8 @@ from jax.typing import ArrayLike
 
 from .._convention import Apply, Array, Function, Target, as_array, outputs_of, scorer, split
 from .._files import write_text
+from .._html import counted, html_table, listing
+from ._environment import environment
 from ._measures import Better, Methods, Metrics, find_explainers, find_measures, is_array, warn_of_softmax
 from ._records import number_or_none
 from ._suite import CompiledSuite
@@ -26,6 +29,8 @@ __all__ = ["Comparison", "compare"]
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from ..visualize._photographs import Photographs
 
 METRICS = ("insertion", "deletion", "sparseness")
 
@@ -41,6 +46,8 @@ class Comparison:
       compile_seconds: method -> how much longer the first call took, which compiled it.
       better: metric -> ``"higher"`` or ``"lower"``, empty where nobody knows.
       axes: method -> the axis of its attribution's channels, where it has any.
+      outputs: ``(N, K)``, what the network returns of the examples.
+      target: ``(N,)``, the class that was explained, or `None` where the target was a function or a weighting.
     """
 
     maps: dict[str, Array]
@@ -49,9 +56,23 @@ class Comparison:
     compile_seconds: dict[str, float]
     better: dict[str, Better]
     axes: dict[str, int]
+    outputs: np.ndarray
+    target: np.ndarray | None
+
+    def __repr__(self) -> str:
+        """What was compared; `markdown` is the table."""
+        methods = f"{counted(len(self.maps), 'method')}: {listing(self.maps)}"
+        return f"Comparison({counted(len(self.outputs), 'image')}; {methods}; metrics: {listing(self.better)})"
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table(), caption=f"means over {counted(len(self.outputs), 'image')}")
 
     def markdown(self) -> str:
         """The table: means over the examples, seconds per example, seconds of compilation."""
+        return markdown_table(*self._table())
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        """The heading and the rows."""
         heading = ["method", *(f"{name}{arrow(b)}" for name, b in self.better.items()), "s per image", "s to compile"]
         rows = [
             [
@@ -62,7 +83,7 @@ class Comparison:
             ]
             for method in self.maps
         ]
-        return markdown_table(heading, rows)
+        return heading, rows
 
     def as_dict(self) -> dict[str, Any]:
         """All numbers, in types that JSON has; `None` where a metric has no answer."""
@@ -77,35 +98,54 @@ class Comparison:
             }
             for method in self.maps
         }
-        return {"better": self.better, "methods": methods}
+        target = None if self.target is None else self.target.tolist()
+        return {"better": self.better, "methods": methods, "target": target, **environment()}
+
+    def heatmaps(self) -> dict[str, np.ndarray]:
+        """The maps ``(N, H, W)``: method -> attribution, summed over its channels."""
+        moved = {n: np.moveaxis(np.asarray(a), self.axes[n], -1) for n, a in self.maps.items()}
+        return {n: a.sum(axis=-1) if a.ndim == 4 else a for n, a in moved.items()}
 
     def panel(
-        self, images: ArrayLike, *, captions: Sequence[str] = (), columns: int = 5, size: int = 200
+        self,
+        images: Photographs,
+        *,
+        captions: Sequence[str] = (),
+        boxes: ArrayLike | None = None,
+        columns: int | None = None,
+        size: float = 200,
     ) -> Image.Image:
         """One picture of all maps next to their images.
 
         Args:
           images: the photographs as they look, as for `jaxplain.visualize.panel`.
-          captions: a line for each image.
-          columns: how many maps stand in a row.
-          size: the height of an image in pixels.
+          captions: a text for each image.
+          boxes: what the network saw of each image, as for `jaxplain.visualize.panel`.
+          columns: how many maps stand in a row; None takes 5, or more for many images.
+          size: the side of an image, as for `jaxplain.visualize.panel`.
         """
-        from PIL import Image  # which takes long to import, as does what draws with it
+        from .. import visualize  # which takes long to import
 
-        from .. import visualize
+        maps = {name.replace(":", "\n", 1): heat for name, heat in self.heatmaps().items()}
+        return visualize.panel(images, maps, captions=captions, boxes=boxes, columns=columns, size=size)
 
-        maps = {n: np.moveaxis(np.asarray(a), self.axes[n], -1) for n, a in self.maps.items()}
-        heat = {n: a.sum(axis=-1) if a.ndim == 4 else a for n, a in maps.items()}
-        names = list(heat)
-        shown = [{n: heat[n] for n in names[i : i + columns]} for i in range(0, len(names), columns)]
-        parts = [visualize.panel(images, maps, captions=captions, size=size) for maps in shown]
-        picture = Image.new("RGB", (max(p.width for p in parts), sum(p.height for p in parts)), "white")
-        for index, part in enumerate(parts):
-            picture.paste(part, (0, sum(p.height for p in parts[:index])))
-        return picture
-
-    def save(self, stem: str | os.PathLike[str], images: ArrayLike, *, captions: Sequence[str] = ()) -> list[Path]:
+    def save(
+        self,
+        stem: str | os.PathLike[str],
+        images: Photographs,
+        *,
+        captions: Sequence[str] = (),
+        boxes: ArrayLike | None = None,
+        about: Mapping[str, Any] = MappingProxyType({}),
+    ) -> list[Path]:
         """Write the picture, the table and the numbers: ``stem.png``, ``stem.md``, ``stem.json``.
+
+        Args:
+          stem: the files' name without an ending.
+          images: as for `panel`.
+          captions: as for `panel`.
+          boxes: as for `panel`.
+          about: what else the numbers are of, in types that JSON has: the model, the images' names, the seed.
 
         Raises:
           OSError: where a file cannot be written.
@@ -113,9 +153,10 @@ class Comparison:
         from .. import visualize
 
         files = [Path(f"{os.fspath(stem)}{ending}") for ending in (".png", ".md", ".json")]
-        visualize.save(self.panel(images, captions=captions), files[0])
+        text = {name.capitalize(): str(value) for name, value in about.items() if isinstance(value, str)}
+        visualize.save(self.panel(images, captions=captions, boxes=boxes), files[0], text=text)
         write_text(files[1], self.markdown() + "\n")
-        write_text(files[2], json.dumps(self.as_dict(), indent=2) + "\n")
+        write_text(files[2], json.dumps({**about, **self.as_dict()}, indent=2) + "\n")
         return files
 
 
@@ -159,7 +200,7 @@ def compare(apply: Apply, methods: Methods, *, metrics: Metrics = METRICS) -> Ca
 
     def comparison(*args: Any, target: Target = None, key: Array | None = None) -> Comparison:
         context, x = split(args)
-        fixed, score = resolve_target(apply, (*context, x), target)
+        outputs, fixed, score = resolve_target(apply, (*context, x), target)
         warn_of_softmax(apply, (*context, x), methods, measures)
         suite = CompiledSuite(apply, context, explainers, measures, score)
         maps, values, seconds, compile_seconds = {}, {}, {}, {}
@@ -172,20 +213,21 @@ def compare(apply: Apply, methods: Methods, *, metrics: Metrics = METRICS) -> Ca
             values[label] = {name: np.asarray(numbers) for name, numbers in measured.items()}
         axes = {label: suite.channel_axis(attribution, x) for label, attribution in maps.items()}
         better: dict[str, Better] = {name: measure.better for name, measure in measures.items()}
-        return Comparison(maps, values, seconds, compile_seconds, better, axes)
+        chosen = None if fixed is None or fixed.ndim > 1 else np.broadcast_to(np.asarray(fixed), len(x))
+        return Comparison(maps, values, seconds, compile_seconds, better, axes, np.asarray(outputs), chosen)
 
     return comparison
 
 
-def resolve_target(apply: Apply, args: tuple[Any, ...], target: Target) -> tuple[Array | None, Function | None]:
-    """The target as an array, checked while it can be inspected, or as a function of the outputs."""
-    if callable(target):
-        return None, target
+def resolve_target(apply: Apply, args: tuple[Any, ...], target: Target) -> tuple[Array, Array | None, Function | None]:
+    """The outputs, and the target as an array, checked while it can be inspected, or as a function of them."""
     outputs = outputs_of(jax.jit(apply) if all(map(is_array, jax.tree.leaves(args))) else apply, args)
+    if callable(target):
+        return outputs, None, target
     if outputs.ndim == 1 and target is None:
-        return None, lambda scores: scores
+        return outputs, None, lambda scores: scores
     scorer(target, outputs)  # refuses what does not fit
-    return outputs.argmax(axis=1) if target is None else jnp.asarray(as_array(target)), None
+    return outputs, outputs.argmax(axis=1) if target is None else jnp.asarray(as_array(target)), None
 
 
 def timed(call: Callable[[], Array]) -> tuple[float, Array]:

@@ -13,6 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, get_args
 
+from .._html import html_table, listing
 from .._taxonomy import METHODS, Family, Method, Need, Resolution, methods
 from .._text import as_list, choose
 
@@ -66,6 +67,18 @@ class Advice:
 
     def __str__(self) -> str:
         return self.top(len(self.choices))
+
+    def __repr__(self) -> str:
+        """Which methods; `print` tells the evidence."""
+        return f"Advice({listing([choice.label for choice in self.choices])}; not measured: {listing(self.unmeasured)})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (str(number), choice.label, choice.method.summary, choice.method.reference, "; ".join(choice.evidence))
+            for number, choice in enumerate(self.choices, 1)
+        ]
+        rest = f" Not measured: {', '.join(self.unmeasured)}." if self.unmeasured else ""
+        return html_table(("", "method", "computes", "reference", "measured"), rows, caption=f"{self.about}{rest}")
 
     def top(self, count: int) -> str:
         """The best few, with the evidence."""

@@ -34,6 +34,8 @@ class Preprocess:
       ((1, 224, 224, 3), 1.0)
       >>> preprocess.view(photograph).shape
       (1, 224, 224, 3)
+      >>> preprocess.boxes(photograph).round(1).tolist()  # 69 pixels are cut away at the left, 18.8 at the top
+      [[68.8, 18.8, 331.3, 281.3]]
     """
 
     mean: tuple[float, float, float]
@@ -61,9 +63,15 @@ class Preprocess:
         Args:
           images: as for the call.
         """
-        if isinstance(images, Image.Image) or getattr(images, "ndim", 4) < 4:
-            images = [images]
-        return np.stack([self._crop(to_rgb(image)) for image in images])
+        return np.stack([self._crop(to_rgb(image)) for image in _several(images)])
+
+    def boxes(self, images: Any) -> np.ndarray:
+        """What the network sees of the photographs, ``(N, 4)``: left, top, right, bottom in pixels of the upright ones.
+
+        Args:
+          images: as for the call.
+        """
+        return np.array([self._box(to_rgb(image).size) for image in _several(images)])
 
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
@@ -78,8 +86,8 @@ class Preprocess:
     def _std(self) -> np.ndarray:
         return np.asarray(self.std, np.float32)
 
-    def _crop(self, image: Image.Image) -> np.ndarray:
-        shorter = min(image.size)
+    def _box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        shorter = min(size)
 
         def span(side: int) -> tuple[float, float]:
             """Where the crop begins and ends along one side of the photograph, in its own pixels."""
@@ -87,9 +95,12 @@ class Preprocess:
             first = round((resized - self.crop) / 2)
             return first * side / resized, (first + self.crop) * side / resized
 
+        (left, right), (top, bottom) = map(span, size)
+        return left, top, right, bottom
+
+    def _crop(self, image: Image.Image) -> np.ndarray:
         # Resize the crop alone: all of a photograph of 1 × 3000 would become 256 × 768000.
-        (left, right), (top, bottom) = map(span, image.size)
-        return np.asarray(image.resize((self.crop, self.crop), self.interpolation, (left, top, right, bottom)))
+        return np.asarray(image.resize((self.crop, self.crop), self.interpolation, self._box(image.size)))
 
 
 TORCHVISION = Preprocess(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
@@ -129,6 +140,11 @@ def to_rgb(image: Any) -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
+
+
+def _several(images: Any) -> Any:
+    """A sequence of photographs, also of one."""
+    return [images] if isinstance(images, Image.Image) or getattr(images, "ndim", 4) < 4 else images
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

@@ -10,12 +10,15 @@ import jax
 
 from .._convention import Apply, Array, Target, full_precision, outputs_of, split
 from .._execution import executable
+from .._html import counted, html_table
 from ._account import Entry, no_entry, total
 from ._lrp import prepared, start
 from ._unit_call import Composite, Rule, UnitCall
 from ._units import Unit
 
 __all__ = ["summary"]
+
+HEADING = ("", "path", "kind", "input", "output", "rule", "in", "out", "bias", "stabiliser", "dead")
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,26 @@ class Summary:
         kept = sum(r.ledger.bias + r.ledger.stabilizer + r.ledger.dead for r in self.rows)
         return self.start - self.total - kept
 
+    def __repr__(self) -> str:
+        """How many units there are, and the sums; `print` shows the table."""
+        return f"Summary({counted(len(self.rows), 'unit')}; {self._sums()})"
+
+    def _repr_html_(self) -> str:
+        return html_table(HEADING, map(_cells, self._shown()), caption=self._sums())
+
+    def _shown(self) -> list[Row]:
+        """The units that weigh or keep something."""
+        return [row for row in self.rows if row.unit.kind != "shape" or row.ledger.bias]
+
+    def _sums(self) -> str:
+        return (
+            f"relevance of the outputs {self.start:.6g}, of the input {self.total:.6g}, unaccounted for {self.gap:.2g}"
+        )
+
     def __str__(self) -> str:
-        shown = [row for row in self.rows if row.unit.kind != "shape" or row.ledger.bias]
-        head = ("", "path", "kind", "input", "output", "rule", "in", "out", "bias", "stabiliser", "dead")
-        lines = [head, *(_cells(row) for row in shown)]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        numbers = range(6, len(head))
+        lines = [HEADING, *map(_cells, self._shown())]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(HEADING))]
+        numbers = range(6, len(HEADING))
         table = [
             "  ".join(
                 c.rjust(w) if i in numbers else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
@@ -60,10 +77,7 @@ class Summary:
             for line in lines
         ]
         table.insert(1, "  ".join("-" * w for w in widths))
-        end = (
-            f"relevance of the outputs {self.start:.6g}, of the input {self.total:.6g}, unaccounted for {self.gap:.2g}"
-        )
-        return "\n".join(line.rstrip() for line in (*table, "", end))
+        return "\n".join(line.rstrip() for line in (*table, "", self._sums()))
 
 
 def _cells(row: Row) -> tuple[str, ...]:
