@@ -90,33 +90,25 @@ def explain(
         network = networks.load(model, checkpoint)
         label = None if target is None else network.find_class(target)
         options = method_options(chosen, layer, composite, network)
-        run, title = None, title_of(chosen, layer, composite)
-        kept: list[tuple[str, Array, Array]] = []
-        for batch in batched(prepared(work, network, report), size):
-            filled = batch + batch[-1:] * (size - len(batch))  # every batch has the shape that was compiled
-            x = np.concatenate([example.x for example in filled])
-            index = np.array([example.index for example in filled])
-            if run is None:
-                network.check(x, label)
-                report.step(f"compiling {method} for {model}, once")
-                run = compiled(chosen, network, options, label, seed, x, index)
-                report.step(f"explaining with {method}")
-            maps, outputs = run(network.variables, x, index)
-            require_logits(outputs)
-            maps, probabilities = np.asarray(maps), np.asarray(jax.nn.softmax(outputs.astype(jnp.float32)))
+        title, kept = title_of(chosen, layer, composite), []
+
+        def compile_(x: np.ndarray, index: np.ndarray) -> Callable[..., Any]:
+            network.check(x, label)
+            report.step(f"compiling {method} for {model}, once")
+            run = compiled(chosen, network, options, label, seed, x, index)
+            report.step(f"explaining with {method}")
+            return run
+
+        examples = prepared(work, network, report)
+        for example, attribution, outputs in explained(examples, size, network.variables, compile_):
+            probability = jax.nn.softmax(jnp.asarray(outputs, jnp.float32))
+            with report.failures_of(example.photograph.name):
+                draw(example, attribution, probability, label, title, network)
+                report.success(ranking(example, probability, top, network))
             if save:
-                names = [example.photograph.name for example in batch]
-                kept += zip(names, maps, np.asarray(outputs), strict=False)
-            for example, attribution, probability in zip(batch, maps, probabilities, strict=False):
-                try:
-                    draw(example, attribution, probability, label, title, network)
-                except (ValueError, OSError) as error:
-                    report.failure(f"{example.photograph.name}: {error}")
-                else:
-                    report.success(ranking(example, probability, top, network))
+                kept.append((example.photograph.name, attribution, outputs))
         if save and kept:
-            about = {**command_line(), "model": model, "seed": seed}
-            keep(save, title, kept, label, about)
+            keep(save, title, kept, label, {**command_line(), "model": model, "seed": seed})
     return 1 if report.failed else 0
 
 
@@ -159,6 +151,21 @@ def prepared(work: Iterable[Photograph], network: Network, report: Report) -> It
             if shown.share < 2 / 3:
                 report.note(f"{photograph.name}: the network sees {shown.share:.0%} of it, {REMEDY}")
             yield Prepared(index, photograph, x, shown)
+
+
+def explained(
+    examples: Iterable[Prepared], size: int, variables: Any, compile_: Callable[[Any, Any], Callable[..., Any]]
+) -> Iterator[tuple[Prepared, Any, Any]]:
+    """Each example with its map and the network's outputs; batches are explained by one program."""
+    run = None
+    for batch in batched(examples, size):
+        filled = batch + batch[-1:] * (size - len(batch))  # every batch has the shape that was compiled
+        x = np.concatenate([example.x for example in filled])
+        index = np.array([example.index for example in filled])
+        run = run or compile_(x, index)
+        maps, outputs = run(variables, x, index)
+        require_logits(outputs)
+        yield from zip(batch, np.asarray(maps), np.asarray(outputs), strict=False)
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shlex
 import sys
+from collections.abc import Iterator
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Self
@@ -94,6 +96,14 @@ class Report:
     def note(self, text: str) -> None:
         """Tell what one should know of an image that is explained nevertheless."""
         STDERR.print(f"note: {text}")
+
+    @contextlib.contextmanager
+    def failures_of(self, name: str) -> Iterator[None]:
+        """Tell what goes wrong with one image, and go on with the others."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            self.failure(f"{name}: {error}")
 
     def failure(self, text: str) -> None:
         """Tell why one image is not explained; the others are."""
