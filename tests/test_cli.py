@@ -43,6 +43,9 @@ def flat(): return apply, WEIGHTS, lambda images: preprocess(images).reshape(1, 
 def one_score(): return lambda w, x: apply(w, x)[:, 0], WEIGHTS, preprocess, NAMES
 def two_outputs(): return lambda w, x: (apply(w, x), x), WEIGHTS, preprocess, NAMES
 def wrong_shape(): return apply, WEIGHTS[:5], preprocess, NAMES
+def layered():
+    params = {"first": {"w": WEIGHTS}, "second": {"w": WEIGHTS[:4]}}
+    return lambda p, x: apply(p["first"]["w"], x) @ p["second"]["w"], params, preprocess, NAMES
 def bytes_in(): return apply, WEIGHTS, lambda images: (preprocess(images) * 255).astype(np.uint8), NAMES
 """
 
@@ -390,6 +393,21 @@ def test_an_interruption_leaves_no_half_written_file(folder, monkeypatch, capsys
 
 
 # ------------------------------------------------------------------------------------------------------------- the rest
+
+
+def test_the_tree_of_layers(capsys):
+    assert main(["layers", "--model", "mine:layered"]) == 0
+    header, _, *lines = capsys.readouterr().out.splitlines()
+    assert header.split() == ["layer", "kind", "output", "parameters"]
+    assert [line.split() for line in lines] == [
+        ["first", "dense", "(1,", "4)", "192"],
+        ["second", "dense", "(1,", "4)", "16"],
+    ]
+
+
+def test_the_tree_of_layers_takes_one_image(capsys):
+    assert main(["layers", "a.png", "b.png", "--model", "mine:layered"]) == 2
+    assert "layers takes one image" in capsys.readouterr().err
 
 
 def test_the_table_of_methods(capsys):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import jax.numpy as jnp
 from jax.extend.core import primitives as P
@@ -16,6 +17,7 @@ from jax.extend.core import primitives as P
 from .primitives import RELABEL
 from .trace import Graph, Op
 
+Users: TypeAlias = dict[int, list[int]]
 BRANCHES = (P.cond_p, P.while_p)  # which cannot be cut inside
 
 
@@ -31,13 +33,13 @@ def endings(graph: Graph) -> Iterator[tuple[str, int, bool]]:
     for number, op in enumerate(graph.ops):
         for layer in layers_of(op):
             readers.setdefault(layer, []).append(number)
-    behind = post_dominators(graph)
+    behind, users = post_dominators(graph), users_of(graph)
     for layer, numbers in readers.items():
         kinds = {graph.ops[n].primitive for n in numbers}
         if kinds == {P.scan_p}:
             yield from ((layer, n, True) for n in numbers)
         elif kinds.isdisjoint(BRANCHES):
-            ends = [end(graph, layer, call, behind) for call in calls(graph, layer, numbers)]
+            ends = [end(graph, layer, call, behind, users) for call in calls(graph, layer, numbers)]
             yield from ((layer, n, False) for n in ends if n is not None and None not in ends)
 
 
@@ -56,7 +58,7 @@ def calls(graph: Graph, layer: str, numbers: Sequence[int]) -> list[list[int]]:
     return found
 
 
-def end(graph: Graph, layer: str, call: Sequence[int], behind: dict[int, int]) -> int | None:
+def end(graph: Graph, layer: str, call: Sequence[int], behind: dict[int, int], users: Users) -> int | None:
     """The operation through which all that some operations make leaves; None where there is none."""
     alive = [n for n in call if n in behind]
     if not alive:
@@ -72,23 +74,24 @@ def end(graph: Graph, layer: str, call: Sequence[int], behind: dict[int, int]) -
             made.update(op.outputs)
             if op.weights and layer not in layers_of(op):
                 return None
-    return relabelled(graph, last)
+    return relabelled(graph, last, users)
 
 
-def relabelled(graph: Graph, number: int) -> int:
+def relabelled(graph: Graph, number: int, users: Users) -> int:
     """Where a value only moves its axes, in the same scope or line of code, as behind an einsum, the end of that."""
     while True:
         op = graph.ops[number]
-        users = [n for n, other in enumerate(graph.ops) if set(op.outputs) & set(other.reads)]
-        if len(users) != 1 or set(op.outputs) & {a for a in graph.outputs if isinstance(a, int)}:
+        readers = {n for out in op.outputs for n in users.get(out, ())}
+        if len(readers) != 1 or len(graph.ops) in readers:
             return number
-        user = graph.ops[users[0]]
+        (next_number,) = readers
+        user = graph.ops[next_number]
         scope = op.scope if op.scope is not None else op.path
         in_scope = bool(scope) and f"{user.path}/".startswith(f"{scope}/")
         in_line = user.line == op.line and user.primitive is not P.reshape_p
         if user.primitive not in RELABEL or user.weights or not (in_scope or in_line):
             return number
-        number = users[0]
+        number = next_number
 
 
 def post_dominators(graph: Graph) -> dict[int, int]:
@@ -96,20 +99,27 @@ def post_dominators(graph: Graph) -> dict[int, int]:
 
     The end of all is the number behind the last operation. Cooper, Harvey, Kennedy: A simple, fast dominance algorithm.
     """
-    users: dict[int, list[int]] = {a: [len(graph.ops)] for a in graph.outputs if isinstance(a, int)}
+    users = users_of(graph)
     behind: dict[int, int] = {}
     for number in reversed(range(len(graph.ops))):
-        op = graph.ops[number]
-        followers = [n for out in op.outputs for n in users.get(out, ())]
+        readers = [n for out in graph.ops[number].outputs for n in users.get(out, ())]
+        followers = [n for n in readers if n == len(graph.ops) or n in behind]
         if not followers:
             continue
         nearest = followers[0]
         for n in followers[1:]:
             nearest = meeting(nearest, n, behind)
         behind[number] = nearest
+    return behind
+
+
+def users_of(graph: Graph) -> Users:
+    """The operations that read each value, by number; the number behind the last one for what is returned."""
+    users: Users = {a: [len(graph.ops)] for a in graph.outputs if isinstance(a, int)}
+    for number, op in enumerate(graph.ops):
         for a in op.reads:
             users.setdefault(a, []).append(number)
-    return behind
+    return users
 
 
 def meeting(a: int, b: int, behind: dict[int, int]) -> int:

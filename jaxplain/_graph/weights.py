@@ -216,10 +216,13 @@ def bodies_with_weights(op: Op, known: dict[int, frozenset[Weight]], flags: list
 
 
 def named_by_weights(op: Op, read: frozenset[Weight]) -> Op:
-    """An operation with its weights, called by their layer where its scope does not say so already."""
-    weights = tuple(sorted(read))
+    """An operation with its weights, called by their layer where its scope does not say so already.
+
+    Numbers in a list, as Keras keeps its variables, say less than a scope.
+    """
+    weights = tuple(sorted(w for w in read if not op.path or any(map(str.isalpha, w.layer))))
     layer = common_path([weight.layer for weight in weights])
-    scoped = not layer or f"/{layer}/" in f"/{op.path}/" or (op.path and not any(map(str.isalpha, layer)))
+    scoped = not layer or f"/{layer}/" in f"/{op.path}/"
     return dataclasses.replace(op, weights=weights, path=op.path if scoped else layer, scope=op.path)
 
 

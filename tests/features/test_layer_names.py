@@ -488,6 +488,22 @@ def test_parameters_in_lists_pairs_and_collections(params, pairs, names):
     assert list(jaxplain.layers(apply)(params, X[:, 0, 0])) == names
 
 
+def test_a_scope_says_more_than_numbers_in_a_list():
+    """As in Keras, whose variables are a list and whose layers are scopes."""
+
+    def apply(weights, x):
+        for name, w in zip(("first", "second"), weights, strict=True):
+            x = jax.named_scope(f"net/{name}")(jnp.matmul)(x, w)
+        return x
+
+    weights = [w for w, _ in PAIRS]
+    assert list(jaxplain.layers(apply)(weights, X[:, 0, 0])) == ["first", "second"]
+    close(
+        jaxplain.lrp(apply, layer="first")(weights, X[:, 0, 0]),
+        jaxplain.lrp(apply, layer="net/first")(weights, X[:, 0, 0]),
+    )
+
+
 def test_parameters_of_numpy_are_named():
     params = {"stem": {"w": np.ones((3, 4), np.float32)}, "head": {"w": np.ones((4, 2), np.float32)}}
     apply = lambda params, x: jnp.tanh(x @ params["stem"]["w"]) @ params["head"]["w"]
