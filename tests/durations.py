@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).parent / "data/durations.json"
-ALONE, AMONG_OTHERS = 10.0, 0.5  # seconds of one processor
+ALONE, AMONG_OTHERS = 10.0, 0.5  # seconds of one processor; `python -m tests.durations` says what other limits save
 NOTED = 0.3  # what took less is left out of the file
 
 
@@ -31,13 +31,13 @@ def names(case):
     return [name for text in brackets for name in text.split("-") if name[:1].isalpha()] + [test] * bool(brackets)
 
 
-def slow_cases(seconds):
+def slow_cases(seconds, among_others=AMONG_OTHERS):
     """Which cases of one file are slow, given how long each takes, 0 where it is not known."""
     by_name = defaultdict(list)
     for case in seconds:
         for name in names(case):
             by_name[name].append(case)
-    quick = {case for case in seconds if seconds[case] <= (AMONG_OTHERS if names(case) else ALONE)}
+    quick = {case for case in seconds if seconds[case] <= (among_others if names(case) else ALONE)}
     quick |= {min(cases, key=seconds.__getitem__) for cases in by_name.values() if quick.isdisjoint(cases)}
     return seconds.keys() - quick
 
@@ -104,5 +104,15 @@ def processor_time():
     return sum(os.times()[:4])
 
 
+def main():
+    """Print how long the noted tests of the default run take with other limits."""
+    for limit in (0.3, 0.4, AMONG_OTHERS, 0.6, 0.8, 1.0, 1.5, 2.0):
+        quick = [s for file in recorded().values() for case, s in file.items() if case not in slow_cases(file, limit)]
+        print(f"limit {limit}: {sum(quick):6.0f} s in {len(quick)} tests")  # noqa: T201
+
+
 START = pytest.StashKey[float]()
 MEASURED = {}
+
+if __name__ == "__main__":
+    main()

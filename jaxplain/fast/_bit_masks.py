@@ -28,15 +28,15 @@ def packed_roundtrip(values: Array, width: int = 1) -> Array:
 
     XLA keeps the integers, which are a sum, until the values are read, and unpacks them there.
     """
-    # An axis of `count` neighbours that share an integer: those at the same place of `count` equal parts of the axis.
+    # The axis is cut into `count` equal parts; elements at the same place of each part share an integer.
     axis, count = packing_axis(jax.typeof(values), BITS // width)
     split = (*values.shape[:axis], count, values.shape[axis] // count, *values.shape[axis + 1 :])
 
-    # Neighbour k is shifted by k * width bits, so that no two of them meet and their sum holds all.
+    # Part k is shifted by k * width bits, so that the bits of no two parts meet and their sum holds all.
     place = width * lax.broadcasted_iota(jnp.uint8, split, axis)
     packed = jnp.sum(values.reshape(split).astype(jnp.uint8) << place, axis=axis, keepdims=True, dtype=jnp.uint8)
 
-    # Each neighbour shifts its own bits back and drops the others.
+    # Each part shifts its own bits back and drops the others.
     return ((jnp.broadcast_to(packed, split) >> place) % 2**width).astype(values.dtype).reshape(values.shape)
 
 

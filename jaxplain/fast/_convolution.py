@@ -136,7 +136,7 @@ class Convolution:
         return inputs > outputs
 
     def as_matmul(self, x: Array, w: Array) -> Array:
-        """``y[i] = x[i * stride] @ w``, for a kernel of one position."""
+        """``y[i] = x[i * stride] @ w``, for a kernel of one position and the padded input."""
         position = (0,) * (w.ndim - 2)
         return self.matmul_all_positions(self.window(self.padded(x), position, position), w.reshape(w.shape[-2:]))
 
@@ -161,7 +161,7 @@ class Convolution:
             here = tuple(w.shape[axis] - 1 - position[axis] for axis in space) if is_reversed else position
             return (0, *offset.tolist(), 0), y[(slice(None),) * (x.ndim - 1) + here]
 
-        # Zeros between the pixels of the input are never written: the sum takes every `lhs_dilation`-th output.
+        # A dilated input has zeros between its pixels. They are never written: the sum puts terms at strided outputs.
         out = self.params["dimension_numbers"].out_spec
         shape = (x.shape[0], *(self.out[axis] for axis in out[2:]), self.out[out[1]])
         return sum_of_shifted(list(map(term, np.ndindex(*w.shape[:-2]))), (1, *self.params["lhs_dilation"], 1), shape)
