@@ -21,7 +21,7 @@ from .._convention import Apply, Array, Explain, Function, full_precision
 from .._graph.trace import Op
 from .._reductions import at_least_float32, divide, norm, scale_of
 from ..propagation import guided_backprop
-from ..propagation._engine import replay
+from ..propagation._engine import trace_network
 from ..propagation._units import Unit
 from ._maps import Layers, LayerView, MapOptions, layer_map, spatial_axes
 
@@ -85,7 +85,7 @@ def cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) -> Ex
 
 def require_global_average(A: Array, head: Function) -> None:
     """Raise where features do not go through a global average and then through affine layers alone."""
-    steps = [step for step in replay(head, A).plan.steps if not isinstance(step, Op)]
+    steps = [step for step in trace_network(head, A).plan.steps if not isinstance(step, Op)]
     units = [step if isinstance(step, Unit) else None for step in steps]
     pool, *rest = [unit for unit in units if unit is None or unit.kind != "shape"] or [None]
     average = pool is not None and pool.kind == "pool" and math.prod(pool.output_shape) == A.shape[0] * A.shape[-1]

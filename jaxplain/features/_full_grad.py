@@ -11,7 +11,7 @@ from .._channels import axis_of_channels
 from .._convention import Apply, Array, Explain, Function, OfImages, Target, channels_last, explainer, score_gradient
 from .._graph.origins import follow, of_input
 from .._images import enlarge
-from ..propagation._engine import refuse_training_mode, replay
+from ..propagation._engine import refuse_training_mode, trace_network
 from ..propagation._units import Unit
 from ._maps import unit_range
 
@@ -75,12 +75,12 @@ def full_grad(apply: Apply, *, rescale: bool = True) -> Explain:
 
 def full_gradient(f: Function, x: Array, target: Target) -> Terms:
     """The terms of the full gradient of a score."""
-    network = replay(f, x)
+    network = trace_network(f, x)
     refuse_training_mode(network, x)
     outer = [step for step in network.plan.steps if isinstance(step, Unit) and step.affine]
     if inner := [unit for unit in network.plan.units() if unit.affine and unit not in outer]:
         raise ValueError(f"full_grad does not look into loops and branches, as at {inner[0].place}")
-    calls = network.values(x)
+    calls = network.affine_values(x)
     probes = {unit.position: jnp.zeros_like(calls[unit.position][2]) for unit in outer}
     outputs, pullback = jax.vjp(lambda x, probes: network(lambda unit: None, x, probes=probes), x, probes)
     to_input, to_layers = pullback(score_gradient(target, outputs))

@@ -33,7 +33,7 @@ from .._convention import (
 from .._images import gaussian_blur, like_examples
 from .._reductions import at_least_float32, or_one, root_mean_square
 from ..features import tap
-from ..propagation._engine import replay
+from ..propagation._engine import trace_network
 from ..propagation._units import WEIGHTED
 from ._attacks import Bounds, clipper, in_float32, initial_state, margin, norm_of, optimizer_step, scan_until_done
 from ._mask_optimisation import require_optimizer
@@ -238,13 +238,13 @@ def perceptual_loss(
 def layer_features(f: Function, x: Array, layers: int | Sequence[str]) -> Callable[[Array], list[Array]]:
     """The features of named layers, or of so many evenly spaced convolutions, over their root mean square at x."""
     if isinstance(layers, int):
-        network = replay(f, x)
-        kinds = {place: call.unit.kind for place, (call, _, _) in network.values(x).items()}
+        network = trace_network(f, x)
+        kinds = {place: call.unit.kind for place, (call, _, _) in network.affine_values(x).items()}
         candidates = next(filter(None, ([p for p, kind in kinds.items() if kind == k] for k in WEIGHTED)), None)
         if candidates is None:
             raise ValueError("perceptual_ball found no convolution or dense layer outside loops: pass features=")
         places = {candidates[round(i)] for i in np.linspace(0, len(candidates) - 1, layers)}
-        look = lambda x: [y for place, (_, _, y) in network.values(x).items() if place in places]
+        look = lambda x: [y for place, (_, _, y) in network.affine_values(x).items() if place in places]
     else:
         look = lambda x: [tap(f, name)(x).features for name in layers]
     sizes = [root_mean_square(at_least_float32(y), tuple(range(1, y.ndim)), keepdims=True) for y in look(x)]

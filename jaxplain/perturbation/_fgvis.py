@@ -25,7 +25,7 @@ from .._convention import (
 )
 from .._reductions import over_largest
 from ..propagation._deeplift import in_lanes, lanes_first
-from ..propagation._engine import refuse_training_mode, replay
+from ..propagation._engine import refuse_training_mode, trace_network
 from ..propagation._unit_call import Composite, UnitCall
 from ._attacks import in_float32, initial_state, optimizer_step, scan_until_done, still_predicted
 from ._mask_optimisation import require_optimizer
@@ -139,7 +139,7 @@ def sgd() -> optax.GradientTransformation:
 
 def lane_of(f: Function, x: Array, composite: Composite) -> Function:
     """The network as a function of the masked image, the image itself beside it."""
-    network = replay(f, x)
+    network = trace_network(f, x)
     refuse_training_mode(network, x)
     return lambda e: network(composite, e, x)[0]
 

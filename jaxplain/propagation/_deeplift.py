@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from .._chunking import chunked_sum
 from .._convention import Apply, Array, Explain, Function, Target, explainer, full_precision, reference, scorer
-from ._engine import no_rule, refuse_training_mode, replay
+from ._engine import no_rule, refuse_training_mode, trace_network
 from ._unit_call import Composite, Rule, TwoWayRule, UnitCall
 from ._units import Unit
 
@@ -128,13 +128,13 @@ def deep_shap(
 
 def attribution(f: Function, x: Array, x0: Array, target: Target, rule: str) -> Array:
     """DeepLIFT, with a reference per example: ``Σ over lanes of difference · multiplier``."""
-    network = replay(f, x)
+    network = trace_network(f, x)
     refuse_training_mode(network, x)  # which asks for normalisation as a unit
-    network = network.in_operations()
+    network = network.without_regions()
 
     def scored(composite: Composite, *lanes: Array) -> tuple[Array, ...]:
         outputs = network(composite, *lanes)
-        return replay(scorer(target, outputs[0]), outputs[0], regions=False)(composite, *outputs)
+        return trace_network(scorer(target, outputs[0]), outputs[0], regions=False)(composite, *outputs)
 
     difference = x - x0
     if rule == "rescale":

@@ -40,18 +40,8 @@ Values: TypeAlias = dict[int, Array]
 Entries: TypeAlias = dict[int, Entry]
 
 
-def cotangent_like(relevance: Any, x: Array) -> Any:
-    """Relevance in the dtype of the value it belongs to; none for predicates and indices."""
-    if jnp.issubdtype(x.dtype, jnp.inexact):
-        return jnp.zeros_like(x) if relevance is None else jnp.asarray(relevance, x.dtype)
-    return np.zeros(x.shape, jax.dtypes.float0)
-
-
-# ----------------------------------------------------------------------------------------------------------- the replay
-
-
 @dataclass(frozen=True)
-class Replay:
+class TracedNetwork:
     """A traced network, ready to be evaluated with rules.
 
     Attributes:
@@ -76,16 +66,16 @@ class Replay:
         Returns:
           What the network returns; a tuple of that where there are several lanes.
         """
-        run = _Run(rule_of, len(lanes), probes or {}, entries or {})
+        run = _Evaluation(rule_of, len(lanes), probes or {}, entries or {})
         outputs = run.plan(self.plan, [tuple(lanes)])
         trees = [jax.tree.unflatten(self.tree, [out[i] for out in outputs]) for i in range(len(lanes))]
         return trees[0] if len(lanes) == 1 else tuple(trees)
 
-    def in_operations(self) -> Replay:
+    def without_regions(self) -> TracedNetwork:
         """The same network, its softmax and normalisation fallen into their operations."""
         return dataclasses.replace(self, plan=find_units(self.plan.graph, [True], regions=False))
 
-    def values(self, x: Array) -> dict[int, tuple[UnitCall, Array, Array]]:
+    def affine_values(self, x: Array) -> dict[int, tuple[UnitCall, Array, Array]]:
         """The affine units outside loops with their input and output, by position."""
         found: dict[int, tuple[UnitCall, Array, Array]] = {}
 
@@ -94,11 +84,11 @@ class Replay:
                 found[unit.position] = UnitCall(unit, constants), inputs[0][0], outputs[0]
 
         outer = {step.position for step in self.plan.steps if isinstance(step, Unit)}
-        _Run(lambda unit: None, 1, {}, {}, record).plan(self.plan, [(x,)])
+        _Evaluation(lambda unit: None, 1, {}, {}, record).plan(self.plan, [(x,)])
         return {position: value for position, value in found.items() if position in outer}
 
 
-def replay(f: Callable[[Array], Any], x: Any, *, regions: bool = True, names: bool = False) -> Replay:
+def trace_network(f: Callable[[Array], Any], x: Any, *, regions: bool = True, names: bool = False) -> TracedNetwork:
     """Trace a function of the explained input, and find its units.
 
     Args:
@@ -108,14 +98,14 @@ def replay(f: Callable[[Array], Any], x: Any, *, regions: bool = True, names: bo
       names: whether the names of all values are needed, and not only those of the units' weights.
 
     Returns:
-      A `Replay`; ``replay(f, x)(lambda unit: None, x)`` is ``f(x)``, with the same gradients.
+      A `TracedNetwork`; ``trace_network(f, x)(lambda unit: None, x)`` is ``f(x)``, with the same gradients.
     """
     if names:
         graph, tree = trace_with_names(f, x, rewrite=canonical)
     else:
         graph, tree = trace(f, x, rewrite=canonical)
         graph = name_weights(graph, f)
-    return Replay(find_units(without_dead(graph), [True], regions=regions), tree)
+    return TracedNetwork(find_units(without_dead(graph), [True], regions=regions), tree)
 
 
 def no_rule(unit: Unit, remedy: str | None = None) -> ValueError:
@@ -131,7 +121,7 @@ def no_rule(unit: Unit, remedy: str | None = None) -> ValueError:
     return ValueError(f"no rule for `{unit.kind}` at {unit.place}{f', where {why}' if why else ''}: {remedy or own}")
 
 
-def refuse_training_mode(network: Replay, x: Any) -> None:
+def refuse_training_mode(network: TracedNetwork, x: Any) -> None:
     """Raise where a network draws random numbers, or normalises with the statistics of its batch."""
     if op := next((op for op in live_ops(network.plan.graph) if is_random(op)), None):
         raise ValueError(
@@ -161,7 +151,7 @@ def any_random(jaxpr: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class _Run:
+class _Evaluation:
     """One evaluation. A value that depends on the explained input is a tuple of lanes."""
 
     rule_of: Composite
@@ -309,3 +299,10 @@ def apply_with_rule(
 
     f.defvjp(f_forward, f_backward)
     return f(inputs, constants, entry, closed_over)
+
+
+def cotangent_like(relevance: Any, x: Array) -> Any:
+    """Relevance in the dtype of the value it belongs to; none for predicates and indices."""
+    if jnp.issubdtype(x.dtype, jnp.inexact):
+        return jnp.zeros_like(x) if relevance is None else jnp.asarray(relevance, x.dtype)
+    return np.zeros(x.shape, jax.dtypes.float0)

@@ -6,7 +6,7 @@ import jax
 
 from .._convention import Apply, Array, Explain, Function, Target, explainer, score_gradient
 from . import composites
-from ._engine import Composite, replay
+from ._engine import Composite, trace_network
 
 __all__ = ["deconvnet", "guided_backprop"]
 
@@ -63,7 +63,7 @@ def modified_gradient(apply: Apply, composite: Composite) -> Explain:
 
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        network = replay(f, x)
+        network = trace_network(f, x)
         composites.require_paths(composite, network.plan.units())
         outputs, pullback = jax.vjp(lambda x: network(composite, x), x)
         return pullback(score_gradient(target, outputs))[0]

@@ -26,7 +26,7 @@ from .._convention import (
 )
 from .._graph.names import find
 from . import composites, rules
-from ._engine import Replay, no_rule, refuse_training_mode, replay
+from ._engine import TracedNetwork, no_rule, refuse_training_mode, trace_network
 from ._unit_call import Composite, Rule, UnitCall
 from ._units import Unit
 
@@ -111,15 +111,17 @@ def walk(f: Function, x: Array, composite: Composite | None, layer: str | None =
     return outputs, lambda relevance: pullback(relevance)[0]
 
 
-def prepared(f: Function, x: Array, composite: Composite | None, *, names: bool = False) -> tuple[Replay, Composite]:
+def prepared(
+    f: Function, x: Array, composite: Composite | None, *, names: bool = False
+) -> tuple[TracedNetwork, Composite]:
     """The traced network and the rules of its units."""
-    network = replay(f, x, names=names)
+    network = trace_network(f, x, names=names)
     refuse_training_mode(network, x)
     composites.require_paths(composite, network.plan.units())
     return network, complete_composite(composite)
 
 
-def unit_of_layer(network: Replay, layer: str) -> Unit:
+def unit_of_layer(network: TracedNetwork, layer: str) -> Unit:
     """The unit whose result is the value of a layer: where it absorbs what is behind, as a BatchNorm, that included.
 
     Raises:

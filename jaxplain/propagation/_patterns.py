@@ -16,7 +16,7 @@ from .._convention import Apply, Array, Explain, Function, full_precision, outpu
 from .._execution import executable
 from .._graph.axes import weight_axes_of_output
 from ._affine_map import AffineMap
-from ._engine import refuse_training_mode, replay
+from ._engine import refuse_training_mode, trace_network
 from ._guided import modified_gradient
 from ._unit_call import Rule, UnitCall
 from ._units import WEIGHTED, Unit
@@ -75,9 +75,9 @@ def fit_patterns(apply: Apply, *context: Any, batches: Iterable[Any]) -> Pattern
 
 def statistics(f: Function, x: Array) -> tuple[Sums, dict[str, Array]]:
     """Sums over one batch, and the weights, by unit."""
-    network = replay(f, x)
+    network = trace_network(f, x)
     refuse_training_mode(network, x)
-    values = network.values(x)
+    values = network.affine_values(x)
     for unit in network.plan.units():
         if unit.kind in WEIGHTED and unit.position not in values:
             raise ValueError(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxplain import rules
-from jaxplain.propagation._engine import replay
+from jaxplain.propagation._engine import trace_network
 from tests.close import within
 from tests.zoo import IMAGES, ZOO, control_flow
 
@@ -20,7 +20,7 @@ def gradient_rules(unit):
 
 
 def replayed(apply, composite=no_rules):
-    return lambda v, x: replay(lambda x: apply(v, x), x)(composite, x)
+    return lambda v, x: trace_network(lambda x: apply(v, x), x)(composite, x)
 
 
 close = within(1e-12, scale=1.0)
@@ -66,7 +66,9 @@ def test_inside_every_transformation(name, composite):
 
 
 def test_a_graph_is_traced_once_and_evaluated_on_other_inputs():
-    network = replay(lambda x: UNROLLED.apply(UNROLLED.variables, x), jax.ShapeDtypeStruct(IMAGES.shape, IMAGES.dtype))
+    network = trace_network(
+        lambda x: UNROLLED.apply(UNROLLED.variables, x), jax.ShapeDtypeStruct(IMAGES.shape, IMAGES.dtype)
+    )
     close(network(no_rules, IMAGES), EXPECTED)
     close(network(no_rules, IMAGES + 1), UNROLLED.apply(UNROLLED.variables, IMAGES + 1))
 
@@ -74,7 +76,7 @@ def test_a_graph_is_traced_once_and_evaluated_on_other_inputs():
 def test_several_lanes_do_not_mix():
     for name in ("scan_with_outputs", "linen_scan_remat", "cond_on_flag", "densenet"):
         case = ZOO[name]
-        network = replay(lambda x, case=case: case.apply(case.variables, x), IMAGES)
+        network = trace_network(lambda x, case=case: case.apply(case.variables, x), IMAGES)
         first, second = jax.jit(lambda x, network=network: network(no_rules, x, 0.5 * x))(IMAGES)
         close(first, case.logits)
         close(second, jax.jit(case.apply)(case.variables, 0.5 * IMAGES))
@@ -82,7 +84,7 @@ def test_several_lanes_do_not_mix():
 
 def test_a_while_loop_over_the_input_is_refused_and_one_over_weights_is_not():
     with pytest.raises(ValueError, match=r"`while` loop depends on the explained input .*control_flow.py"):
-        replay(lambda x: control_flow.WHILE(UNROLLED.variables, x), IMAGES)
+        trace_network(lambda x: control_flow.WHILE(UNROLLED.variables, x), IMAGES)
 
     def normalised(v, x):  # spectral normalisation: power iteration until it has converged
         w = v["head"]

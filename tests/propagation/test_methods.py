@@ -8,7 +8,7 @@ import pytest
 
 import jaxplain
 from jaxplain import composites, rules
-from jaxplain.propagation._engine import replay
+from jaxplain.propagation._engine import trace_network
 from tests.networks import peer_numbers
 
 PEERS, SHARED = peer_numbers("captum_gradients.npz")
@@ -324,7 +324,7 @@ FEATURES = jax.random.normal(jax.random.key(1), (2, 4), jnp.float64)
 
 
 def kinds(f):
-    return [unit.kind for unit in replay(f, FEATURES).plan.units()]
+    return [unit.kind for unit in trace_network(f, FEATURES).plan.units()]
 
 
 def test_softmax_is_one_unit_however_it_is_called():
@@ -388,7 +388,7 @@ def test_deeplift_refuses_training_mode():
 
 def test_a_negative_fill_is_no_reason_to_drop_terms():
     f = lambda x: jnp.take(jax.nn.relu(x), jnp.array([0, 9]), axis=1, mode="fill", fill_value=-1.0) @ DENSE[:2]
-    (dense,) = [u for u in replay(f, FEATURES).plan.units() if u.kind == "dense"]
+    (dense,) = [u for u in trace_network(f, FEATURES).plan.units() if u.kind == "dense"]
     assert not dense.nonnegative
 
 
