@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,6 @@ from .._convention import (
     scores,
 )
 from .._images import gaussian_blur
-from .._text import choose
 from ._attacks import margin
 from ._blending import require_images
 from ._mask_optimisation import constant, each_in, optimise, require_optimizer, require_steps
@@ -116,8 +115,7 @@ def extremal_perturbation(
     require_optimizer(optimizer)
     require_score(of)
     require_areas_and_levels(areas, levels)
-    choose(variant, get_args(Variant), "variant")
-    choose(reward, get_args(Reward), "reward")
+    require_game(variant, reward)
     if not (sigma > 0 and max_blur > 0 and penalty >= 0 and growth > 0):
         raise ValueError(f"{sigma=}, {max_blur=} and {growth=} must be positive and {penalty=} not negative")
 
@@ -142,6 +140,14 @@ def extremal_perturbation(
         return chunked_map(masks_of, shares, chunk).sum(axis=0).astype(x.dtype)
 
     return explain
+
+
+def require_game(variant: Variant, reward: Reward) -> None:
+    """Check what is played for."""
+    if variant not in ("preserve", "delete", "dual"):
+        raise ValueError(f"unknown {variant=}: choose preserve, delete or dual")
+    if reward not in ("score", "contrastive"):
+        raise ValueError(f"unknown {reward=}: choose score or contrastive")
 
 
 def require_areas_and_levels(areas: Sequence[float], levels: int) -> None:

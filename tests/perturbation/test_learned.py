@@ -94,7 +94,7 @@ def test_the_first_step_follows_the_gradient_of_the_paper():
         prices = area * (1 - m).sum(axis=(1, 2)) / 16 + variation * edges / 16
         return prices + chosen(mask * X + (1 - mask) * x0)
 
-    options = {"left": None, "area": area, "variation": variation, "optimizer": optax.sgd(rate), "jitter": 0}
+    options = {"target_fraction": None, "area": area, "variation": variation, "optimizer": optax.sgd(rate), "jitter": 0}
     first, second = np.asarray(MEANINGFUL(network, **options, steps=2, history=2)(X, target=1)).swapaxes(0, 1)
     m = np.zeros((2, 4, 4))
     for maps in (first, second):
@@ -341,8 +341,8 @@ def test_areas_add_up():
         (EXTREMAL, {"areas": ()}, r"areas=\(\) must be shares of the image, at least one, each in \(0, 1\)"),
         (EXTREMAL, {"areas": (0.1, 10)}, r"areas=\(0.1, 10\) must be shares"),
         (EXTREMAL, {"areas": 0.1}, "areas=0.1 must be shares"),
-        (EXTREMAL, {"variant": "hide"}, "unknown variant 'hide': choose preserve, delete or dual"),
-        (EXTREMAL, {"reward": "margin"}, "unknown reward 'margin': choose score or contrastive"),
+        (EXTREMAL, {"variant": "hide"}, "unknown variant='hide': choose preserve, delete or dual"),
+        (EXTREMAL, {"reward": "margin"}, "unknown reward='margin': choose score or contrastive"),
         (EXTREMAL, {"sigma": 0.0}, "sigma=0.0, max_blur=3.0 and growth=1.0035 must be positive"),
         (EXTREMAL, {"levels": 1}, "levels=1 must be at least 2"),
         (EXTREMAL, {"reward": "contrastive", "target": lambda y: y[:, 0]}, "the contrastive reward needs a class"),
