@@ -1,27 +1,21 @@
 """A headless Chromium that tests drive by the Chrome DevTools Protocol, through a pipe: clicks, keys, screenshots."""
 
 import base64
-import fcntl
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
-    *(
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-dev-shm-usage",
-        "--hide-scrollbars",
-    ),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe"),
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars", "--disable-sync"),
+    *("--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update"),
+    *("--force-color-profile=srgb", "--remote-debugging-pipe"),
 )
+SECONDS = 60  # for an answer
 
 # The browser reads its commands from descriptor 3 and answers on 4.
 CONNECT = (
@@ -38,21 +32,20 @@ def program():
 class Browser:
     """One page of a browser. What it logs, throws or asks the network for is kept."""
 
-    def __init__(self, width=1200, height=900, seconds=90):
+    def __init__(self, width=1200, height=900):
+        import fcntl  # of Unix only
+
         self.errors, self.requests, self._number = [], [], 0
+        self._received = b""
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         from_us, self._to = os.pipe()
         self._from, to_us = os.pipe()
         given = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 10) for descriptor in (from_us, to_us)]
-
         command = [program(), *FLAGS, f"--window-size={width},{height}", f"--user-data-dir={self._profile.name}"]
         start = [sys.executable, "-c", CONNECT, *map(str, given), *command, "about:blank"]
         self._process = subprocess.Popen(start, pass_fds=given, stderr=subprocess.DEVNULL)
         for descriptor in (from_us, to_us, *given):
             os.close(descriptor)
-        self._answers = os.fdopen(self._from, "rb")
-        self._timer = threading.Timer(seconds, self._process.kill)  # an answer that never comes ends the test
-        self._timer.start()
         self._session = None
         try:
             self._attach()
@@ -71,10 +64,9 @@ class Browser:
         return self
 
     def __exit__(self, *_):
-        self._timer.cancel()
         self._process.kill()
         self._process.wait()
-        self._answers.close()
+        os.close(self._from)
         os.close(self._to)
         self._profile.cleanup()
 
@@ -97,11 +89,13 @@ class Browser:
 
     def _read(self):
         """One message of the browser; those that tell of errors and requests are kept."""
-        data = bytearray()
-        while (byte := self._answers.read(1)) != b"\0":
-            assert byte, "the browser has ended"
-            data += byte
-        message = json.loads(data)
+        while b"\0" not in self._received:
+            assert select.select([self._from], [], [], SECONDS)[0], "the browser does not answer"
+            data = os.read(self._from, 1 << 16)
+            assert data, "the browser has ended"
+            self._received += data
+        text, _, self._received = self._received.partition(b"\0")
+        message = json.loads(text)
         method, params = message.get("method"), message.get("params", {})
         if method == "Runtime.exceptionThrown":
             self.errors.append(params["exceptionDetails"]["text"])

@@ -381,7 +381,7 @@ def test_without_matplotlib_the_remedy_is_named(monkeypatch, capsys):
 
 
 def test_an_interruption_leaves_no_half_written_file(folder, monkeypatch, capsys):
-    def interrupted(self, file, format):
+    def interrupted(self, file, format, **options):
         file.write(b"half")
         raise KeyboardInterrupt
 

@@ -78,10 +78,10 @@ def compare(
         about = {**command_line(), "model": model, "images": [e.photograph.name for e in examples], "seed": seed}
         try:
             run = make_comparison(network.apply, explainers, metrics=measures)
-            targets = ranked(network, x, label, classes)
+            chosen = label if classes == 1 else ranked(network, x, label, classes).ravel()
             several = np.concatenate([x] * classes)
-            every = run(network.variables, several, target=targets.ravel(), key=jax.random.key(seed))
-            comparison, files = write(every, examples, targets, network, places, about)
+            every = run(network.variables, several, target=chosen, key=jax.random.key(seed))
+            comparison, files = write(every, examples, network, places, about)
         except (TypeError, ValueError) as error:
             raise UsageError(f"{model} cannot be explained: {error}") from error
         except OSError as error:
@@ -131,13 +131,13 @@ class Places(NamedTuple):
 def write(
     every: Comparison,
     examples: Sequence[Prepared],
-    targets: np.ndarray,
     network: Network,
     places: Places,
     about: dict[str, Any],
 ) -> tuple[Comparison, list[Path]]:
     """Write the picture, the table and the numbers of the first classes, their maps, and the report of all classes."""
     comparison = first(every, len(examples))
+    targets = np.asarray(every.target).reshape(-1, len(examples))
     captions = [
         f"{example.photograph.name}: {class_line(probability, int(label), network)}"
         for example, probability, label in zip(examples, probabilities(comparison), targets[0], strict=True)

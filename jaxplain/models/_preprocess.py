@@ -34,8 +34,8 @@ class Preprocess:
       ((1, 224, 224, 3), 1.0)
       >>> preprocess.view(photograph).shape
       (1, 224, 224, 3)
-      >>> preprocess.boxes(photograph).round(1).tolist()  # 69 pixels are cut away at the left, 18.8 at the top
-      [[68.8, 18.8, 331.3, 281.3]]
+      >>> preprocess.boxes(photograph).round().tolist()  # left, top, right, bottom
+      [[68.0, 19.0, 331.0, 281.0]]
     """
 
     mean: tuple[float, float, float]

@@ -243,7 +243,8 @@ def hatch(ax: Axes, box: NDArray[np.float64], photograph: Photograph) -> None:
     strips = (0, 0, width, top), (0, bottom, width, height), (0, top, left, bottom), (right, top, width, bottom)
     for x0, y0, x1, y1 in strips:
         if x1 > x0 and y1 > y0:
-            strip = Rectangle((x0, y0), x1 - x0, y1 - y0, facecolor="none", edgecolor="0.6", hatch="/////", linewidth=0)
+            strip = Rectangle((x0, y0), x1 - x0, y1 - y0, facecolor="none", edgecolor="0.45", linewidth=0)
+            strip.set_hatch("/////")
             strip.set_hatch_linewidth(0.3)
             ax.add_patch(strip)
     ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="0.1", linewidth=0.5))

@@ -25,6 +25,19 @@ def test_the_crop_is_the_centre_of_the_resized_photograph():
     assert PREPROCESS.view(photograph.rotate(90, expand=True)).shape == (1, 224, 224, 3)
 
 
+@pytest.mark.parametrize("size", [(451, 300), (300, 451), (224, 224), (1, 3000)])
+def test_boxes_are_what_the_view_shows(size):
+    photograph = Image.fromarray(np.random.default_rng(1).integers(0, 256, (*size[::-1], 3), np.uint8))
+    boxes = PREPROCESS.boxes([photograph, photograph])
+    assert boxes.shape == (2, 4)
+    left, top, right, bottom = boxes[0]
+    assert 0 <= left < right <= size[0]
+    assert 0 <= top < bottom <= size[1]
+    assert right - left == pytest.approx(224 / 256 * min(size), rel=1e-2)
+    shown = np.asarray(photograph.resize((224, 224), Image.Resampling.BILINEAR, tuple(boxes[0])))
+    np.testing.assert_array_equal(PREPROCESS.view(photograph)[0], shown)
+
+
 @pytest.mark.parametrize("size", [(1, 1_000_000), (1_000_000, 1), (1, 1)])
 def test_a_photograph_without_width_takes_no_memory(size):
     np.testing.assert_array_equal(PREPROCESS.view(Image.new("RGB", size, (1, 2, 3)))[0, :, :, 1], 2)
