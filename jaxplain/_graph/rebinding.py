@@ -54,7 +54,7 @@ def rebound(node: Any, again: Callable[[Any], Any], is_wanted: Callable[[Any], b
     if isinstance(node, type) or not callable(node):
         return node
     if dataclasses.is_dataclass(node) and callable(f := vars(node).get("f")):  # jaxplain's own, around a network
-        return node if again(f) is f else dataclasses.replace(node, f=again(f))
+        return node if again(f) is f else dataclasses.replace(node, f=again(f))  # type: ignore[type-var]
     wrapped = getattr(node, "__wrapped__", None)  # jax.jit and its like, which here only call
     return node if wrapped is None or again(wrapped) is wrapped else again(wrapped)
 
