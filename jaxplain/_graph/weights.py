@@ -193,7 +193,8 @@ def follow_weights(graph: Graph, given: dict[int, frozenset[Weight]], flags: Seq
             known.update(dict.fromkeys(op.outputs, read) if read else {})
             ops.append(op)
         elif read:
-            bodies = bodies_with_weights(op, known, [a in varying for a in op.inputs]) if op.bodies else ()
+            flagged = [isinstance(a, int) and a in varying for a in op.inputs]
+            bodies = bodies_with_weights(op, known, flagged) if op.bodies else ()
             ops.append(named_by_weights(dataclasses.replace(op, bodies=bodies), read))
         else:
             ops.append(op)

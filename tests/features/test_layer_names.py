@@ -535,3 +535,21 @@ def test_layers_print_a_tree():
     assert [line.split()[0] for line in printed[2:]] == ["stem", "blocks", "0", "conv", "bn", "1", "conv", "bn", "head"]
     assert printed[2].split() == ["stem", "conv", "(2,", "6,", "6,", "4)", "112"]
     assert jaxplain.layers(plain)(PARAMS, X)._repr_html_().count("<tr>") == 10
+
+
+def test_layers_in_a_branch_and_in_a_loop_that_counts():
+    params = {"stem": {"w": draw(3, 3, seed=1)}, "inner": {"w": draw(3, 3, seed=2)}, "side": {"w": draw(3, 3, seed=3)}}
+
+    def apply(params, x):
+        x = x @ params["stem"]["w"]
+        x = jax.lax.fori_loop(0, 2, lambda i, x: jnp.tanh(x @ params["inner"]["w"]), x)
+        return jax.lax.cond(params["side"]["w"][0, 0] > 0, lambda x: x @ params["side"]["w"], lambda x: x, x)
+
+    x = X[:, 0, 0]
+    assert list(jaxplain.layers(apply)(params, x)) == ["stem", "inner[0]", "inner[1]"]
+    inner = params["inner"]["w"]
+    close(jaxplain.tap(apply, "inner")(params, x).features, jnp.tanh(x @ params["stem"]["w"] @ inner) @ inner)
+    with pytest.raises(ValueError, match="layer 'side' lies in a branch of a `cond`"):
+        jaxplain.tap(apply, "side")(params, x)
+    with pytest.raises(ValueError, match="layer 'inner' lies in a loop, in which relevance cannot be read"):
+        jaxplain.lrp(apply, layer="inner")(params, x)
