@@ -9,7 +9,8 @@ A test that took longer than `ALONE` is slow, and runs where ``-m`` asks for it.
 that took longer than `AMONG_OTHERS`, much less, since cases of one test ask nearly the same; but for those that stand
 for the others: between the brackets of a case are names, of a method, a kind, a network, a rule, and of each name in a
 file, and of each parametrised test, the quickest case is never slow. So all of them stay in the default run. A test
-without a number is new, or took less than `NOTED`, and is quick.
+without a number is new, or took less than `NOTED`, and is quick. ``null`` in the place of a number says that a test is
+known to be slow, and not yet how slow.
 """
 
 import json
@@ -32,14 +33,16 @@ def names(case):
 
 
 def slow_cases(seconds, among_others=AMONG_OTHERS):
-    """Which cases of one file are slow, given how long each takes, 0 where it is not known."""
+    """Which cases of one file are slow, given how long each takes: 0 where that is not known, None where it is long."""
+    unmeasured = {case for case in seconds if seconds[case] is None}
+    seconds = {case: seconds[case] for case in seconds.keys() - unmeasured}
     by_name = defaultdict(list)
     for case in seconds:
         for name in names(case):
             by_name[name].append(case)
     quick = {case for case in seconds if seconds[case] <= (among_others if names(case) else ALONE)}
     quick |= {min(cases, key=seconds.__getitem__) for cases in by_name.values() if quick.isdisjoint(cases)}
-    return seconds.keys() - quick
+    return (seconds.keys() - quick) | unmeasured
 
 
 def recorded():

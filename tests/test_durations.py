@@ -91,3 +91,7 @@ def test_slow_tests_are_marked(run):
     done = run("def test_a(): pass\ndef test_b(): pass", recorded, "-n", "0", "-m", "not slow", "-v")
     done.assert_outcomes(passed=1, deselected=1)
     done.stdout.fnmatch_lines(["*test_b PASSED*"])
+
+
+def test_what_is_known_to_be_slow_is_slow_until_it_is_measured():
+    assert slow_cases({"test_a[lrp]": None, "test_a[cam]": 0, "test_b": None, "test_c": 0}) == {"test_a[lrp]", "test_b"}
