@@ -15,6 +15,7 @@ RENAMED: dict[str, tuple[str, Mapping[Any, Any] | None]] = {
     "softmax": ("of", OF),
     "probabilities": ("of", OF),
     "left": ("target_fraction", None),
+    "at": ("layer", None),
 }
 """The old name -> the new one, and the new value for each of the old ones where they differ."""
 

@@ -28,11 +28,12 @@ import jax.numpy as jnp
 from jax.extend.core import primitives as P
 
 from . import origins
+from .dependence import carried_flags, dependents
 from .layout import Layout, inside_loop, layouts, pools, positions, same_positions
 from .leaving import BRANCHES, endings, floating_result, layers_of
 from .modules import trace_with_names
 from .origins import MARKS, Origins, follow, of_input
-from .trace import Graph, Op, names_inside, scan_split
+from .trace import Graph, Op, names_inside
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def sites_by_name(graph: Graph) -> dict[str, list[Site]]:
     What modules return comes first, then the user's own intermediates, then the layers of weights; a scope is listed
     where none of those names its values.
     """
-    varying = dependent(graph, set(graph.inputs))
+    varying = dependents(graph, [True] * len(graph.inputs))
     marked, scoped = marks_and_scopes(graph, varying)
     found = noted_values(graph, varying) | marked
     weighted = weighted_values(graph)
@@ -183,7 +184,7 @@ def noted_values(graph: Graph, varying: set[int]) -> dict[str, list[Site]]:
     for number, op in enumerate(graph.ops):
         if op.primitive is P.scan_p and varying.intersection(op.reads):
             body = op.bodies[0]
-            for name, sites in noted_values(body, dependent(body, varying_in_loop(op, varying))).items():
+            for name, sites in noted_values(body, dependent_inside(op, varying)).items():
                 found.setdefault(name, []).extend(by_turn(op, number, sites))
     for name, a in graph.names:
         if a in places and jnp.issubdtype(graph.avals[a].dtype, jnp.floating):
@@ -226,7 +227,7 @@ def values_of(graph: Graph, varying: set[int], owner: str) -> Iterator[tuple[Op,
     for number, op in enumerate(graph.ops):
         if op.primitive is P.scan_p and varying.intersection(op.reads):
             body = op.bodies[0]
-            inner = list(values_of(body, dependent(body, varying_in_loop(op, varying)), scope_of(op)))
+            inner = list(values_of(body, dependent_inside(op, varying), scope_of(op)))
             for turn in range(op.params["length"]):
                 for op_inside, leaves, site in inner:
                     yield op_inside, leaves, Site(number, 0, site.shape, turn, site)
@@ -243,21 +244,9 @@ def scope_of(op: Op) -> str:
     return op.path if op.scope is None else op.scope
 
 
-def dependent(graph: Graph, inputs: set[int]) -> set[int]:
-    """The values that depend on some of the inputs."""
-    found = set(inputs)
-    for op in graph.ops:
-        if found.intersection(op.reads):
-            found.update(op.outputs)
-    return found
-
-
-def varying_in_loop(op: Op, varying: set[int]) -> set[int]:
-    """The inputs of a loop's body that depend on the network's input; whatever is carried may, from the second turn."""
-    consts, carries = scan_split(op)
-    pairs = enumerate(zip(op.inputs, op.bodies[0].inputs, strict=True))
-    from_input = lambda a: isinstance(a, int) and a in varying
-    return {inner for i, (a, inner) in pairs if from_input(a) or consts <= i < consts + carries}
+def dependent_inside(op: Op, varying: set[int]) -> set[int]:
+    """The values of a loop's body that depend on the network's input, at one of its turns."""
+    return dependents(op.bodies[0], carried_flags(op, [isinstance(a, int) and a in varying for a in op.inputs]))
 
 
 def uncut(graph: Graph) -> Iterator[Op]:

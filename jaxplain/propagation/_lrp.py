@@ -25,6 +25,7 @@ from .._convention import (
     scorer,
 )
 from .._graph.names import find
+from .._migration import takes_old_options
 from . import composites, rules
 from ._engine import TracedNetwork, no_rule, refuse_training_mode, trace_network
 from ._unit_call import Composite, Rule, UnitCall
@@ -52,9 +53,8 @@ def start(outputs: Array, target: Target) -> Array:
     return outputs * score_gradient(target, outputs)
 
 
-def lrp(
-    apply: Apply, composite: Composite | None = None, *, layer: str | None = None, at: str | None = None
-) -> Explain:
+@takes_old_options
+def lrp(apply: Apply, composite: Composite | None = None, *, layer: str | None = None) -> Explain:
     """Layer-wise relevance propagation.
 
     ``R_in = rule(unit, x, y, R_out)`` from the outputs, where ``R = z_c`` at the target and 0 elsewhere, to the input.
@@ -68,7 +68,6 @@ def lrp(
       layer: the name of a layer, such as ``"layer4.1/conv2"`` (see `jaxplain.layers`): return the relevance of its
         output in place of the input's, so that ``relevance[:, i, j, k]`` is that of one neuron. A layer and the
         BatchNorm that is folded into it have one output, the BatchNorm's.
-      at: the same by its former name, which goes in the next release.
 
     Returns:
       An explainer; the relevance has the shape of the input, or of the layer's output, and the unit of the score.
@@ -86,9 +85,6 @@ def lrp(
       Bach, Binder, Montavon, Klauschen, Müller, Samek: On pixel-wise explanations for non-linear classifier decisions
       by layer-wise relevance propagation. PLoS ONE 2015.
     """
-    if at is not None:
-        warnings.warn("lrp(at=...) is now lrp(layer=...), as everywhere else", DeprecationWarning, stacklevel=2)
-        layer = at
 
     @full_precision
     @explainer(apply)

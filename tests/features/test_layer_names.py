@@ -454,7 +454,7 @@ def test_a_composite_by_an_unknown_path_names_the_nearest_with_shapes():
 
 
 def test_at_is_the_former_name_of_layer():
-    with pytest.warns(DeprecationWarning, match=r"lrp\(at=...\) is now lrp\(layer=...\)"):
+    with pytest.warns(DeprecationWarning, match="at='stem' is now layer='stem'"):
         former = jaxplain.lrp(plain, at="stem")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
