@@ -119,7 +119,7 @@ def test_fast_can_be_lifted_out_with_the_graph(tmp_path):
     assert run(LIFTED, cwd=tmp_path) == [True, True, False]
 
 
-@pytest.mark.parametrize("name", ["_convention", "propagation._ledger", "metrics._common", "features._cam"])
+@pytest.mark.parametrize("name", ["_convention", "propagation._summary", "metrics._common", "features._cam"])
 def test_whichever_module_is_imported_first_explanations_are_accelerated(name):
     code = f"""
 import json, jaxplain.{name}

@@ -23,10 +23,10 @@ from jax.interpreters import ad
 
 ROWS = {
     # ---------------------------------------------------------------------------------- one element of each operand
-    """acos acosh and asin asinh atan2 atan atanh bessel_i1e ceil clz cos cosh digamma eq_to erf erf_inv expm1 floor
-    igamma igamma_grad_a igammac is_finite le_to lgamma log log2 lt_to mulhi ne nextafter not one_minus_square or
-    polygamma polynomial population_count regularized_incomplete_beta rem round shift_left shift_right_arithmetic
-    shift_right_logical sign sin sinh tan tanh xor zeta eq""": "elementwise",
+    """acos acosh and atan2 clz cos cosh digamma eq eq_to igamma igamma_grad_a igammac is_finite le_to lgamma log log2
+    lt_to mulhi ne nextafter not one_minus_square or polygamma polynomial population_count regularized_incomplete_beta
+    rem shift_left shift_right_arithmetic shift_right_logical sin tan xor zeta""": "elementwise",
+    "asin asinh atan atanh bessel_i1e ceil erf erf_inv expm1 floor round sign sinh tanh": "elementwise keeps-sign",
     "bessel_i0e erfc exp exp2 logistic": "elementwise positive",
     "abs": "elementwise piecewise positive",
     "add": "elementwise piecewise shift keeps-sign",
@@ -40,7 +40,7 @@ ROWS = {
     "select_n": "elementwise piecewise keeps-sign:others",
     "mul div": "elementwise piecewise power times",
     "log1p": "elementwise keeps-sign",
-    "cbrt": "elementwise power root",
+    "cbrt": "elementwise power root keeps-sign",
     "pow": "elementwise power root",
     "rsqrt sqrt": "elementwise power root positive",
     "square": "elementwise power positive",

@@ -76,8 +76,8 @@ def paths_of_leaves(f: Callable[..., Any]) -> Paths:
 
     def visit(node: Any, path: tuple[str, ...], in_tuple: bool, depth: int) -> None:
         if isinstance(node, jax.Array | np.ndarray):
-            if (layer := layer_path(path, in_tuple)) and identity(node) not in found:
-                found[identity(node)] = Weight(layer, "/".join(path), int(np.prod(node.shape)))
+            if path and identity(node) not in found:
+                found[identity(node)] = Weight(layer_path(path, in_tuple), "/".join(path), int(np.prod(node.shape)))
             return
         if id(node) in seen or isinstance(node, OPAQUE) or depth > MAX_DEPTH:
             return
@@ -97,7 +97,10 @@ def paths_of_leaves(f: Callable[..., Any]) -> Paths:
             visit(child, path if same else (*path, *key.split("/")), pair, depth + 1)
 
     visit(f, (), False, 0)
-    return found
+    # What lies at the top is the one layer that there is, which nobody names; beside others it goes by its own name.
+    beside_others = any(weight.layer for weight in found.values())
+    named = {i: w if w.layer else w._replace(layer=own_name(w.leaf)) for i, w in found.items()}
+    return named if beside_others else {}
 
 
 def layer_path(path: Sequence[str], in_tuple: bool) -> str:
@@ -111,6 +114,11 @@ def layer_path(path: Sequence[str], in_tuple: bool) -> str:
     if parts and (parts[-1] in LEAVES or in_tuple):
         parts.pop()
     return "/".join(parts)
+
+
+def own_name(leaf: str) -> str:
+    """The name of an array at the top of the parameters."""
+    return leaf.removesuffix("/value").removesuffix("/raw_value")
 
 
 def is_code(node: Any) -> bool:

@@ -67,6 +67,9 @@ class Comparison:
     def _repr_html_(self) -> str:
         return html_table(*self._table(), caption=f"means over {counted(len(self.outputs), 'image')}")
 
+    def __str__(self) -> str:
+        return self.markdown()
+
     def markdown(self) -> str:
         """The table: means over the examples, seconds per example, seconds of compilation."""
         return markdown_table(*self._table())

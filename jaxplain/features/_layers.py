@@ -34,7 +34,12 @@ class Line:
     def cells(self) -> tuple[str, str, str, str]:
         """What is printed: the last part of the name, indented by those in front of it."""
         *above, last = self.name.split("/")
-        return "  " * len(above) + last, self.kind, str(self.shape), f"{self.parameters:,}" if self.parameters else ""
+        return (
+            "  " * len(above) + last,
+            self.kind,
+            str(self.shape or ""),
+            f"{self.parameters:,}" if self.parameters else "",
+        )
 
 
 class Layers(dict[str, tuple[int, ...]]):

@@ -4,9 +4,9 @@ from . import composites, rules
 from ._deeplift import deep_shap, deeplift
 from ._excitation import excitation_backprop
 from ._guided import deconvnet, guided_backprop
-from ._ledger import summary
 from ._lrp import contrastive_lrp, deep_taylor, lrp, softmax_gradient_lrp
 from ._patterns import fit_patterns, pattern_attribution, pattern_net
+from ._summary import summary
 
 __all__ = [
     "composites",

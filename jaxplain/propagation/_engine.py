@@ -30,7 +30,7 @@ from .._graph.rewrite import without_closure
 from .._graph.trace import Op, run, scan_split, trace, without_dead
 from .._graph.weights import name_weights
 from .._mistakes import INFERENCE
-from ._account import Account, Entry
+from ._ledger import Account, Entry
 from ._search import find_units
 from ._unit_call import Composite, Rule, TwoWayRule, UnitCall
 from ._units import ControlFlow, Plan, Unit

@@ -1,155 +1,95 @@
-"""Where relevance goes: a table of a network's units with their rules, and what each of them keeps from its inputs."""
+"""The ledger of one unit: what it keeps of the relevance that it receives, by where that goes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
-from .._convention import Apply, Array, Target, full_precision, outputs_of, split
-from .._execution import executable
-from .._html import counted, html_table
-from ._account import Entry, no_entry, total
-from ._lrp import prepared, start
-from ._unit_call import Composite, Rule, UnitCall
-from ._units import Unit
-
-__all__ = ["summary"]
-
-HEADING = ("", "path", "kind", "input", "output", "rule", "in", "out", "bias", "stabiliser", "dead")
+from .._convention import Array
 
 
-@dataclass(frozen=True)
-class Row:
-    """One unit: what it is, which rule it has, its ledger."""
-
-    unit: Unit
-    rule: str
-    ledger: Entry
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A table of units; print it.
+class Entry(NamedTuple):
+    """The ledger of one unit, summed over the batch: ``relevance_in = relevance_out + bias + stabilizer + dead``.
 
     Attributes:
-      rows: every unit that has a rule, in the order of evaluation.
-      start: the relevance of the outputs, summed over the batch.
-      total: the relevance of the input, summed over the batch.
+      relevance_in: what its output received.
+      relevance_out: what its inputs got.
+      bias: absorbed by biases and other constants.
+      stabilizer: absorbed by the stabiliser of the denominators.
+      dead: lost where a denominator is zero.
     """
 
-    rows: tuple[Row, ...]
-    start: float
-    total: float
+    relevance_in: Any
+    relevance_out: Any
+    bias: Any
+    stabilizer: Any
+    dead: Any
 
     @property
-    def gap(self) -> float:
-        """``start`` less the input's relevance and all that units kept: 0 where nothing is unaccounted for."""
-        kept = sum(r.ledger.bias + r.ledger.stabilizer + r.ledger.dead for r in self.rows)
-        return self.start - self.total - kept
-
-    def __repr__(self) -> str:
-        """How many units there are, and the sums; `print` shows the table."""
-        return f"Summary({counted(len(self.rows), 'unit')}; {self._sums()})"
-
-    def _repr_html_(self) -> str:
-        return html_table(HEADING, map(_cells, self._shown()), caption=self._sums())
-
-    def _shown(self) -> list[Row]:
-        """The units that weigh or keep something."""
-        return [row for row in self.rows if row.unit.kind != "shape" or row.ledger.bias]
-
-    def _sums(self) -> str:
-        return (
-            f"relevance of the outputs {self.start:.6g}, of the input {self.total:.6g}, unaccounted for {self.gap:.2g}"
-        )
-
-    def __str__(self) -> str:
-        lines = [HEADING, *map(_cells, self._shown())]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(HEADING))]
-        numbers = range(6, len(HEADING))
-        table = [
-            "  ".join(
-                c.rjust(w) if i in numbers else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in lines
-        ]
-        table.insert(1, "  ".join("-" * w for w in widths))
-        return "\n".join(line.rstrip() for line in (*table, "", self._sums()))
+    def gap(self) -> Any:
+        """What is unaccounted for: not 0 where a rule neither conserves relevance nor records what it keeps."""
+        return self.relevance_in - self.relevance_out - self.bias - self.stabilizer - self.dead
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    unit = row.unit
-    shape = lambda s: "x".join(map(str, s)) or "()"
-    first = "first " if unit.first and unit.affine else ""
-    return (
-        str(unit.position),
-        unit.path or "-",
-        first + unit.kind,
-        " ".join(map(shape, unit.input_shapes)),
-        shape(unit.output_shape),
-        row.rule,
-        *(f"{value:.4g}" for value in row.ledger),
-    )
+class Account:
+    """What a rule records while it runs; nothing is summed where nobody asks for the ledger.
 
-
-def summary(apply: Apply, composite: Composite | None = None) -> Callable[..., Summary]:
-    """The units of a network, the rule of each, and the ledger of relevance.
-
-    Args:
-      apply: ``apply(*args) -> outputs``, any JAX function.
-      composite: as for `jaxplain.lrp`.
-
-    Returns:
-      A function ``(*args, target=None) -> Summary``; it compiles the explanation to run it once.
-
-    Raises:
-      ValueError: as `jaxplain.lrp`.
-
-    Example:
-      >>> import jax.numpy as jnp, jaxplain
-      >>> f = lambda x: jnp.maximum(x @ jnp.array([[1.0, -1.0], [2.0, 1.0]]) + 0.5, 0)
-      >>> table = jaxplain.summary(f)(jnp.array([[1.0, 1.0]]), target=0)
-      >>> [(row.unit.kind, row.rule) for row in table.rows]
-      [('dense', 'epsilon()'), ('activation', 'pass_through()')]
-      >>> round(table.rows[0].ledger.bias, 3), round(table.total, 3)
-      (0.5, 3.0)
+    Attributes:
+      is_kept: whether somebody does.
+      bias: what biases and other constants absorbed so far, summed over the batch.
+      stabilizer: what the stabiliser of the denominators absorbed.
+      dead: what was lost where a denominator is zero.
     """
 
-    def summarize(*args: Any, target: Target = None) -> Summary:
-        context, x = split(args)
+    def __init__(self, is_kept: bool = True):
+        self.is_kept = is_kept
+        self.bias = self.stabilizer = self.dead = jnp.zeros(())
 
-        def ledger(context: Any, x: Array) -> tuple[Array, Array, Any]:
-            network, rule_of = prepared(lambda x: outputs_of(apply, (*context, x)), x, composite)
-            entries = {unit.position: no_entry() for unit in network.plan.units()}
-            run = lambda x, entries: network(with_ledger(rule_of), x, entries=entries)
-            outputs, pullback = jax.vjp(run, x, entries)
-            relevance = start(outputs, target)
-            result, entries = pullback(relevance)
-            return relevance.sum(), result.sum(), entries
+    def record(self, *, bias: Any = 0.0, stabilizer: Any = 0.0, dead: Any = 0.0) -> None:
+        """Add what biases take, what the stabiliser takes, and what dead denominators lose."""
+        if self.is_kept:
+            self.bias += total(bias)
+            self.stabilizer += total(stabilizer)
+            self.dead += total(dead)
 
-        network, rule_of = prepared(lambda x: outputs_of(apply, (*context, x)), x, composite)
-        first, last, entries = jax.jit(executable(apply, full_precision(ledger)))(context, x)
-        rows = tuple(
-            Row(unit, getattr(rule_of(unit), "__name__", "-"), Entry(*map(float, entries[unit.position])))
-            for unit in network.plan.units()
-        )
-        return Summary(rows, float(first), float(last))
+    def divide(self, relevance: Array, z: Array, stabilizer: Any, bias: Any = 0.0) -> Array:
+        """``R / (z + ε sign z)``, recording what the bias, the stabiliser and dead denominators take.
 
-    return summarize
+        Where the denominator is zero, nothing flows.
+
+        Args:
+          relevance: R.
+          z: the denominator, the sum of all contributions.
+          stabilizer: ε.
+          bias: the part of ``z`` that no input made.
+        """
+        denominator = stabilize(z, stabilizer)
+        share = jnp.where(denominator == 0, 0, relevance / jnp.where(denominator == 0, 1, denominator))
+        lost = jnp.where(z == 0, 0, share * (denominator - z))
+        self.record(bias=share * bias, stabilizer=lost, dead=jnp.where(z == 0, relevance, 0))
+        return share.astype(z.dtype)
+
+    def entry(self, relevance_in: Any, relevance_out: Any) -> Entry | None:
+        """The ledger, given the relevance that arrived and that which was handed on; None where nobody asks for it."""
+        if not self.is_kept:
+            return None
+        return Entry(total(relevance_in), total(relevance_out), self.bias, self.stabilizer, self.dead)
 
 
-def with_ledger(rule_of: Composite) -> Composite:
-    """The same rules; operations that only move numbers record what falls on constants."""
+def no_entry() -> Entry:
+    """The ledger of a unit before anything has happened."""
+    return Entry(*[jnp.zeros(())] * len(Entry._fields))
 
-    def moved(call: UnitCall, x: Any, y: Array, r: Array) -> Any:
-        result = call.vjp(x, r)
-        call.account.record(bias=total(r) - total(result))
-        return result
 
-    def noted(unit: Unit) -> Rule | None:
-        return moved if unit.kind == "shape" and unit.is_float else rule_of(unit)
+def stabilize(z: Array, stabilizer: Any) -> Array:
+    """``z + ε sign z``, with sign 0 = 1."""
+    return z + jnp.where(z >= 0, stabilizer, -jnp.asarray(stabilizer)).astype(z.dtype)
 
-    return noted
+
+def total(values: Any) -> Array:
+    """The sum of all relevance in a tree, in the default precision."""
+    dtype = jnp.zeros(()).dtype
+    leaves = (jnp.asarray(v) for v in jax.tree.leaves(values) if getattr(v, "dtype", None) != jax.dtypes.float0)
+    return sum((jnp.sum(v.real, dtype=dtype) for v in leaves), jnp.zeros((), dtype))

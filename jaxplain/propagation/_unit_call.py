@@ -12,8 +12,8 @@ import jax
 
 from .._convention import Array
 from .._graph.trace import run
-from ._account import Account
 from ._affine_map import AffineMap
+from ._ledger import Account
 from ._units import Unit
 
 

@@ -54,8 +54,9 @@ def matches(matcher: Matcher, unit: Unit) -> bool:
 
     Args:
       matcher: a kind (``"conv"``), a path (``"*/layer4.*/conv?"``, with or without the network's own name in front),
-        or a function ``unit -> bool``. A path is that of a layer (see `jaxplain.layers`): a unit that is made of
-        several, such as a convolution and its BatchNorm, answers to each of them.
+        or a function ``unit -> bool``. A path is that of a layer (see `jaxplain.layers`), or of a module, which stands
+        for all units in it; a unit that is made of several layers, such as a convolution and its BatchNorm, answers to
+        each of them.
       unit: the unit.
     """
     if callable(matcher):
@@ -64,8 +65,9 @@ def matches(matcher: Matcher, unit: Unit) -> bool:
 
 
 def path_matches(pattern: str, path: str) -> bool:
-    """Whether a module path fits a pattern, with or without its first name."""
-    return any(fnmatch.fnmatchcase(p, pattern) for p in (path, path.partition("/")[2]) if p)
+    """Whether a module path, with or without its first name, fits a pattern or lies in the module of that name."""
+    paths = (p for p in (path, path.partition("/")[2]) if p)
+    return any(fnmatch.fnmatchcase(p, pattern) or p.startswith(f"{pattern}/") for p in paths)
 
 
 def first_match(*pairs: tuple[Matcher, Rule], strict: bool = True) -> Composite:
