@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from jax import lax
 
+import jaxplain
 from jaxplain._graph.axes import axes_of
 from jaxplain._graph.dependence import dependents
+from jaxplain._graph.origins import follow, of_input
 from jaxplain._graph.signs import NONNEGATIVE, NONPOSITIVE, ZERO, signs
 from jaxplain._graph.trace import trace
+from jaxplain.propagation._engine import trace_network
 
 X = jax.ShapeDtypeStruct((2, 3), jnp.float32)
 BOTH, PLUS, MINUS = ZERO, {NONNEGATIVE}, {NONPOSITIVE}
@@ -98,17 +101,81 @@ ROWS = {
 def test_an_axis_that_runs_along_another_depends_on_it_index_by_index(name):
     f, expected = ROWS[name]
     x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5, 6)))
-    runs = {0}  # the values that run along the first axis of x by their own first axis
     graph, _ = trace(f, x)
-    along = {graph.inputs[0]}
+    along = {graph.inputs[0]}  # the values whose first axis runs along that of x
     for op in graph.ops:
         first, *_ = axes_of(op.eqn) or [None]
         read = [k for k, a in enumerate(op.inputs) if a in along]
         if first and first.is_aligned and read and all((k, 0) in first.sources for k in read):
             along.update(op.outputs)
     assert (graph.outputs[0] in along) == expected
-    jacobian = jax.jacobian(f)(x)
-    if expected:  # and so it is
-        others = np.asarray(jacobian).reshape(4, -1, 4, 30)
-        assert not others[~np.eye(4, dtype=bool)[:, None, :, None] & np.ones(others.shape, bool)[..., :1]].any()
-    assert runs
+    if expected:  # and so it is: no other row has an influence
+        influence = np.asarray(jax.jacobian(f)(x)).reshape(4, -1, 4, 30)
+        assert not influence[~np.eye(4, dtype=bool)[:, None].repeat(influence.shape[1], 1)].any()
+
+
+# ------------------------------------------------------------------------------- networks that are not only layers
+
+KERNEL = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 3, 4)))
+WEIGHT = jnp.asarray(np.random.default_rng(2).normal(size=(4, 5)))
+IMAGES = jnp.asarray(np.random.default_rng(3).normal(size=(2, 6, 6, 3)))
+
+
+def network(x):
+    h = lax.conv_general_dilated(x, KERNEL, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return jax.nn.relu(h).mean(axis=(1, 2)) @ WEIGHT
+
+
+def swapping_numbers(x):
+    (a, _), _ = lax.scan(lambda c, _: ((c[1], c[0]), None), (x.sum(), x.sum() * 0), None, length=3)
+    return network(x) + a
+
+
+def calling_back(x):
+    jax.debug.callback(lambda value: None, x)
+    return network(x)
+
+
+def behind_a_barrier(x):
+    means, x = lax.optimization_barrier((x.mean(axis=(1, 2)), x))
+    return network(x) + means[:, :1]
+
+
+def counting(x):
+    step = lambda state: (state[0] + 1, state[1] * 1.0)
+    _, x = lax.while_loop(lambda state: state[0] < 2, step, (0, x))
+    return network(x)
+
+
+@pytest.mark.parametrize("f", [swapping_numbers, calling_back, behind_a_barrier, counting])
+def test_values_of_every_rank_are_followed(f):
+    expected = jnp.abs(jax.grad(lambda x: f(x)[:, 1].sum())(IMAGES)).sum(axis=-1) if f is not counting else None
+    if expected is not None:
+        maps = jaxplain.heatmap(jaxplain.gradient(f), "abs")(IMAGES, target=1)
+        np.testing.assert_allclose(maps, expected, atol=1e-12)
+    assert jaxplain.tap(f)(IMAGES).features.shape == (2, 6, 6, 4)
+
+
+def test_reshapes_from_and_to_a_number():
+    w = jnp.arange(4.0)
+    relevance = jaxplain.lrp(lambda x: (x.reshape(-1) @ w).reshape(1, 1) + 1.0)(jnp.ones((1, 4)))
+    np.testing.assert_allclose(relevance, (w / 7 * 7)[None], rtol=1e-5)
+    graph, _ = trace(lambda x: network(x)[:1, :1].reshape(()).reshape(1, 1), IMAGES)
+    assert follow(graph, of_input(graph))[graph.outputs[0]] is not None
+
+
+@pytest.mark.parametrize(("fill", "sign"), [(1.0, set()), (-1.0, MINUS), (0.0, MINUS), (None, MINUS)])
+def test_what_is_taken_out_of_bounds_has_a_sign_of_its_own(fill, sign):
+    take = lambda x: jnp.take(-jnp.abs(x), jnp.array([0, 9]), axis=1, mode="fill", fill_value=fill)
+    graph, _ = trace(take, X)
+    assert signs(graph).get(graph.outputs[0], set()) == sign
+
+
+def test_a_network_of_hundreds_of_layers_is_no_recursion():
+    def deep(x):
+        for _ in range(400):
+            x = x @ jnp.eye(4) + 0.1
+        return x
+
+    kinds = [unit.kind for unit in trace_network(deep, jnp.ones((1, 4))).plan.units()]
+    assert kinds == ["dense"] * 400

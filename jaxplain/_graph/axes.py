@@ -28,21 +28,26 @@ class Axis(NamedTuple):
     is_aligned: bool = True
 
 
-def axes_of(eqn: Any) -> list[Axis] | None:
-    """What the axes of an equation's (first) result are made of; None where that is not known.
+def axes_of(eqn: Any, result: int = 0) -> list[Axis] | None:
+    """What the axes of one of an equation's results are made of; None where that is not known.
 
     Of an operation that is not in the table, an axis is taken to be made of that axis of operands of the same rank.
     """
+    if not eqn.outvars or not hasattr(eqn.outvars[result].aval, "shape"):
+        return None
+    rank = len(eqn.outvars[result].aval.shape)
     words = [word for word in TRAITS.get(eqn.primitive, ()) if word.startswith("axes:")]
+    if words == ["axes:each"]:  # every operand is a result
+        return [Axis(frozenset([(result, i)]), is_aligned=False) for i in range(rank)]
     if words:
         return AXES[words[0].removeprefix("axes:")](eqn)
-    return same(eqn, but=() if eqn.primitive in ELEMENTWISE else range(len(eqn.outvars[0].aval.shape)))
+    return same(eqn, () if eqn.primitive in ELEMENTWISE else range(rank), result)
 
 
-def same(eqn: Any, but: Iterable[int] = ()) -> list[Axis] | None:
+def same(eqn: Any, but: Iterable[int] = (), result: int = 0) -> list[Axis] | None:
     """The axes of operands of the result's rank; those excepted are made of them, but do not run along them."""
-    rank, but = len(eqn.outvars[0].aval.shape), set(but)
-    operands = [k for k, v in enumerate(eqn.invars) if len(v.aval.shape) == rank]
+    rank, but = len(eqn.outvars[result].aval.shape), set(but)
+    operands = [k for k, v in enumerate(eqn.invars) if len(getattr(v.aval, "shape", ())) == rank]
     return [Axis(frozenset((k, i) for k in operands), i not in but) for i in range(rank)] if operands else None
 
 
@@ -93,7 +98,7 @@ def regrouped(eqn: Any) -> list[Axis]:
     """
     before, after = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
     fronts = [[math.prod(shape[:axis]) for axis in range(len(shape))] for shape in (before, after)]
-    common = [front for front in fronts[0] if front in fronts[1]]  # where a block starts
+    common = {1, *fronts[0]} & {1, *fronts[1]}  # where a block starts
 
     def blocks(shape: Sequence[int], fronts: Sequence[int]) -> list[tuple[int, bool]]:
         starts = [next(f for f in reversed(fronts[: i + 1]) if f in common) for i in range(len(shape))]

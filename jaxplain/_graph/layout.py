@@ -65,11 +65,14 @@ def inside_loop(op: Op, known: dict[int, Layout]) -> dict[int, Layout]:
 
 def layouts_behind(op: Op, operands: Sequence[Known | None]) -> list[Known | None]:
     """The layouts of what an operation returns, or what they were before it was taken apart."""
-    return [layout_behind(op, operands, out.aval.shape) for out in op.eqn.outvars]
+    if all(known is None for known in operands) and op.primitive is not P.conv_general_dilated_p:
+        return [None] * len(op.outputs)
+    return [layout_behind(op, operands, number) for number in range(len(op.outputs))]
 
 
-def layout_behind(op: Op, operands: Sequence[Known | None], shape: tuple[int, ...]) -> Known | None:
-    """The layout of a result of that shape."""
+def layout_behind(op: Op, operands: Sequence[Known | None], result: int) -> Known | None:
+    """The layout of one of an operation's results."""
+    shape = op.eqn.outvars[result].aval.shape
     # A convolution says it.
     if op.primitive is P.conv_general_dilated_p:
         _, channels, *space = op.params["dimension_numbers"].out_spec
@@ -77,7 +80,7 @@ def layout_behind(op: Op, operands: Sequence[Known | None], shape: tuple[int, ..
     # Others move it; of several operands the one with the result's positions is followed, and not a gate.
     known = [(k, layout) for k, layout in enumerate(operands) if isinstance(layout, Layout)]
     if op.primitive is not P.dot_general_p or len(known) == 1:
-        moved = [(moved_axis(op, k, layout.channels), layout.positions) for k, layout in known]
+        moved = [(moved_axis(op, k, layout.channels, result), layout.positions) for k, layout in known]
         found = [Layout(axis, positions) for axis, positions in moved if axis is not None and axis < len(shape)]
         fitting = [layout for layout in found if same_positions(shape, layout)]
         if found:
@@ -112,16 +115,16 @@ def pools(op: Op, known: dict[int, Layout]) -> bool:
     return len(operands) == 1 and all(layout.channels not in side for side, layout in operands)
 
 
-def moved_axis(op: Op, operand: int, axis: int) -> int | None:
-    """Where an operation moves an axis of one of its operands; None where that is gone."""
-    shape, out = (v.aval.shape for v in (op.eqn.invars[operand], op.eqn.outvars[0]))
+def moved_axis(op: Op, operand: int, axis: int, result: int = 0) -> int | None:
+    """Where an axis of one of an operation's operands is in one of its results; None where that is gone."""
+    shape, out = (v.aval.shape for v in (op.eqn.invars[operand], op.eqn.outvars[result]))
     if op.primitive is P.dot_general_p:
         contracting, batch = (sides[operand] for sides in op.params["dimension_numbers"])
         if axis in contracting:  # channels are made of channels: the weight's own axis, if it is one
             free = len(shape) - len(contracting) - len(batch)
             is_one = len(out) - len(batch) - free == 1
             return (len(batch) + (free if operand == 0 else 0)) if is_one else None
-    axes = enumerate(axes_of(op.eqn) or ())
+    axes = enumerate(axes_of(op.eqn, result) or ())
     moved = [(i, is_aligned) for i, (sources, is_aligned) in axes if (operand, axis) in sources]
     if op.primitive is P.reshape_p:  # not into an axis that is made of others as well
         moved = [(i, is_aligned) for i, is_aligned in moved if out[i] == shape[axis] and (is_aligned or out[i] == 1)]
@@ -130,7 +133,7 @@ def moved_axis(op: Op, operand: int, axis: int) -> int | None:
 
 LAYOUTS: Analysis[Known] = Analysis(
     layouts_behind,
-    join=lambda a, b: a or b,
+    join=lambda a, b: b if a is None else a,
     slice=lambda it: Layout(it.channels - 1, it.positions) if isinstance(it, Layout) and it.channels > 0 else None,
     stack=lambda it: Layout(it.channels + 1, it.positions) if isinstance(it, Layout) else None,
 )

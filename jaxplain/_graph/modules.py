@@ -170,8 +170,9 @@ def named_copy(module: Any, prefix: str) -> Any:
     copy = nnx.merge(*nnx.split(module), copy=True)  # new variables, of the trace that they are made in
     for path, part in list(nnx.iter_modules(copy)):
         if path and callable(part):
-            object.__setattr__(part, PATH, "/".join(map(str, path)))
-            object.__setattr__(part, "__class__", naming_subclass(type(part), prefix))
+            with contextlib.suppress(TypeError):  # a class that cannot be derived from so easily: it has no name then
+                object.__setattr__(part, "__class__", naming_subclass(type(part), prefix))
+                object.__setattr__(part, PATH, "/".join(map(str, path)))
     return copy
 
 

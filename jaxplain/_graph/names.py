@@ -154,7 +154,8 @@ def sites_by_name(graph: Graph) -> dict[str, list[Site]]:
     found |= {layer: scope_of_layer.get(layer, sites) for layer, sites in weighted.items() if layer not in found}
     taken = {site for sites in found.values() for site in sites}
     found |= {scope: s for scope, s in below.items() if scope not in found and not taken.issuperset(s)}
-    return dict(sorted(found.items(), key=lambda item: item[1][0].order))
+    in_order = {name: sorted(sites, key=lambda site: site.order) for name, sites in found.items()}
+    return dict(sorted(in_order.items(), key=lambda item: item[1][0].order))
 
 
 def marks_and_scopes(graph: Graph, varying: set[int]) -> tuple[dict[str, list[Site]], dict[str, list[Site]]]:

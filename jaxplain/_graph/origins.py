@@ -47,14 +47,15 @@ def inside_loop(op: Op, known: dict[int, Origins]) -> dict[int, Origins]:
 
 def origins_behind(op: Op, operands: Sequence[Origins | None]) -> list[Origins | None]:
     """What the axes of an operation's results are made of, where that is known."""
-    axes = axes_of(op.eqn) if any(operands) else None
-    if axes is None or (op.primitive is P.conv_general_dilated_p and not operands[0]):
+    convolves = op.primitive is P.conv_general_dilated_p
+    if all(labels is None for labels in operands) or (convolves and operands[0] is None):
         return [None] * len(op.outputs)
     if op.primitive is P.dot_general_p:
         return [behind_product(op, operands)]
-    new = frozenset([CONVOLVED] if op.primitive is P.conv_general_dilated_p else [])
-    read = lambda sources: (labels[i] for k, i in sources if (labels := operands[k]))
-    return [tuple(new.union(*read(axis.sources)) for axis in axes)] * len(op.outputs)
+    new = frozenset([CONVOLVED] if convolves else [])
+    read = lambda sources: (labels[i] for k, i in sources if (labels := operands[k]) is not None)
+    results = (axes_of(op.eqn, number) for number in range(len(op.outputs)))
+    return [None if axes is None else tuple(new.union(*read(axis.sources)) for axis in axes) for axes in results]
 
 
 def behind_product(op: Op, operands: Sequence[Origins | None]) -> Origins:
@@ -71,8 +72,8 @@ def behind_product(op: Op, operands: Sequence[Origins | None]) -> Origins:
 
     def free(k: int) -> Origins:
         own = [sides[k][i] for i in range(ranks[k]) if i not in (*contracted[k], *batch[k])]
-        if not all(operands):
-            return tuple(axis | (NONE if operands[k] else mixed[1 - k]) for axis in own)
+        if None in operands:
+            return tuple(axis | (NONE if operands[k] is not None else mixed[1 - k]) for axis in own)
         return tuple(axis - {QUERIES, KEYS} if applied else axis | {(QUERIES, KEYS)[k]} for axis in own)
 
     return (*shared, *free(0), *free(1))
@@ -80,7 +81,7 @@ def behind_product(op: Op, operands: Sequence[Origins | None]) -> Origins:
 
 ORIGINS: Analysis[Origins] = Analysis(
     origins_behind,
-    join=lambda a, b: a or b,
+    join=lambda a, b: b if a is None else a,
     slice=lambda labels: labels[1:],
     stack=lambda labels: (NONE, *labels),
 )

@@ -50,7 +50,7 @@ ROWS = {
     "name": "moves relabels keeps-sign axes:same",
     "stop_gradient": "elementwise moves keeps-sign",
     "reduce_precision": "elementwise moves",
-    "device_put optimization_barrier": "moves",
+    "device_put optimization_barrier": "moves axes:each",
     "sharding_constraint": "moves keeps-sign axes:same",
     "reshape": "moves piecewise relabels keeps-sign axes:regrouped",
     "squeeze": "moves piecewise relabels keeps-sign axes:without",

@@ -10,7 +10,10 @@ from typing import Any
 
 import jax
 
-from .weights import is_filled
+from .weights import OPAQUE, is_filled
+
+JITTED = type(jax.jit(lambda: None))
+LIBRARY = __name__.partition(".")[0]
 
 
 def replaced(node: Any, is_wanted: Callable[[Any], bool], new: Callable[[Any], Any]) -> Any:
@@ -29,13 +32,13 @@ def replaced(node: Any, is_wanted: Callable[[Any], bool], new: Callable[[Any], A
     def again(node: Any) -> Any:
         if id(node) not in known:
             known[id(node)] = node, node  # while it is looked into, a function that refers to itself stays as it is
-            known[id(node)] = node, new(node) if is_wanted(node) else rebound(node, again, is_wanted)
+            known[id(node)] = node, new(node) if is_wanted(node) else rebound(node, again)
         return known[id(node)][1]
 
     return again(node)
 
 
-def rebound(node: Any, again: Callable[[Any], Any], is_wanted: Callable[[Any], bool]) -> Any:
+def rebound(node: Any, again: Callable[[Any], Any]) -> Any:
     """One form of function or tree, with ``again`` applied to its parts."""
     if isinstance(node, types.MethodType):
         owner = again(node.__self__)
@@ -48,15 +51,28 @@ def rebound(node: Any, again: Callable[[Any], Any], is_wanted: Callable[[Any], b
     if isinstance(node, types.FunctionType):
         return with_closure(node, again)
     if isinstance(node, tuple | list | dict):
-        leaves, tree = jax.tree.flatten(node, is_leaf=is_wanted)
-        others = list(map(again, leaves))
-        return node if same(leaves, others) else tree.unflatten(others)
+        return with_parts(node, again)
     if isinstance(node, type) or not callable(node):
         return node
-    if dataclasses.is_dataclass(node) and not isinstance(node, type) and callable(f := vars(node).get("f")):
-        return node if again(f) is f else dataclasses.replace(node, f=again(f))  # jaxplain's own, around a network
-    wrapped = getattr(node, "__wrapped__", None)  # jax.jit and its like, which here only call
-    return node if wrapped is None or again(wrapped) is wrapped else again(wrapped)
+    is_own = type(node).__module__.startswith(f"{LIBRARY}.")
+    if is_own and dataclasses.is_dataclass(node) and not isinstance(node, type):
+        f = getattr(node, "f", None)  # jaxplain's own, around a network
+        return node if again(f) is f else dataclasses.replace(node, f=again(f))
+    if isinstance(node, JITTED):  # which here only call; other wrappers may mean more, as a derivative of their own
+        wrapped = getattr(node, "__wrapped__", None)
+        return node if again(wrapped) is wrapped else again(wrapped)
+    return node
+
+
+def with_parts(node: Any, again: Callable[[Any], Any]) -> Any:
+    """A tuple, list or dict with other parts; the same one where none changes."""
+    parts = list(node.values() if isinstance(node, dict) else node)
+    others = [part if isinstance(part, OPAQUE) else again(part) for part in parts]
+    if same(parts, others):
+        return node
+    if isinstance(node, dict):
+        return dict(zip(node, others, strict=True))
+    return type(node)(*others) if hasattr(node, "_fields") else type(node)(others)
 
 
 def same(before: list[Any], after: list[Any]) -> bool:

@@ -36,8 +36,8 @@ def sign_behind(op: Op, operands: Sequence[Sign | None]) -> list[Sign | None]:
     """The sign of an operation's results."""
     signs = [sign or NONE for sign in operands]
     traits, params = TRAITS.get(op.primitive, NONE), op.params
-    if op.primitive is P.gather_p and (params["fill_value"] or 0) < 0:
-        signs = [NONE]
+    if op.primitive is P.gather_p and params["fill_value"] is not None:
+        signs = [signs[0] & sign_of(params["fill_value"])]
     return [sign_by(traits, signs, op, params) or None] * len(op.outputs)
 
 

@@ -72,7 +72,7 @@ def identity(array: Any) -> Any:
 def paths_of_leaves(f: Callable[..., Any]) -> Paths:
     """The path of each array that a function can reach, by identity."""
     found: Paths = {}
-    seen: set[int] = set()
+    seen: dict[int, Any] = {}  # the objects themselves, so that no number is used again
 
     def visit(node: Any, path: tuple[str, ...], in_tuple: bool, depth: int) -> None:
         if isinstance(node, jax.Array | np.ndarray):
@@ -81,7 +81,7 @@ def paths_of_leaves(f: Callable[..., Any]) -> Paths:
             return
         if id(node) in seen or isinstance(node, OPAQUE) or depth > MAX_DEPTH:
             return
-        seen.add(id(node))
+        seen[id(node)] = node
         if is_code(node):
             for root in reached(node):
                 roots = root if type(root) is tuple else (root,)  # arguments, each with names of its own
@@ -123,7 +123,13 @@ def own_name(leaf: str) -> str:
 
 def is_code(node: Any) -> bool:
     """Whether something is a function in one of Python's or JAX's forms, and no tree of parameters."""
-    return isinstance(node, types.FunctionType | types.MethodType | functools.partial) or hasattr(node, "__wrapped__")
+    functions = types.FunctionType | types.MethodType | functools.partial
+    return isinstance(node, functions) or wraps_a_function(node)
+
+
+def wraps_a_function(node: Any) -> bool:
+    """Whether an object stands around a function, as `jax.jit` makes one; its attributes are not asked for."""
+    return inspect.getattr_static(node, "__wrapped__", None) is not None
 
 
 def reached(f: Any) -> Iterator[Any]:
@@ -165,6 +171,10 @@ def names_in(code: types.CodeType) -> Iterator[str]:
 
 def children(node: Any) -> list[tuple[str, Any]]:
     """The parts of a pytree, or the attributes of an object that is none, with their names."""
+    if type(node) in (list, tuple):
+        return [(str(i), part) for i, part in enumerate(node) if not isinstance(part, OPAQUE)]
+    if isinstance(node, dict):
+        return [(str(key), part) for key, part in node.items() if not isinstance(part, OPAQUE)]
     if not is_leaf(node):
         pairs = jax.tree_util.tree_leaves_with_path(node, is_leaf=lambda part: part is not node)
         return [("/".join(key_name(key) for key in path), part) for path, part in pairs]
@@ -175,7 +185,7 @@ def children(node: Any) -> list[tuple[str, Any]]:
 
 def is_leaf(node: Any) -> bool:
     """Whether JAX knows nothing inside."""
-    return jax.tree_util.all_leaves([node])
+    return not isinstance(node, dict | list | tuple) and jax.tree_util.all_leaves([node])
 
 
 def key_name(key: Any) -> str:

@@ -66,8 +66,9 @@ def matches(matcher: Matcher, unit: Unit) -> bool:
 
 def path_matches(pattern: str, path: str) -> bool:
     """Whether a module path, with or without its first name, fits a pattern or lies in the module of that name."""
-    paths = (p for p in (path, path.partition("/")[2]) if p)
-    return any(fnmatch.fnmatchcase(p, pattern) or p.startswith(f"{pattern}/") for p in paths)
+    paths = [p for p in (path, path.partition("/")[2]) if p]
+    is_inside = pattern not in KINDS and any(p.startswith(f"{pattern}/") for p in paths)  # a kind is no module's name
+    return is_inside or any(fnmatch.fnmatchcase(p, pattern) for p in paths)
 
 
 def first_match(*pairs: tuple[Matcher, Rule], strict: bool = True) -> Composite:

@@ -553,3 +553,65 @@ def test_layers_in_a_branch_and_in_a_loop_that_counts():
         jaxplain.tap(apply, "side")(params, x)
     with pytest.raises(ValueError, match="layer 'inner' lies in a loop, in which relevance cannot be read"):
         jaxplain.lrp(apply, layer="inner")(params, x)
+
+
+# ------------------------------------------------------------------- whatever a network's code names besides layers
+
+
+def test_arrays_at_the_top_go_by_their_own_names_beside_others():
+    two = lambda params, x: jax.nn.relu(x @ params["hidden"]) @ params["b"]
+    params = {"hidden": jnp.eye(4), "b": jnp.ones((4, 2))}
+    assert set(jaxplain.layers(two)(params, jnp.ones((1, 4)))) == {"hidden", "b"}
+    one = lambda params, x: x @ params["w"] + params["b"]
+    assert not jaxplain.layers(one)({"w": jnp.eye(4), "b": jnp.ones(4)}, jnp.ones((1, 4)))
+
+
+class Lazy:
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+
+MIXED, LAZY = {0: "a", "x": 2.0}, Lazy()
+
+
+def test_what_is_no_tree_of_parameters_is_left_alone():
+    w = jnp.arange(8.0).reshape(4, 2)
+    f = lambda x: (x @ w) * MIXED["x"] if LAZY is not None else x
+    close(jaxplain.lrp(f)(jnp.ones((1, 4)), target=1), 2 * w[None, :, 1], atol=1e-4)
+
+
+@jax.tree_util.register_pytree_node_class
+class Wrapped:
+    def __init__(self, w):
+        self.w = w
+
+    def tree_flatten(self):
+        return ({"w": self.w},), None
+
+    @classmethod
+    def tree_unflatten(cls, _, children):
+        return cls(children[0]["w"])
+
+
+def test_every_weight_is_found_in_trees_that_are_made_as_they_are_asked_for():
+    params = {f"l{i}": Wrapped(jnp.eye(4) * (i + 1)) for i in range(10)}
+
+    def f(params, x):
+        for layer in params.values():
+            x = jax.nn.relu(x @ layer.w)
+        return x
+
+    assert params.keys() <= set(jaxplain.layers(f)(params, jnp.ones((1, 4))))
+
+
+def test_a_module_stands_for_its_units_and_a_kind_for_no_module():
+    def f(x):
+        with jax.named_scope("conv"), jax.named_scope("act"):
+            h = jnp.tanh(x @ jnp.eye(4))
+        with jax.named_scope("block"):
+            return h @ jnp.ones((4, 2))
+
+    x = jnp.ones((1, 4))
+    jaxplain.lrp(f, composites.epsilon_plus())(x)  # its rule for convolutions is none for what lies in "conv"
+    rows = jaxplain.summary(f, composites.first_match(("block", rules.z_plus())))(x).rows
+    assert [row.rule for row in rows if row.unit.path == "block"] == ["z_plus()"]

@@ -23,23 +23,12 @@ KINDS = {
 
 def match(view: View, last: Op) -> Unit | None:
     """The affine unit that ends in an operation: around a weight, or scales and shifts by themselves."""
-    # Upwards from the last operation: scales, shifts and moved axes, as long as nothing else reads what they make.
-    behind: list[Op] = []
-    op: Op | None = last
-    while op and (view.is_shift_or_scale(op) or (behind and view.is_relabel(op))):
-        behind.append(op)
-        op = view.only_use_of(*view.explained(op))
-    # They end at a weight operation that can absorb them all: one unit.
-    base_kind = op and kind_of_base(view, op)
-    if op and base_kind:
-        behind.reverse()
-        axes, absorbed = absorb_scales(view, op, base_kind, behind)
-        if absorbed == len(behind):
-            return around(view, op, base_kind, behind, axes)
-        behind = behind[absorbed:][::-1]
-    # Or not: then the scales and shifts nearest to the end are a unit without a weight.
+    base, behind, axes = base_of(view, last)
+    if base is not None:
+        return around(view, base, behind, axes)
+    # Without a weight the scales and shifts nearest to the end are a unit.
     scales: list[Op] = []
-    for op in behind:
+    for op in reversed(behind):
         if not view.is_shift_or_scale(op):
             break
         scales.insert(0, op)
@@ -51,9 +40,27 @@ def match(view: View, last: Op) -> Unit | None:
     )
 
 
-def around(view: View, base: Op, kind: str, behind: list[Op], weight_axes: dict[Op, tuple[Any, ...]]) -> Unit:
+def base_of(view: View, last: Op) -> tuple[Op | None, list[Op], dict[Op, tuple[Any, ...]]]:
+    """The weight operation that absorbs all up to an operation, what that is, and along which axes of the weight.
+
+    Without one: the scales, shifts and moved axes in front of the operation that no weight absorbs, in order.
+    """
+    # Upwards from the last operation, as long as nothing else reads what is made.
+    behind: list[Op] = []
+    op: Op | None = last
+    while op and (view.is_shift_or_scale(op) or (behind and view.is_relabel(op))):
+        behind.insert(0, op)
+        op = view.only_use_of(*view.explained(op))
+    kind = kind_of_base(view, op) if op else None
+    if op is None or kind is None:
+        return None, behind, {}
+    axes, absorbed = absorb_scales(view, op, kind, behind)
+    return (op, behind, axes) if absorbed == len(behind) else (None, behind[absorbed:], {})
+
+
+def around(view: View, base: Op, behind: list[Op], weight_axes: dict[Op, tuple[Any, ...]]) -> Unit:
     """The unit of a weight operation, what it absorbs behind it, and the scales before it that fit its weight."""
-    (value,) = view.explained(base)
+    (value,), kind = view.explained(base), KINDS[base.primitive]
     operand = base.inputs.index(value)
     before = preceding_scales(view, value) if kind in WEIGHTED else []
     axes = weight_axes_of_input(base, operand) if before else ()
@@ -71,9 +78,7 @@ def preceding_scales(view: View, value: int) -> list[Op]:
     while op and view.is_shift_or_scale(op):
         scales.insert(0, op)
         op = view.only_use_of(*view.explained(op))
-    unit = match(view, scales[-1]) if scales else None
-    is_absorbed = unit is not None and unit.affine is not None and unit.affine.base is not None
-    return [] if is_absorbed else scales
+    return [] if scales and base_of(view, scales[-1])[0] is not None else scales
 
 
 def kind_of_base(view: View, op: Op) -> str | None:
