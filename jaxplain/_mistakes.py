@@ -13,15 +13,8 @@ from typing import Any
 
 import jax
 
-INFERENCE = (
-    "by train=False or deterministic=True in Flax Linen and Haiku, for example functools.partial(model.apply, "
-    "train=False), by model.eval() in Flax NNX, by eqx.nn.inference_mode(model) or key=None in Equinox, by "
-    "training=False in Keras"
-)
-EXPLAIN_INSIDE = (
-    "it seems to be an nnx.jit, which writes all variables back: explain the function inside it, and put jax.jit or "
-    "nnx.jit around the explanation"
-)
+from ._graph.remedies import EXPLAIN_INSIDE, INFERENCE
+
 FLAGS = {"train": False, "training": False, "is_training": False, "deterministic": True, "inference": True}
 WORDS = {
     r"Cannot mutate Param ": EXPLAIN_INSIDE,

@@ -26,7 +26,7 @@ ARROWS = {
     "perturbation": [*SHARED, "propagation", "features"],
     "metrics": [*SHARED, "propagation"],
     "models": ["shared"],
-    "visualize": ["shared"],
+    "visualize": ["shared", "models"],
     "_taxonomy": EXPLAINERS,
     "evaluation": [*EXPLAINERS, "metrics", "_taxonomy", "visualize"],
     "__init__": [*EXPLAINERS, "metrics", "_taxonomy", "evaluation", "fast"],  # the only one that knows of `fast`

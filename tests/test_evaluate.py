@@ -650,5 +650,6 @@ def test_metrics_of_explainers_compile_the_explainer_once(folder):
         return network(x)
 
     sensitivity = {"sensitivity": functools.partial(metrics.max_sensitivity, samples=5)}
-    list(evaluate(counted, ["gradient"], sensitivity, examples(1), open_records(folder / "a", {})))
-    assert len(traces) == 2  # for the explainer, and for the checksum of the network
+    list(evaluate(counted, ["gradient"], sensitivity, examples(3), open_records(folder / "a", {})))
+    # For the explainer, for the checksum of the network, and for the metric, of the image and of its neighbours.
+    assert len(traces) == 4

@@ -35,7 +35,7 @@ def looped(start, body):
         (lambda x: x**2, PLUS),
         (lambda x: jax.nn.relu(x) ** 3, PLUS),
         (lambda x: jnp.clip(x, 0, 6), PLUS),
-        (lambda x: lax.clamp(-6.0, x, 0.0), MINUS),
+        (lambda x: jnp.clip(x, -6, 0), MINUS),
         (lambda x: jnp.where(x > 0, jax.nn.relu(x), 0.0), PLUS),
         (lambda x: lax.cond(x[0, 0] > 0, jax.nn.relu, jnp.exp, x), PLUS),
         (lambda x: lax.cond(x[0, 0] > 0, jax.nn.relu, jnp.sin, x), set()),
@@ -62,8 +62,8 @@ def test_signs(f, sign):
         (lambda x, c: lax.fori_loop(0, 3, lambda i, s: (s[1], s[0]), (x, c)), [True, True]),
         (lambda x, c: lax.fori_loop(0, 3, lambda i, s: (s[0] + 1, s[1] * 2), (x, c)), [True, False]),
         (lambda x, c: lax.cond(c[0, 0] > 0, lambda: (x, c), lambda: (c, c)), [True, False]),
-        (lambda x, c: lax.cond(x[0, 0] > 0, lambda: (c, c), lambda: (c, c)), [True, True]),
-        (lambda x, c: (jnp.isnan(x) * c, x * c), [True, True]),
+        (lambda x, c: lax.cond(x[0, 0] > 0, lambda: (c, c), lambda: (2 * c, 3 * c)), [True, True]),
+        (lambda x, c: (jnp.isnan(x) * c, x * c), [False, True]),
         (lambda x, c: ((x != x) * c, c), [False, False]),
     ],
 )
@@ -105,7 +105,7 @@ def test_an_axis_that_runs_along_another_depends_on_it_index_by_index(name):
     along = {graph.inputs[0]}  # the values whose first axis runs along that of x
     for op in graph.ops:
         first, *_ = axes_of(op.eqn) or [None]
-        read = [k for k, a in enumerate(op.inputs) if a in along]
+        read = [k for k, a in enumerate(op.inputs) if isinstance(a, int) and a in along]
         if first and first.is_aligned and read and all((k, 0) in first.sources for k in read):
             along.update(op.outputs)
     assert (graph.outputs[0] in along) == expected
@@ -149,9 +149,9 @@ def counting(x):
 
 @pytest.mark.parametrize("f", [swapping_numbers, calling_back, behind_a_barrier, counting])
 def test_values_of_every_rank_are_followed(f):
-    expected = jnp.abs(jax.grad(lambda x: f(x)[:, 1].sum())(IMAGES)).sum(axis=-1) if f is not counting else None
+    expected = jax.grad(lambda x: f(x)[:, 1].sum())(IMAGES).sum(axis=-1) if f is not counting else None
     if expected is not None:
-        maps = jaxplain.heatmap(jaxplain.gradient(f), "abs")(IMAGES, target=1)
+        maps = jaxplain.heatmap(jaxplain.gradient(f))(IMAGES, target=1)
         np.testing.assert_allclose(maps, expected, atol=1e-12)
     assert jaxplain.tap(f)(IMAGES).features.shape == (2, 6, 6, 4)
 
@@ -164,7 +164,7 @@ def test_reshapes_from_and_to_a_number():
     assert follow(graph, of_input(graph))[graph.outputs[0]] is not None
 
 
-@pytest.mark.parametrize(("fill", "sign"), [(1.0, set()), (-1.0, MINUS), (0.0, MINUS), (None, MINUS)])
+@pytest.mark.parametrize(("fill", "sign"), [(1.0, set()), (-1.0, MINUS), (0.0, MINUS), (None, set())])
 def test_what_is_taken_out_of_bounds_has_a_sign_of_its_own(fill, sign):
     take = lambda x: jnp.take(-jnp.abs(x), jnp.array([0, 9]), axis=1, mode="fill", fill_value=fill)
     graph, _ = trace(take, X)

@@ -21,8 +21,8 @@ import jax
 import jax.core
 from jax.ad_checkpoint import checkpoint_name
 
-from .._mistakes import EXPLAIN_INSIDE, INFERENCE
 from .rebinding import replaced
+from .remedies import EXPLAIN_INSIDE, INFERENCE
 from .trace import NAMES, Graph, trace
 from .weights import key_name, name_weights
 

@@ -72,11 +72,13 @@ def identity(array: Any) -> Any:
 def paths_of_leaves(f: Callable[..., Any]) -> Paths:
     """The path of each array that a function can reach, by identity."""
     found: Paths = {}
+    matrices: list[tuple[str, ...]] = []
     seen: dict[int, Any] = {}  # the objects themselves, so that no number is used again
 
     def visit(node: Any, path: tuple[str, ...], in_tuple: bool, depth: int) -> None:
         if isinstance(node, jax.Array | np.ndarray):
             if path and identity(node) not in found:
+                matrices.extend([path] * (node.ndim > 1))
                 found[identity(node)] = Weight(layer_path(path, in_tuple), "/".join(path), int(np.prod(node.shape)))
             return
         if id(node) in seen or isinstance(node, OPAQUE) or depth > MAX_DEPTH:
@@ -98,7 +100,7 @@ def paths_of_leaves(f: Callable[..., Any]) -> Paths:
 
     visit(f, (), False, 0)
     # What lies at the top is the one layer that there is, which nobody names; beside others it goes by its own name.
-    beside_others = any(weight.layer for weight in found.values())
+    beside_others = len(matrices) > 1 or any(weight.layer for weight in found.values())
     named = {i: w if w.layer else w._replace(layer=own_name(w.leaf)) for i, w in found.items()}
     return named if beside_others else {}
 

@@ -14,6 +14,8 @@ from ._terminal import STDERR, STDOUT, ImageError, UsageError
 def layers(image: Images = (), *, model: str = "efficientnet_lite0", checkpoint: File = None) -> int:
     """Print the names of a network's layers, for --layer and for composites.
 
+    For example: jaxplain layers --model efficientnet_lite0
+
     Args:
       image: A file; without one, a sample photograph. Only the shape that the network takes is needed of it.
       model: A network of the library, or package.module:function for your own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
@@ -11,9 +12,8 @@ import jax
 
 def environment() -> dict[str, Any]:
     """Versions, and the device that JAX computes on by default."""
-    from .. import __version__  # which is set after this module is imported
-
-    versions = {"jaxplain": __version__, **{name: version(name) for name in ("jax", "jaxlib", "numpy")}}
+    library = import_module(__name__.partition(".")[0])
+    versions = {"jaxplain": library.__version__, **{name: version(name) for name in ("jax", "jaxlib", "numpy")}}
     device = jax.devices()[0]
     return {
         "versions": {**versions, "python": platform.python_version()},

@@ -68,7 +68,7 @@ def slic(
 
     Example:
       >>> import numpy as np, jaxplain
-      >>> halves = np.scan_until_done([0.0, 1.0], 8).reshape(1, 1, 16, 1) * np.ones((1, 16, 16, 3))
+      >>> halves = np.repeat([0.0, 1.0], 8).reshape(1, 1, 16, 1) * np.ones((1, 16, 16, 3))
       >>> labels = jaxplain.perturbation.slic(halves, segments=4)
       >>> [set(half.ravel().tolist()) for half in (labels[0, :, :8], labels[0, :, 8:])]
       [{0, 2}, {1, 3}]

@@ -26,10 +26,10 @@ from .._graph.dependence import live_ops
 from .._graph.equations import unclose
 from .._graph.modules import trace_with_names
 from .._graph.primitives import RANDOM, REFUSED
+from .._graph.remedies import INFERENCE
 from .._graph.rewrite import without_closure
 from .._graph.trace import Op, run, scan_split, trace, without_dead
 from .._graph.weights import name_weights
-from .._mistakes import INFERENCE
 from ._ledger import Account, Entry
 from ._search import find_units
 from ._unit_call import Composite, Rule, TwoWayRule, UnitCall

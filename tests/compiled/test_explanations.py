@@ -34,7 +34,7 @@ OPTIONS = {
     "occlusion": {"window": (16, 16), "stride": (8, 8)},
     "rise": {"masks": 6, "grid": (3, 3)},
     "lime": {"segments": SEGMENTS, "samples": 12},
-    "kernel_shap": {"segments": SEGMENTS, "samples": 24},
+    "kernel_shap": {"segments": SEGMENTS, "samples": 36},
 }
 COMPOSITES = {
     "epsilon_plus": composites.epsilon_plus(),

@@ -98,7 +98,7 @@ MAXIMA = {
 
 @pytest.mark.parametrize("name", MAXIMA)
 def test_the_winner_is_found_behind_a_depthwise_convolution(name):
-    f = lambda x: MAXIMA[name](conv(x, KERNEL, groups=3)) @ HEAD
+    f = lambda x: MAXIMA[name](conv(x, KERNEL)) @ HEAD
     maps = lambda f: lambda x: jaxplain.input_x_gradient(f)(x, target=0)
     wanted = maps(jaxplain.accelerate(f, False))(IMAGES)
     for explain in (maps(f), maps(jaxplain.accelerate(f, False)), jax.vmap(lambda x: maps(f)(x[None])[0])):

@@ -14,7 +14,9 @@ from flax import nnx
 
 import jaxplain
 from jaxplain import composites, rules
-from tests.features.networks import close
+from tests.close import within
+
+close = within(1e-9)
 
 X = jax.random.normal(jax.random.key(0), (2, 6, 6, 3), jnp.float64)
 TARGET = np.array([1, 3])
@@ -562,22 +564,18 @@ def test_arrays_at_the_top_go_by_their_own_names_beside_others():
     two = lambda params, x: jax.nn.relu(x @ params["hidden"]) @ params["b"]
     params = {"hidden": jnp.eye(4), "b": jnp.ones((4, 2))}
     assert set(jaxplain.layers(two)(params, jnp.ones((1, 4)))) == {"hidden", "b"}
-    one = lambda params, x: x @ params["w"] + params["b"]
+    one = lambda params, x: x @ params["w"] + params["b"][None]
     assert not jaxplain.layers(one)({"w": jnp.eye(4), "b": jnp.ones(4)}, jnp.ones((1, 4)))
 
 
-class Lazy:
-    def __getattr__(self, name):
-        raise RuntimeError(name)
-
-
-MIXED, LAZY = {0: "a", "x": 2.0}, Lazy()
-
-
 def test_what_is_no_tree_of_parameters_is_left_alone():
-    w = jnp.arange(8.0).reshape(4, 2)
-    f = lambda x: (x @ w) * MIXED["x"] if LAZY is not None else x
-    close(jaxplain.lrp(f)(jnp.ones((1, 4)), target=1), 2 * w[None, :, 1], atol=1e-4)
+    class Lazy:
+        def __getattr__(self, name):
+            raise RuntimeError(name)
+
+    w, mixed, lazy = jnp.arange(8.0).reshape(4, 2), {0: "a", "x": 2.0}, Lazy()
+    f = lambda x: (x @ w) * mixed["x"] if lazy is not None else x
+    close(jaxplain.lrp(f)(jnp.ones((1, 4)), target=1), 2 * w[None, :, 1], 1e-4)
 
 
 @jax.tree_util.register_pytree_node_class

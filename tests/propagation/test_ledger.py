@@ -16,7 +16,7 @@ COMPOSITES = {"epsilon": composites.uniform(rules.epsilon()), "epsilon_plus": co
 
 def every_network(also, options):
     """Every network, every option."""
-    return pytest.mark.parametrize(("name", also), itertools.product(ZOO, options))
+    return pytest.mark.parametrize(("name", also), list(itertools.product(ZOO, options)))
 
 
 @every_network("composite", ["epsilon_plus", "epsilon"])
