@@ -50,6 +50,11 @@ COMPOSITES = {
         conv=jaxplain.rules.gamma(), dense=jaxplain.rules.epsilon(), first=jaxplain.rules.w_square()
     ),
 }
+RANDOM = (
+    "smoothgrad",
+    "vargrad",
+    "rise",
+)  # what they draw is in float32, so that keys mean the same in every precision
 ELSEWHERE = {  # in tests/perturbation, where a last digit does not decide which way an optimiser goes
     *("fgvis", "adversarial_gradient_integration", "perceptual_ball", "similar_adversarial", "deepfool"),
     *("meaningful_perturbation", "extremal_perturbation", "guided_integrated_gradients"),
@@ -95,12 +100,15 @@ def test_beside_the_network_and_statistics_of_the_map(name):
         a = e(x)
         return apply(p, x), a, a.sum(), jnp.abs(a).max(), (a**2).mean(axis=0)
 
-    wanted = compiled(with_statistics, x, **UNOPTIMISED)
-    jax.tree.map(lambda a, b: close(a, b, 1e-4), compiled(with_statistics, x), wanted)
+    outputs, a, total, *rest = compiled(with_statistics, x, **UNOPTIMISED)
+    found_outputs, found, found_total, *found_rest = compiled(with_statistics, x)
+    jax.tree.map(lambda a, b: close(a, b, 1e-4), (found_outputs, found, found_rest), (outputs, a, rest))
+    np.testing.assert_allclose(found_total, total, atol=1e-4 * np.abs(a).sum())  # values of both signs may cancel
 
 
 @pytest.mark.parametrize("name", EXPLAINERS)
 def test_in_float64(name):
     with jax.enable_x64(True):
         e, x = explain_of(name, jnp.float64), images(jnp.float64)
-        close(compiled(e, x), compiled(e, x, **UNOPTIMISED), 1e-9)
+        tolerance = 1e-6 if name in RANDOM else 1e-9
+        close(compiled(e, x), compiled(e, x, **UNOPTIMISED), tolerance)
