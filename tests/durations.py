@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).parent / "data/durations.json"
-ALONE, AMONG_OTHERS = 10.0, 0.5  # seconds of one processor; `python -m tests.durations` says what other limits save
+ALONE, AMONG_OTHERS = 5.0, 0.3  # seconds of one processor; `python -m tests.durations` says what other limits save
 NOTED = 0.3  # what took less is left out of the file
 
 
