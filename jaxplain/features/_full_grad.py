@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from .._channels import axis_of_channels
 from .._convention import Apply, Array, Explain, Function, OfImages, Target, channels_last, explainer, score_gradient
-from .._graph.origins import follow, of_input
+from .._graph.origins import CONVOLVED, Origins, follow, of_input
 from .._images import enlarge
 from ..propagation._engine import refuse_training_mode, trace_network
 from ..propagation._units import Unit
@@ -88,6 +88,18 @@ def full_gradient(f: Function, x: Array, target: Target) -> Terms:
     biases = []
     for unit in outer:
         term = calls[unit.position][0].affine.bias * to_layers[unit.position]
-        axis = axis_of_channels(known.get(unit.outputs[0]), x.ndim - 1)
-        biases.append(term if axis is None else jnp.moveaxis(term, axis, -1))
+        biases.append(as_image(term, known.get(unit.outputs[0]), x.ndim))
     return Terms(x * to_input, biases)
+
+
+def as_image(term: Array, labels: Origins | None, rank: int) -> Array:
+    """A layer's term with its axes in the order of the image's: batch, positions, channels.
+
+    Products, as those that resize features, leave them in any order. Where an axis is made of several of the image's,
+    only the channels are moved.
+    """
+    order = [next(iter(label - {CONVOLVED}), -1) for label in labels or () if len(label - {CONVOLVED}) == 1]
+    if sorted(order) == list(range(rank)):
+        return term.transpose(tuple(order.index(axis) for axis in range(rank)))
+    axis = axis_of_channels(labels, rank - 1)
+    return term if axis is None else jnp.moveaxis(term, axis, -1)

@@ -17,6 +17,7 @@ from jaxplain.features._maps import unit_range
 from tests.close import within
 from tests.convolution import conv
 from tests.features.networks import NET_IN, W3, X
+from tests.zoo import ZOO
 
 close = within(1e-9)
 NET = NET_IN["linen"]
@@ -248,6 +249,15 @@ def test_cam_refuses_networks_of_another_form(head):
         ValueError, match="cam needs a network that ends in features, a global average and dense layers"
     ):
         jaxplain.cam(apply, "features")(X)
+
+
+def test_full_grad_where_products_resize_the_features():
+    case = ZOO["vgg"]  # which pools to a fixed size by products with interpolation matrices, axes in their order
+    terms = full_gradient(lambda x: case.apply(case.variables, x), case.args[1], TARGETS)
+    assert all(len(term) == len(case.args[1]) for term in terms.biases)
+    total = sum(term.sum(axis=tuple(range(1, term.ndim))) for term in (terms.input, *terms.biases))
+    close(total, case.logits[jnp.arange(2), TARGETS])
+    assert jaxplain.full_grad(case.apply)(*case.args, target=TARGETS).shape == (2, 16, 16)
 
 
 def test_full_grad_is_complete():
