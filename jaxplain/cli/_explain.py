@@ -153,6 +153,17 @@ def prepared(work: Iterable[Photograph], network: Network, report: Report) -> It
             yield Prepared(index, photograph, x, shown)
 
 
+def prepared_alone(image: Images, network: Network, label: int | None) -> np.ndarray:
+    """The one image of a command, or the sample, as the network takes it."""
+    (photograph,) = photographs(image, None)
+    try:
+        x, _ = network.prepare(photograph.read())
+    except ImageError as error:
+        raise UsageError(f"{photograph.name}: {error}") from error
+    network.check(x, label)
+    return x
+
+
 def explained(
     examples: Iterable[Prepared], size: int, variables: Any, compile_: Callable[[Any, Any], Callable[..., Any]]
 ) -> Iterator[tuple[Prepared, Any, Any]]:

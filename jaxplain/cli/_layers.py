@@ -6,9 +6,8 @@ import jax.numpy as jnp
 
 from ..features import layers as list_layers
 from . import _network as networks
-from ._explain import File, Images
-from ._photographs import photographs
-from ._terminal import STDERR, STDOUT, ImageError, UsageError
+from ._explain import File, Images, prepared_alone
+from ._terminal import STDERR, STDOUT, UsageError
 
 
 def layers(image: Images = (), *, model: str = "efficientnet_lite0", checkpoint: File = None) -> int:
@@ -25,12 +24,7 @@ def layers(image: Images = (), *, model: str = "efficientnet_lite0", checkpoint:
         raise UsageError("layers takes one image")
     STDERR.print(f"loading {model} ...")
     network = networks.load(model, checkpoint)
-    (photograph,) = photographs(image, None)
-    try:
-        x, _ = network.prepare(photograph.read())
-    except ImageError as error:
-        raise UsageError(f"{photograph.name}: {error}") from error
-    network.check(x, None)
+    x = prepared_alone(image, network, None)
     try:
         STDOUT.print(str(list_layers(network.apply)(network.variables, jnp.asarray(x))))
     except (ValueError, TypeError) as error:

@@ -6,9 +6,8 @@ import jax.numpy as jnp
 
 from ..propagation import summary as summarize
 from . import _network as networks
-from ._explain import File, Images, Text
-from ._photographs import photographs
-from ._terminal import STDERR, STDOUT, ImageError, UsageError
+from ._explain import File, Images, Text, prepared_alone
+from ._terminal import STDERR, STDOUT, UsageError
 
 
 def summary(
@@ -36,12 +35,7 @@ def summary(
     network = networks.load(model, checkpoint)
     label = None if target is None else network.find_class(target)
     rules = networks.find_composite(composite, network)
-    (photograph,) = photographs(image, None)
-    try:
-        x, _ = network.prepare(photograph.read())
-    except ImageError as error:
-        raise UsageError(f"{photograph.name}: {error}") from error
-    network.check(x, label)
+    x = prepared_alone(image, network, label)
     STDERR.print(f"compiling {composite} for {model} ...")
     try:
         STDOUT.print(str(summarize(network.apply, rules)(network.variables, jnp.asarray(x), target=label)))

@@ -1,7 +1,7 @@
 """The units of a network: what a rule is about.
 
 A *unit* is the smallest piece that a rule can be written for: a convolution with its bias and BatchNorm, an activation
-function however it is spelled, a residual sum, a softmax. `search.py` finds them.
+function however it is spelled, a residual sum, a softmax. `_search.py` finds them by the matchers of `_matchers/`.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def panel(
         they are. What stands below the first line of a title is printed in grey: its composite, its layer.
       captions: a text for each image, written beneath it: its name, the class and its probability.
       boxes: what the network saw of each image, ``(N, 4)``: left, top, right, bottom in its pixels, as
-        `jaxplain.models.Preprocess.box` tells. The maps are drawn there, and the rest is hatched.
+        `jaxplain.models.Preprocess.boxes` tells. The maps are drawn there, and the rest is hatched.
       overlays: whether each map is laid over its image as well, beside it.
       shared: whether the maps below a title have one scale, instead of each its own.
       percentile: as in `colorize`.
