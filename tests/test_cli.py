@@ -413,11 +413,11 @@ def test_the_tree_of_layers_takes_one_image(capsys):
 def test_the_table_of_methods(capsys):
     assert main(["methods"]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
-    assert header.split()[:4] == ["name", "family", "needs", "passes"]
+    assert header.split()[:4] == ["name", "family", "mechanism", "needs"]
     for line, method in zip(lines, jaxplain.methods(), strict=True):
         assert line.split()[0] == method.name
-        told = (*method.needs, method.family, str(method.cost), method.resolution, method.summary, method.reference)
-        assert all(text in line for text in told)
+        told = (method.family, method.mechanism, str(method.cost), method.resolution, method.summary, method.reference)
+        assert all(text in line for text in (*told, *method.needs))
 
 
 def test_the_table_of_methods_in_a_terminal(monkeypatch, capsys):
@@ -435,6 +435,7 @@ def test_the_table_of_methods_in_a_terminal(monkeypatch, capsys):
     ("words", "options"),
     [
         (["--family", "structure"], {"family": "structure"}),
+        (["--mechanism", "sampled masks,optimisation"], {"mechanism": ["sampled masks", "optimisation"]}),
         (
             ["--needs", "layer, gradient", "--without", "baseline"],
             {"needs": ["layer", "gradient"], "without": "baseline"},
@@ -454,10 +455,12 @@ def test_the_papers_of_methods(capsys):
     assert capsys.readouterr().out == jaxplain.cite("lrp", "grad_cam") + "\n"
 
 
-@pytest.mark.parametrize("words", [["--cite", "gradcam"], ["--needs", "leyer"], ["--family", "strukture"]])
+@pytest.mark.parametrize(
+    "words", [["--cite", "gradcam"], ["--needs", "leyer"], ["--family", "strukture"], ["--mechanism", "rule"]]
+)
 def test_an_unknown_name_in_the_table(words, capsys):
     assert main(["methods", *words]) == 2
-    assert re.fullmatch(r"unknown (method|need|family) '\w+': did you mean .*\?", sentence(capsys))
+    assert re.fullmatch(r"unknown (method|need|family|mechanism) '\w+': did you mean .*\?", sentence(capsys))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
