@@ -19,6 +19,7 @@ number in it says by how much the method's equation is missed:
 import argparse
 import contextlib
 import json
+import os
 import platform
 import time
 import unittest.mock
@@ -217,7 +218,8 @@ def measured(name: str, chosen_methods: list[str]) -> dict | None:
         cells[each] = cell(each, subject)
         print(name, each, cells[each], flush=True)
     jax.clear_caches()
-    return {"versions": versions(network.package), "shape": network.shape, "cells": cells}
+    busy = round(os.getloadavg()[2], 1)
+    return {"versions": versions(network.package), "shape": network.shape, "load": busy, "cells": cells}
 
 
 def shown(result: dict | None, notes: list[str]) -> str:
@@ -237,19 +239,23 @@ def written(rows: dict) -> str:
     notes: list[str] = []
     cells = [row["cells"][m] for row in rows.values() for m in METHODS if m in row["cells"]]
     failed = sum("error" in each for each in cells)
+    machine = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores"
     lines = [
-        f"{len(rows)} networks, {len(cells)} cells, {failed} errors ({failed / len(cells):.1%}); {platform.machine()}.",
+        f"{len(rows)} networks, {len(cells)} cells, {failed} errors ({failed / len(cells):.1%}); {machine}.",
         "",
         "Ok, by how much the method's equation is missed where it has one (see the head of `benchmarks/networks.py`),",
-        "and the seconds of the first call, tracing and compiling included. 64 bits; Keras' BatchNorm computes in 32.",
+        "and the seconds of the first call, tracing and compiling included, on a machine of so much load. 64 bits;",
+        "Keras' BatchNorm computes in 32.",
         "",
-        f"| network | input | versions | {' | '.join(METHODS)} |",
-        "|---" * (len(METHODS) + 3) + "|",
+        f"| network | input | versions | load | {' | '.join(METHODS)} |",
+        "|---" * (len(METHODS) + 4) + "|",
     ]
     for name in sorted(rows, key=list(NETWORKS).index):
         row = rows[name]
         results = " | ".join(shown(row["cells"].get(m), notes) for m in METHODS)
-        lines.append(f"| {name} | {' x '.join(map(str, row['shape']))} | {row['versions']} | {results} |")
+        lines.append(
+            f"| {name} | {' x '.join(map(str, row['shape']))} | {row['versions']} | {row['load']} | {results} |"
+        )
     lines += [""] * bool(notes) + [f"{i}. {note}" for i, note in enumerate(notes, 1)]
     return "\n".join(lines) + "\n"
 

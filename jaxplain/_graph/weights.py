@@ -93,7 +93,7 @@ def paths_of_leaves(f: Callable[..., Any]) -> Paths:
                 for each in roots:
                     visit(each, path, False, depth + 1)
                 new = list(found)[count:]
-                if type(root) is not tuple and not any(found[i].layer for i in new):
+                if name and type(root) is not tuple and not any(found[i].layer for i in new):
                     variables.update((i, name) for i in new if i not in variables)
             return
         below = children(node)
@@ -153,9 +153,7 @@ def reached(f: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(f, functools.partial):
         yield from (("", part) for part in (f.func, f.args, *f.keywords.values()))
     elif isinstance(f, types.FunctionType):
-        own = (
-            f.__module__.partition(".")[0] == __name__.partition(".")[0]
-        )  # what jaxplain calls a user's model is no name
+        own = str(f.__module__).startswith(f"{LIBRARY}.")  # what this library calls a user's model is no name
         cells = zip(f.__code__.co_freevars, f.__closure__ or (), strict=True)
         yield from (("" if own else name, cell.cell_contents) for name, cell in cells if is_filled(cell))
         yield "", f.__defaults__ or ()

@@ -447,8 +447,10 @@ def test_captured_intermediates_are_layers():
     captured = functools.partial(module.apply, capture_intermediates=True, mutable=["intermediates"])
     close(jaxplain.gradient(captured)(variables, X), jaxplain.gradient(module.apply)(variables, X))
     _, state = captured(variables, X)
-    for name in ("stem", "blocks_0/bn", "blocks_1"):
-        value = functools.reduce(lambda tree, key: tree[key], name.split("/"), state["intermediates"])["__call__"][0]
+    found = jax.tree_util.tree_leaves_with_path(state["intermediates"])
+    maps = {"/".join(key.key for key in path[:-2]): value for path, value in found if value.ndim == 4}
+    assert {"stem", "blocks_0/conv", "blocks_0/bn", "blocks_0", "blocks_1/conv", "blocks_1/bn", "blocks_1"} == set(maps)
+    for name, value in maps.items():
         close(jaxplain.tap(captured, name)(variables, X).features, value)
         close(jaxplain.grad_cam(captured, name)(variables, X), jaxplain.grad_cam(module.apply, name)(variables, X))
 
