@@ -66,8 +66,8 @@ def lrp(apply: Apply, composite: Composite | None = None, *, layer: str | None =
         conv, dense and BatchNorm, proportional for averages and sums, the winner for maxima, half each for products,
         pass for activations and normalisation, the first order for softmax.
       layer: the name of a layer, such as ``"layer4.1/conv2"`` (see `jaxplain.layers`): return the relevance of its
-        output in place of the input's, so that ``relevance[:, i, j, k]`` is that of one neuron. A layer and the
-        BatchNorm that is folded into it have one output, the BatchNorm's.
+        output in place of the input's, so that ``relevance[:, i, j, k]`` is that of one neuron; in a loop, of
+        one of its turns. A layer and the BatchNorm that is folded into it have one output, the BatchNorm's.
 
     Returns:
       An explainer; the relevance has the shape of the input, or of the layer's output, and the unit of the score.
