@@ -562,7 +562,7 @@ def test_compare_keeps_maps_numbers_and_a_page(folder, capsys):
     assert numbers["device"].startswith("cpu")
     assert len(numbers["methods"]["gradient"]["metrics"]["sparseness"]["values"]) == 2
     with np.load("maps.npz") as kept:
-        assert kept["methods"].tolist() == ["gradient", "lrp"]
+        assert kept["methods"].tolist() == ["gradient", "lrp:composite=epsilon_plus"]
         assert kept["maps"].shape == (2, 2, 4, 4)
         assert kept["targets"].tolist() == numbers["target"] == kept["scores"].argmax(axis=1).tolist()
     page = (folder / "page.html").read_text()
