@@ -36,9 +36,9 @@ def f(x):
 
 
 def test_a_comparison():
-    comparison = jaxplain.compare(f, {"<b>gradient</b>": "gradient", "lrp": "lrp", "mine": "lrp"}, metrics=["sparseness"])(
-        jnp.ones((2, 4, 4, 3))
-    )
+    comparison = jaxplain.compare(
+        f, {"<b>gradient</b>": "gradient", "lrp": "lrp", "mine": "lrp"}, metrics=["sparseness"]
+    )(jnp.ones((2, 4, 4, 3)))
     assert repr(comparison) == "Comparison(2 images; 3 methods: <b>gradient</b>, lrp, mine; metrics: sparseness)"
     table = Reader(comparison._repr_html_())
     assert table.rows[0][:2] == ["method", "sparseness ↑"]

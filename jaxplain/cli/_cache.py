@@ -46,7 +46,7 @@ def kept_in(folder: Path) -> Iterator[None]:
     everything = {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
     with complaints_heard() as complaints, settings(jax_compilation_cache_dir=str(folder), **everything):
         yield
-    remove_oldest(folder.parent, 0 if complaints else LARGEST)
+    remove_oldest(folder.parent, -1 if complaints else LARGEST)
 
 
 @contextmanager
