@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from .._convention import Array, Explain
 from ..evaluation import Comparison
 from ..evaluation import compare as make_comparison
 from ..evaluation import report as make_report
@@ -81,7 +83,8 @@ def compare(
         report.step(f"comparing {len(explainers)} methods")
         about = {**command_line(), "model": model, "images": [e.photograph.name for e in examples], "seed": seed}
         try:
-            run = make_comparison(network.apply, explainers, metrics=measures)
+            told = {name: telling(report, name, explain) for name, explain in explainers.items()}
+            run = make_comparison(network.apply, told, metrics=measures)
             targets = label if classes == 1 else ranked(network, x, label, classes).ravel()
             several = np.concatenate([x] * classes)
             every = run(network.variables, several, target=targets, key=jax.random.key(seed))
@@ -95,9 +98,20 @@ def compare(
     return 1 if report.failed else 0
 
 
+def telling(report: Report, label: str, explain: Explain) -> Explain:
+    """The same explainer, which says so when it is traced: then its turn has come, to be compiled, run and measured."""
+
+    @functools.wraps(explain)
+    def explaining(*args: Any, **options: Any) -> Array:
+        report.step(f"comparing {label}")
+        return explain(*args, **options)
+
+    return explaining
+
+
 def ranked(network: Network, x: np.ndarray, label: int | None, count: int) -> np.ndarray:
     """The classes to explain, ``(count, N)``: the one in question, then the most probable others."""
-    outputs = np.asarray(jax.jit(network.apply)(network.variables, x))
+    outputs = np.asarray(network.logits(network.variables, x))
     if count > outputs.shape[1]:
         raise ValueError(f"--classes {count} is more than the {outputs.shape[1]} classes that it tells apart")
     order = np.argsort(-outputs, axis=1, kind="stable")

@@ -187,7 +187,7 @@ def read_labels(file: Path, files: dict[str, Path], network: Network) -> dict[st
 def find_class(where: str, label: str, network: Network) -> int:
     """The number of a class."""
     try:
-        return network.find_class(label.strip())
+        return network.find_class(label.strip(), by_words=False)
     except UsageError as error:
         raise UsageError(f"{where}: {str(error).removeprefix('--target ')}") from error
 

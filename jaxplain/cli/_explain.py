@@ -182,12 +182,12 @@ def compiled(
     """
 
     def run(variables: Any, x: Array, index: Array) -> tuple[Array, Array]:
-        explain = heatmap(spec.explainer(network))
+        explain = spec.explainer(network)
         keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(index)
         attributions = explain(variables, x, target=label, key=keys if "key" in spec.method.needs else None)
-        logits = network.apply(variables, x)
+        logits = network.logits(variables, x)
         require_logits(logits)  # of which the caption tells the softmax
-        return attributions, logits
+        return heatmap(attributions, channels=network.channels(x, attributions)), logits
 
     try:
         return jax.jit(run).lower(network.variables, x, index).compile()

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from .. import models
-from .._channels import channel_axis
+from .._channels import Channels, channel_axis
 from .._text import as_known, did_you_mean
 from ..propagation._unit_call import Composite
 from ..propagation.composites import READY_MADE, epsilon_gamma_box, resolve
@@ -83,17 +84,20 @@ class Network:
         pixels = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS) if factor < 1 else image)
         return x, Shown(pixels, (box.reshape(2, 2) * scale).ravel())
 
-    def channels(self, x: np.ndarray) -> int:
-        """The axis of the input's channels, which the network tells at the first image."""
-        if "axis" not in vars(self):
-            with one_sentence(f"{self.name} does not take an input of shape {x.shape}"):
-                vars(self)["axis"] = channel_axis(lambda x: self.apply(self.variables, x), x)
-        return vars(self)["axis"]
+    @cached_property
+    def logits(self) -> Callable[..., Any]:
+        """``apply``, traced once, for what needs no names of layers, which a trace that is taken again lacks."""
+        return jax.jit(self.apply)
+
+    def channels(self, x: Any, attribution: Any) -> Channels:
+        """Where an attribution has its channels: where the network reads those of the input, else last."""
+        axis = channel_axis(lambda x: self.logits(self.variables, x), x) if attribution.shape == x.shape else None
+        return "first" if axis == 1 else "last"
 
     def check(self, x: np.ndarray, label: int | None) -> None:
         """See, without computing anything, that the network classifies and has the class in question."""
         with one_sentence(f"{self.name} does not take an input of shape {x.shape}"):
-            logits = jax.eval_shape(self.apply, self.variables, x)
+            logits = jax.eval_shape(self.logits, self.variables, x)
         shape = getattr(logits, "shape", None)
         if shape is None or len(shape) != 2 or shape[0] != len(x):
             what = type(logits).__name__ if shape is None else f"shape {shape}"
@@ -107,7 +111,7 @@ class Network:
         """The name of a class, or its number where it has none."""
         return f"class {index}" if self.classes is None else self.classes[index]
 
-    def find_class(self, text: str) -> int:
+    def find_class(self, text: str, *, by_words: bool = True) -> int:
         """The number of a class given by its number, its name, one of its comma-separated names, or a word in it."""
         classes = self.classes or []
         if text.isdecimal():
@@ -118,7 +122,7 @@ class Network:
         if len(found) > 1:
             raise UsageError(f"--target {text} is the name of classes {', '.join(map(str, found))}: give the number")
         word = re.compile(rf"\b{re.escape(wanted)}\b")
-        found = found or [index for index, (name, *_) in enumerate(names) if wanted and word.search(name)]
+        found = found or [index for index, (name, *_) in enumerate(names) if by_words and wanted and word.search(name)]
         if len(found) > 1:
             listed = ", ".join(f"{index} {classes[index]}" for index in found[:MOST_LISTED])
             more = f" and {len(found) - MOST_LISTED} more" if len(found) > MOST_LISTED else ""
@@ -177,7 +181,7 @@ def load(name: str, checkpoint: Path | None) -> Network:
         classes = models.imagenet_classes()
     except (ImportError, OSError, ValueError) as error:
         raise UsageError(f"--model {known}: {error}") from error
-    return Network(known, jax.jit(module.apply), variables, preprocess, classes)
+    return Network(known, module.apply, variables, preprocess, classes)
 
 
 def load_own(name: str) -> Network:
@@ -195,7 +199,7 @@ def load_own(name: str) -> Network:
     if not isinstance(made, tuple) or len(made) != 4 or not callable(made[0]) or not callable(made[2]):
         raise UsageError(f"--model {name} must return {SIGNATURE}, the first and the third of them functions")
     apply, variables, preprocess, classes = made
-    return Network(name, jax.jit(apply), variables, preprocess, None if classes is None else [str(c) for c in classes])
+    return Network(name, apply, variables, preprocess, None if classes is None else [str(c) for c in classes])
 
 
 def module_here(name: str) -> ModuleType:
