@@ -74,7 +74,7 @@ def compare(
         report.step(f"loading {model}")
         network = networks.load(model, checkpoint)
         label = None if target is None else network.find_class(target)
-        explainers = specs.explainers_of(chosen, network)
+        explainers = {n: telling(report, n, e) for n, e in specs.explainers_of(chosen, network).items()}
         examples = list(prepared(work, network, report))
         if not examples:
             return 1
@@ -83,8 +83,7 @@ def compare(
         report.step(f"comparing {len(explainers)} methods")
         about = {**command_line(), "model": model, "images": [e.photograph.name for e in examples], "seed": seed}
         try:
-            told = {name: telling(report, name, explain) for name, explain in explainers.items()}
-            run = make_comparison(network.apply, told, metrics=measures)
+            run = make_comparison(network.apply, explainers, metrics=measures)
             targets = label if classes == 1 else ranked(network, x, label, classes).ravel()
             several = np.concatenate([x] * classes)
             every = run(network.variables, several, target=targets, key=jax.random.key(seed))

@@ -85,9 +85,8 @@ def evaluate(
         settings = settings_of(folder, model, measures, seed)
         try:
             records = open_records(f"{out}.jsonl", settings)
-            before = len(records.done)
-            if before:
-                report.step(f"{before} maps are in {records.path} already")
+            if before := len(records.done):
+                report.note(f"{before} maps are in {records.path} already")
             examples = examples_of(classes, network, records, explainers, report)
             context = (network.variables,)
             new = measure(network.apply, explainers, measures, examples, records, context=context, seed=seed)
