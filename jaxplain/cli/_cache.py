@@ -32,7 +32,7 @@ def programs_kept(wanted: bool) -> Iterator[None]:
     with ExitStack() as stack:
         if not wanted:
             stack.enter_context(settings(jax_enable_compilation_cache=False))
-        elif jax.config.jax_compilation_cache_dir is not None:
+        elif jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
             stack.enter_context(complaints_heard())
         elif folder := usable(folder_of_programs()):
             stack.enter_context(kept_in(folder))

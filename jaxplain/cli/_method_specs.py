@@ -75,7 +75,7 @@ def spec_of(text: str, flag: str, layer: str | None = None, composite: str | Non
             raise UsageError(f"{flag} {text} and --{option} both name a {option}: leave out one of them")
         options |= {} if value is None else {option: value}
     require_options(flag, text, method.make, options)
-    label = [method.name, *text.split(":")[1:]]
+    label = [method.name, *map(str.strip, text.split(":")[1:])]
     if layer is not None:
         label.append(f"layer={layer}")
     if method.composite:
@@ -133,7 +133,7 @@ def metric_of(spec: str) -> tuple[str, Callable[..., Any]]:
             f"--metrics {name} needs {measure.needs[0]}, so it runs from Python only: jaxplain.metrics.{name}"
         )
     require_options("--metrics", spec, measure.function, options)
-    return ":".join([name, *spec.split(":")[1:]]), functools.partial(measure.function, **options)
+    return ":".join([name, *map(str.strip, spec.split(":")[1:])]), functools.partial(measure.function, **options)
 
 
 def name_and_options(spec: str) -> tuple[str, dict[str, Any]]:
