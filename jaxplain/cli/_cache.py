@@ -97,11 +97,12 @@ def folder_of_programs() -> Path | None:
 
 def processor() -> int:
     """A number for the kind of processor and its instructions."""
-    kind = [platform.machine(), platform.processor()]
-    with suppress(OSError):
+    try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-        kind += sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
-    return zlib.crc32("\n".join(kind).encode())
+    except OSError:  # of another system than Linux
+        lines = [f"model name: {platform.processor()}"]
+    kind = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    return zlib.crc32("\n".join([platform.machine(), *kind]).encode())
 
 
 def usable(folder: Path | None) -> Path | None:

@@ -63,7 +63,7 @@ def compare(
       classes: How many classes of each photograph are explained in the report: the one in question and the most
         probable others. Each takes as long as the first.
       seed: Seed of the methods and metrics that draw random numbers.
-      cache: Keep compiled programs in your folder for caches, so that the same command takes half as long next time.
+      cache: Keep compiled programs in your folder for caches, so that the same command takes less time when run again.
     """
     chosen, measures = specs.specs_of(methods), specs.metrics_of(metrics)
     places = Places(out, save, html)

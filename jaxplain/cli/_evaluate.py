@@ -70,7 +70,7 @@ def evaluate(
       html: A file .html for a report: one page with the table and the maps of the first 12 photographs, which are
         explained again for it.
       seed: Seed of the methods and metrics that draw random numbers.
-      cache: Keep compiled programs in your folder for caches, so that the next command takes less time.
+      cache: Keep compiled programs in your folder for caches, so that the same command takes less time when run again.
     """
     named, measures = specs.specs_of(methods), specs.metrics_of(metrics)
     if not measures:

@@ -79,7 +79,7 @@ def explain(
       seed: Seed of the methods that draw random numbers.
       batch_size: How many images are explained at once.
       top: How many classes are printed.
-      cache: Keep compiled programs in your folder for caches, so that the same command takes half as long next time.
+      cache: Keep compiled programs in your folder for caches, so that the same command takes less time when run again.
     """
     if batch_size < 1 or top < 1:
         raise UsageError("--batch-size and --top are at least 1")

@@ -30,7 +30,7 @@ def summary(
       model: A network of the library, or your own as file.py:function or package.module:function.
       checkpoint: A PyTorch file with the weights of a network of the library.
       target: Number or name of the class to explain, or a word of its name; by default the predicted one.
-      cache: Keep compiled programs in your folder for caches, so that the same command takes half as long next time.
+      cache: Keep compiled programs in your folder for caches, so that the same command takes less time when run again.
     """
     composite = networks.known_composite(composite)
     STDERR.print(f"loading {model} ...")
