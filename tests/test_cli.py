@@ -113,7 +113,7 @@ def test_what_the_network_does_not_see_is_hatched_and_told(folder, capsys):
     assert explain("wide.png", "square.png", "--out", "maps", model="cropping:network") == 0
     notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
     assert len(notes) == 1
-    assert notes[0].startswith("note: wide.png: the network sees 33% of it, its middle; the rest is hatched: crop")
+    assert notes[0].startswith("note: wide.png: the network sees 33% of it, its middle: crop")
     with Image.open("maps/wide-explanation.png") as wide, Image.open("maps/square-explanation.png") as square:
         assert wide.width / wide.height > 1.5 * square.width / square.height
 

@@ -26,7 +26,7 @@ from ._results import require_file, save_maps
 from ._terminal import ImageError, Report, UsageError, command_line
 
 T = TypeVar("T")
-REMEDY = "its middle; the rest is hatched: crop the photograph around what you mean to have that explained"
+REMEDY = "its middle: crop the photograph around what you mean to have that explained"
 Text = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 Images = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGES...]", help_behavior_hint="")]
