@@ -117,6 +117,12 @@ class Method:
         return is_white_box and int(_references.field(self.citations[0], "year")) <= SURVEY_YEAR
 
     @property
+    def composite(self) -> str | None:
+        """The name of the composite that it takes by default, if it takes one."""
+        option = inspect.signature(self.make).parameters.get("composite")
+        return option and option.default
+
+    @property
     def deterministic(self) -> bool:
         """Whether it draws no random numbers."""
         return "key" not in self.needs

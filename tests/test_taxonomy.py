@@ -227,7 +227,9 @@ MANY = {  # how many there are of what a cost is for
     "occlusion": ({}, 9),
 }
 NEEDED = {"expected_gradients": {"baselines": np.zeros((3, 16, 16, 3))}, "multilayer_fem": {"layer": [None]}}
-OTHER_RULES = ("deep_taylor", "excitation_backprop", "contrastive_lrp")  # z+ evaluates every layer again
+OTHER_RULES = (  # z+ evaluates every layer again
+    *("lrp", "softmax_gradient_lrp", "deep_taylor", "excitation_backprop", "contrastive_lrp"),
+)
 TO_A_LAYER = [
     "ablation_cam",
     *(m.name for m in jaxplain.methods(needs=["gradient", "layer"]) if m.name not in OTHER_RULES),

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import _taxonomy as taxonomy
-from .._taxonomy import Method
+from .._taxonomy import METHODS, Method
+from .._text import as_known
 from ._explain import Text as Names
 from ._terminal import STDOUT, UsageError, words
 
@@ -49,7 +50,7 @@ def methods(
     conditions |= {"mechanism": words(mechanism), "needs": words(needs), "without": words(without)}
     try:
         if cite is not None:
-            STDOUT.print(taxonomy.cite(*words(cite)))
+            STDOUT.print(taxonomy.cite(*(as_known(name, METHODS) for name in words(cite))))
             return 0
         chosen = taxonomy.methods(**conditions)
     except ValueError as error:

@@ -319,6 +319,6 @@ def test_a_path_that_no_unit_has_is_an_error_with_the_nearest():
             with pytest.raises(ValueError, match="fits the path of no unit; the nearest paths are layers_"):
                 f(variables, x, target=1)
         allowed = composites.first_match((pattern, rules.gamma(0.1)), strict=False)
-        close(jaxplain.lrp(net.apply, allowed)(variables, x, target=1), jaxplain.lrp(net.apply)(variables, x, target=1))
+        close(*(jaxplain.lrp(net.apply, c)(variables, x, target=1) for c in (allowed, "epsilon")))
     for pattern in ("layers_0", "*layers_3", "max_pool"):
         jaxplain.lrp(net.apply, composites.first_match((pattern, rules.gamma(0.1))))(variables, x, target=1)
