@@ -21,7 +21,7 @@ import numpy as np
 import jaxplain
 from jaxplain._taxonomy import METHODS
 
-IMAGES, SIZE = 32, 12
+IMAGES, SIZE = 64, 12  # eight a device, which computes one row of a reference besides, as one device alone does
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.normal(size=(IMAGES, SIZE, SIZE, 3)), jnp.float32)
 SHAPES = {"first": (3, 3, 3, 8), "second": (3, 3, 8, 16), "head": (16, 5)}

@@ -99,7 +99,7 @@ def is_row(atom: Any, repeated: Collection[Any] | Mapping[Any, Any]) -> bool:
 def is_repeated(eqn: Any) -> bool:
     """Whether the first axis of a broadcast only repeats, and is longer than one."""
     shape, out = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
-    if out[:1] in ((), (1,)) or len(eqn.invars) > 1 or eqn.params.get("sharding"):
+    if out[:1] in ((), (1,)) or len(eqn.invars) > 1 or says_where(eqn):
         return False
     if eqn.primitive is TILE:
         return shape[:1] == (1,)
@@ -137,13 +137,19 @@ def operands_by_row(eqn: Any, n: int) -> tuple[bool, ...] | None:
     Returns:
       One flag per operand; None where rows meet, change their place, or are told apart.
     """
-    if eqn.params.get("sharding") or eqn.params.get("out_sharding"):
+    if says_where(eqn):
         return None
     first, *_ = (same(eqn) if is_elementwise_call(eqn) else axes_of(eqn)) or [Axis(is_aligned=False)]
     if not first.is_aligned or any(axis != 0 for _, axis in first.sources):
         return None
     shapes = [v.aval.shape for v in eqn.invars]
     return tuple((k, 0) in first.sources and shape[0] == n for k, shape in enumerate(shapes))
+
+
+def says_where(eqn: Any) -> bool:
+    """Whether an equation says over which devices its result is spread; that it may be over some says nothing."""
+    shardings = (eqn.params.get("sharding"), eqn.params.get("out_sharding"))
+    return any(sharding is not None and any(getattr(sharding, "spec", (True,))) for sharding in shardings)
 
 
 OF_RESULT = {P.reshape_p: "new_sizes", P.broadcast_in_dim_p: "shape", P.slice_p: "limit_indices", TILE: "reps"}
