@@ -70,7 +70,7 @@ def main(folder, store, method="smoothgrad", *words):
         store,
         args=(weights,),
         preprocess=Preprocess(options.pop("wait", 0)),
-        **{"batch_size": 2, "every": 0.0, **options},
+        **{"batch_size": 2, "every": 0.0, "threads": 1, **options},
     )
     print(json.dumps(vars(outcome)), flush=True)  # noqa: T201
 

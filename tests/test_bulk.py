@@ -1,5 +1,6 @@
 """Jobs over many images in one process: what is stored, of which sources, and what happens when something fails."""
 
+import functools
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 import jaxplain
+from jaxplain.evaluation import Example, evaluate, open_records, summarize
 from tests.close import within
 
 grain = pytest.importorskip("grain")
@@ -369,3 +371,47 @@ def test_every_chunk_has_a_device(pending, devices):
     assert sorted(dealt[dealt >= 0].tolist()) == pending
     assert len(dealt) == -(-len(pending) // devices)
     assert all((np.diff(run[run >= 0]) > 0).all() for run in dealt.T)
+
+
+# -------------------------------------------------------------------------------------------------------- evaluation
+
+
+def examples_for(images):
+    return [Example(e["name"], e["image"][None], e["label"], {"mask": e["mask"][None]}) for e in images]
+
+
+def test_metrics_are_those_of_one_image_at_a_time(store, tmp_path):
+    images = [
+        {"image": x, "label": i % 3, "name": f"{i}.png", "mask": RNG.random((4, 4)) < 0.5} for i, x in enumerate(IMAGES)
+    ]
+    methods = {"gradient": "gradient", "noisy": jaxplain.smoothgrad(network, samples=2)}
+    metrics = {
+        "deletion": functools.partial(jaxplain.metrics.deletion, steps=4),
+        "pointing_game": "pointing_game",
+        "max_sensitivity": functools.partial(jaxplain.metrics.max_sensitivity, samples=2),
+    }
+    outcome = bulk.evaluate(network, methods, metrics, images, store, args=(WEIGHTS,), batch_size=2)
+    assert outcome == bulk.Outcome(11, 0, 11)
+    records = open_records(tmp_path / "records.jsonl", {})
+    list(evaluate(network, methods, metrics, examples_for(images), records, context=(WEIGHTS,)))
+    group = zarr.open_group(store, mode="r")
+    for name in metrics:
+        one = [[records.done[e["name"], m]["metrics"][name] for m in methods] for e in images]
+        np.testing.assert_allclose(group[name][:], np.array(one, float), rtol=1e-5, atol=1e-6)
+    table, summary = bulk.summarize(store), summarize(records.done.values())
+    for method in methods:
+        for name in metrics:
+            close(table[method][name].mean, summary[method][name].mean)
+            assert table[method][name].n == summary[method][name].n == 11
+    with pytest.raises(ValueError, match=r"was made with metrics = \['deletion', 'pointing_game', 'max_sensitivity'\]"):
+        bulk.evaluate(network, methods, ["sparseness"], images, store, args=(WEIGHTS,))
+
+
+def test_metrics_need_a_label(store):
+    images = [(x, i if i < 3 else -1) for i, x in enumerate(IMAGES[:5])]
+    assert bulk.evaluate(network, ["gradient"], ["sparseness"], images, store, args=(WEIGHTS,)).failed == 2
+    found = arrays(store)
+    assert texts(found["problem"])[3:] == ["it has no label: the network has classes 0 to 2"] * 2
+    assert np.isfinite(found["sparseness"][:3]).all()
+    assert np.isnan(found["sparseness"][3:]).all()
+    assert bulk.summarize(store)["gradient"]["sparseness"].n == 3

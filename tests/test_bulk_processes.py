@@ -104,7 +104,7 @@ def test_killed_told_to_stop_out_of_space_and_started_again(folder, tmp_path, me
     whole, store = tmp_path / "whole.zarr", tmp_path / "store.zarr"
     assert finish(start(folder, whole, method)) == [{"done": 24, "failed": 0, "images": 24}]
 
-    job = start(folder, store, method, "wait=0.2", processes=2)
+    job = start(folder, store, method, "wait=0.3", processes=2)
     wait_for(job, store, 4)
     kill(job)
     killed = done(store)
@@ -140,7 +140,7 @@ def test_any_number_of_processes_makes_the_same_store(folder, tmp_path):
 def test_twenty_random_kills(folder, tmp_path):
     """Of one or of all processes, and another number of processes each time."""
     whole, store, rng = tmp_path / "whole.zarr", tmp_path / "store.zarr", random.Random(0)
-    more = photographs(tmp_path / "more", 120)
+    more = photographs(tmp_path / "more", 400)
     finish(start(more, whole, "smoothgrad"))
     for turn in range(20):
         job = start(more, store, "smoothgrad", "wait=0.1", processes=turn % 3 + 1)
@@ -150,18 +150,19 @@ def test_twenty_random_kills(folder, tmp_path):
         if rng.random() < 0.5:
             time.sleep(rng.uniform(0, 0.3))  # the others go on for a while
         kill(job)
-    assert 20 < done(store) < 120
+    assert 20 < done(store) < 400
     finish(start(more, store, "smoothgrad", processes=2))
     equal(store, whole)
 
 
-def test_all_processes_stop_when_one_is_told_to(folder, tmp_path):
-    job = start(folder, tmp_path / "store.zarr", "smoothgrad", "wait=0.5", processes=2)
+def test_all_processes_stop_when_one_is_told_to(tmp_path):
+    more = photographs(tmp_path / "more", 120)
+    job = start(more, tmp_path / "store.zarr", "smoothgrad", "wait=0.3", processes=2)
     wait_for(job, tmp_path / "store.zarr", 2)
     job[1].terminate()
     ends = finish(job)
     assert ends[0] == ends[1]
-    assert 2 <= ends[0]["done"] < 24
+    assert 2 <= ends[0]["done"] < 120
 
 
 def test_the_others_are_ended_when_one_is_gone(folder, tmp_path):
@@ -175,12 +176,13 @@ def test_the_others_are_ended_when_one_is_gone(folder, tmp_path):
 
 def test_a_second_job_says_so(folder, tmp_path):
     store = tmp_path / "store.zarr"
-    first = start(folder, store, "smoothgrad", "wait=0.3")
+    first = start(folder, store, "smoothgrad", "wait=2")
     wait_for(first, store, 1)
     (second,) = start(folder, store, "smoothgrad")
     error = second.communicate(timeout=LIMIT)[1]
     assert error.splitlines()[-1].startswith("BlockingIOError: another job writes to ")
-    assert finish(first)[0]["done"] == 24
+    first[0].terminate()
+    assert finish(first)[0]["done"] < 24
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

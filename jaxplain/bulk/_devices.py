@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -15,6 +16,12 @@ AXIS = "data"
 Batch: TypeAlias = Mapping[str, Any]
 Part: TypeAlias = Callable[[tuple[Any, ...], Batch], dict[str, jax.Array]]
 Compute: TypeAlias = Callable[[Batch], Mapping[str, jax.Array]]
+Merge: TypeAlias = Callable[[list[dict[str, jax.Array]]], dict[str, jax.Array]]
+
+
+def merged(results: list[dict[str, jax.Array]]) -> dict[str, jax.Array]:
+    """The results of all parts, by different names."""
+    return {name: values for result in results for name, values in result.items()}
 
 
 @dataclass(frozen=True)
@@ -71,21 +78,31 @@ class Devices:
 
         return jax.tree.map(placed, args)
 
-    def compute(self, part: Part, args: tuple[Any, ...]) -> Compute:
-        """``part(args, batch)`` of a whole batch, compiled: from this process's part of it to results on all devices.
+    def compute(self, parts: Sequence[Part], args: tuple[Any, ...], merge: Merge = merged) -> Compute:
+        """All ``part(args, batch)`` of a whole batch, compiled: from this process's part to results on all devices.
 
-        Every device runs the program of its part, so that what it computes does not depend on how many devices there
+        Every device runs the programs of its part, so that what it computes does not depend on how many devices there
         are. What is no array among ``args`` stays bound.
         """
 
-        def whole(arrays: Any, batch: Batch) -> Any:
+        def whole(part: Part, arrays: Any, batch: Batch) -> Any:
             one = lambda arrays, batch: part(with_arrays(args, arrays), batch)
             specs = (jax.P(), jax.P(AXIS))
             options = {"mesh": self.mesh, "axis_names": {AXIS}, "check_vma": False}
             return jax.shard_map(one, in_specs=specs, out_specs=jax.P(AXIS), **options)(arrays, batch)
 
-        program, arrays = jax.jit(whole, out_shardings=self.sharding), self.place(args)
-        return lambda batch: program(arrays, {name: self.batch(values) for name, values in batch.items()})
+        compiled = lambda function: jax.jit(function, out_shardings=self.sharding)
+        programs, arrays, merging = (
+            [compiled(partial(whole, part)) for part in parts],
+            self.place(args),
+            compiled(merge),
+        )
+
+        def compute(batch: Batch) -> Mapping[str, jax.Array]:
+            placed = {name: self.batch(values) for name, values in batch.items()}
+            return merging([program(arrays, placed) for program in programs])
+
+        return compute
 
 
 def devices_of(mesh: jax.sharding.Mesh | None, size: int) -> Devices:

@@ -111,11 +111,11 @@ def explain(
     maps = jax.eval_shape(partial(part, args), first)["maps"]
     settings = {"kind": "explain", "target": in_words(target), "seed": seed, "dtype": dtype}
     question = Question(
-        settings | fingerprints(apply, part, args, examples, first),
+        settings | fingerprints(apply, [part], args, examples, first),
         fields_of(maps, first["image"], of_image, dtype),
-        devices.compute(part, args),
+        devices.compute([part], args),
         partial(problem_of, dtype),
-        {"method": explain.__name__},
+        {"method": explain.__qualname__.split(".")[0]},
     )
     return answer(
         store, examples, example, devices, question, Options(threads, processes, every, over, check, progress)
@@ -127,7 +127,8 @@ def part_of(
 ) -> dict[str, Array]:
     """What is stored of some images, and the largest absolute value of each map."""
     x = batch["image"]
-    keys = jax.vmap(lambda index: jax.random.fold_in(jax.random.key(seed), index))(batch["index"])
+    fold = jax.vmap(lambda index: jax.random.fold_in(jax.random.key(seed), index))
+    keys = fold(batch["index"]) if "index" in batch else None
     outputs = outputs_of(network(explain), (*args, x))
     asked = asked_of(target, outputs, batch["label"])
     maps = explain(*args, x, target=asked, key=keys)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from .._convention import Apply
 from ..evaluation._environment import environment
-from ..evaluation._fingerprint import network_fingerprint
+from ..evaluation._fingerprint import checksum, network_fingerprint
 from ._devices import AXIS, Compute, Devices, Part
 from ._extra import tensorstore as ts
 from ._lock import locked
@@ -126,8 +126,9 @@ def method_fingerprint(part: Part, args: tuple[Any, ...], batch: Mapping[str, np
 
 
 def fingerprints(
-    apply: Apply, part: Part, args: tuple[Any, ...], examples: Examples, batch: Mapping[str, np.ndarray]
+    apply: Apply, parts: Sequence[Part], args: tuple[Any, ...], examples: Examples, batch: Mapping[str, np.ndarray]
 ) -> dict[str, str]:
     """Checksums of all that the results depend on."""
     network = network_fingerprint(apply, args, batch["image"][:1])
-    return {**examples.fingerprints(), "network": network, "method": method_fingerprint(part, args, batch)}
+    method = checksum(method_fingerprint(part, args, batch) for part in parts)
+    return {**examples.fingerprints(), "network": network, "method": method}

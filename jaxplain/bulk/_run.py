@@ -132,6 +132,12 @@ def filled(examples: Sequence[Example], indices: Sequence[int], blank: Example) 
     }
 
 
+def blotted(values: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """Results with NaN, or -1 among integers, where an image failed."""
+    fill = np.asarray(-1 if values.dtype.kind == "i" else np.nan, values.dtype)
+    return np.where(bad.reshape(-1, *[1] * (values.ndim - 1)), fill, values)
+
+
 @dataclass
 class Part:
     """Neighbouring chunks that are computed and not written yet; they belong to one file."""
@@ -191,13 +197,7 @@ class Writer:
             problems.append(example.problem or self.job.judge({k: v[i] for k, v in results.items()}))
         bad = np.array([bool(problem) for problem in problems])
         self.failed += int(bad.sum())
-        stored = {}
-        for name, values in results.items():
-            if name in self.job.store.arrays:
-                fill = -1 if values.dtype.kind == "i" else np.nan
-                stored[name] = np.where(
-                    bad.reshape(-1, *[1] * (values.ndim - 1)), np.asarray(fill, values.dtype), values
-                )
+        stored = {name: blotted(values, bad) for name, values in results.items() if name in self.job.store.arrays}
         return stored | {
             "name": text_rows([example.name for example in examples], NAME_BYTES),
             "label": np.array([example.label for example in examples], np.int32),
