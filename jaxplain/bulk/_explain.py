@@ -12,6 +12,7 @@ import numpy as np
 
 from .._channels import channel_axis
 from .._convention import Array, Explain, Function, network, outputs_of, require_classes, require_positive, scorer
+from .._execution import executable
 from .._text import choose
 from ._devices import devices_of
 from ._job import Question, answer, fingerprints
@@ -129,7 +130,8 @@ def part_of(
     x = batch["image"]
     fold = jax.vmap(lambda index: jax.random.fold_in(jax.random.key(seed), index))
     keys = fold(batch["index"]) if "index" in batch else None
-    outputs = outputs_of(network(explain), (*args, x))
+    apply = network(explain)
+    outputs = executable(apply, lambda x: outputs_of(apply, (*args, x)))(x)  # in the forms that explainers choose
     asked = asked_of(target, outputs, batch["label"])
     maps = explain(*args, x, target=asked, key=keys)
     none = jnp.full(x.shape[:1], -1, jnp.int32)

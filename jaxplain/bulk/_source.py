@@ -206,14 +206,15 @@ class FromTheFront:
 class Photographs:
     """The photographs of a folder, its folders included, or of a pattern, in the order of their names.
 
-    The class of a photograph is the number at the beginning of its file's name, unless ``labels`` tells it.
+    The class of a photograph is the number at the beginning of its file's name, unless ``labels`` tells them,
+    a name each, and which photographs there are.
 
     Attributes:
       names: paths within the folder.
     """
 
     def __init__(self, where: str | os.PathLike[str], labels: Mapping[str, int] | None = None) -> None:
-        self.root, self.names = listed(os.fspath(where))
+        self.root, self.names = listed(os.fspath(where)) if labels is None else (Path(where), [*labels])
         self.labels = labels
 
     def __len__(self) -> int:
