@@ -43,6 +43,12 @@ def pytest_configure(config):
 
 
 @pytest.fixture(autouse=True)
+def _programs_of_the_command_line(monkeypatch, tmp_path_factory):
+    """The command line keeps compiled programs for the tests that follow, and none in the user's own folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
 def _defaults_for_doctests(request):
     if not isinstance(request.node, pytest.DoctestItem):
         yield

@@ -22,15 +22,15 @@ def methods(f, bounds):
     black = low.reshape(1, 1, 1, 3)
     return {
         "gradient": jaxplain.gradient(f),
-        "smoothgrad squared": jaxplain.smoothgrad(f, samples=20, statistic="square"),
-        "integrated gradients": jaxplain.integrated_gradients(f, baseline=black),
-        "guided backprop": jaxplain.guided_backprop(f),
-        "deeplift": jaxplain.deeplift(f, baseline=black),
-        "lrp epsilon plus flat": jaxplain.lrp(f, composites.epsilon_plus_flat()),
-        "lrp epsilon gamma box": jaxplain.lrp(f, composites.epsilon_gamma_box(low, high)),
-        "deep taylor": jaxplain.deep_taylor(f, low, high),
-        "contrastive lrp": jaxplain.contrastive_lrp(f),
-        "excitation backprop": jaxplain.excitation_backprop(f, "_blocks.10"),
+        "smoothgrad\nsquares of 20 samples": jaxplain.smoothgrad(f, samples=20, statistic="square"),
+        "integrated_gradients\nfrom black": jaxplain.integrated_gradients(f, baseline=black),
+        "guided_backprop": jaxplain.guided_backprop(f),
+        "deeplift\nfrom black": jaxplain.deeplift(f, baseline=black),
+        "lrp\nepsilon_plus_flat": jaxplain.lrp(f, "epsilon_plus_flat"),
+        "lrp\nepsilon_gamma_box": jaxplain.lrp(f, composites.epsilon_gamma_box(low, high)),
+        "deep_taylor": jaxplain.deep_taylor(f, low, high),
+        "contrastive_lrp\nz_plus": jaxplain.contrastive_lrp(f),
+        "excitation_backprop\nlayer _blocks.10": jaxplain.excitation_backprop(f, "_blocks.10"),
     }
 
 
@@ -38,20 +38,20 @@ def cams(f):
     middle = "_blocks.10"  # 14 x 14 positions; the last feature map is 7 x 7
     return {
         "cam": jaxplain.cam(f),  # here grad-cam, xgrad-cam and hires-cam are the same, divided by 49
-        "grad-cam++": jaxplain.grad_cam_plus_plus(f),
-        "layer-cam": jaxplain.layer_cam(f),
-        "grad-cam elementwise": jaxplain.grad_cam_elementwise(f),
-        "guided grad-cam": jaxplain.guided_grad_cam(f),
-        "eigen-cam": jaxplain.eigen_cam(f),
-        "eigen-grad-cam": jaxplain.eigen_grad_cam(f),
-        "ablation-cam": jaxplain.ablation_cam(f),
-        "score-cam, 64 channels": jaxplain.score_cam(f, top=64, chunk=8),
-        "full-grad": jaxplain.full_grad(f),
+        "grad_cam_plus_plus": jaxplain.grad_cam_plus_plus(f),
+        "layer_cam": jaxplain.layer_cam(f),
+        "grad_cam_elementwise": jaxplain.grad_cam_elementwise(f),
+        "guided_grad_cam": jaxplain.guided_grad_cam(f),
+        "eigen_cam": jaxplain.eigen_cam(f),
+        "eigen_grad_cam": jaxplain.eigen_grad_cam(f),
+        "ablation_cam": jaxplain.ablation_cam(f),
+        "score_cam\n64 channels": jaxplain.score_cam(f, top=64, chunk=8),
+        "full_grad": jaxplain.full_grad(f),
         "fem": jaxplain.fem(f),
-        "multilayer fem": jaxplain.multilayer_fem(f, ["_blocks.2/_bn0", "_blocks.5/_bn0", None]),
-        "layer-cam, block 10": jaxplain.layer_cam(f, middle),
-        "hires-cam, block 10": jaxplain.hires_cam(f, middle),
-        "xgrad-cam, block 10": jaxplain.xgrad_cam(f, middle),
+        "multilayer_fem\n3 layers": jaxplain.multilayer_fem(f, ["_blocks.2/_bn0", "_blocks.5/_bn0", None]),
+        "layer_cam\nlayer _blocks.10": jaxplain.layer_cam(f, middle),
+        "hires_cam\nlayer _blocks.10": jaxplain.hires_cam(f, middle),
+        "xgrad_cam\nlayer _blocks.10": jaxplain.xgrad_cam(f, middle),
     }
 
 

@@ -55,7 +55,7 @@ ROWS = [  # name, how it is made, what its maps sum to, whether it asks
     ("lrp, epsilon_plus", lambda f: jaxplain.lrp(f, composites.epsilon_plus()), SCORE, ASKS),
     ("deep_taylor", jaxplain.deep_taylor, SCORE, ASKS),
     ("excitation_backprop", jaxplain.excitation_backprop, ONE, ASKS),
-    ("softmax_gradient_lrp", jaxplain.softmax_gradient_lrp, NOTHING, ASKS),
+    ("softmax_gradient_lrp", lambda f: jaxplain.softmax_gradient_lrp(f, "epsilon"), NOTHING, ASKS),
     ("hires_cam", functools.partial(jaxplain.hires_cam, **EVERY_NEURON), SCORE, ASKS),
     ("xgrad_cam", functools.partial(jaxplain.xgrad_cam, **EVERY_NEURON), SCORE, ASKS),
     ("layer_attribution", functools.partial(jaxplain.layer_attribution, **EVERY_NEURON), SCORE, ASKS),

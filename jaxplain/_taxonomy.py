@@ -1,4 +1,4 @@
-"""Every method: its family, what it needs, what its maps are like, what they cost, its source, and what makes it."""
+"""Every method: its family and mechanism, its needs, what its maps are like and cost, its source, and what makes it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,21 @@ from ._text import as_list, choose
 __all__ = ["cite", "methods"]
 
 Family: TypeAlias = Literal["linearisation", "structure", "adversarial", "perturbation"]
+Mechanism: TypeAlias = Literal[
+    "gradient",
+    "modified gradient",
+    "path integral",
+    "relevance rules",
+    "weighted features",
+    "feature statistics",
+    "optimisation",
+    "sampled masks",
+    "attention",
+]
 Need: TypeAlias = Literal["gradient", "layer", "baseline", "segments", "data", "composite", "patterns", "key"]
 Resolution: TypeAlias = Literal["colour", "pixel", "layer", "region"]
 Total: TypeAlias = Literal["", "score", "difference", "1", "0"]
+SURVEY_YEAR = 2021
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,13 @@ class Method:
       name: its public name in `jaxplain`.
       family: the family of the survey it is described in (Ayyar, Benois-Pineau, Zemmari 2021); authors place some
         methods differently.
+      mechanism: how it is implemented, the survey's second way to group methods, at the default options. A
+        ``"gradient"`` is a derivative as it is, also averaged over noise or shared among biases; a ``"modified gradient"``
+        is walked back with other slopes or weights; a ``"path integral"`` adds gradients up on the way from elsewhere;
+        ``"relevance rules"`` hand back the score, or its difference to a reference's, unit by unit; ``"weighted
+        features"`` are channels times weights that tell of a class; ``"feature statistics"`` ask the activations alone,
+        or what is made of them, where they are unusual; ``"optimisation"`` searches for a mask or an image; ``"sampled
+        masks"`` watch the score while parts are covered; ``"attention"`` reads how tokens look at each other.
       needs: what it asks for: a ``"gradient"``, that is a network to walk back through; of its user a ``"layer"`` (the
         last feature map by default), a ``"baseline"`` (0 by default), ``"segments"`` of the image (a grid by default),
         a ``"composite"`` of rules (defaults exist), ``"data"``, ``"patterns"`` fitted to data, a random ``"key"``.
@@ -75,6 +94,7 @@ class Method:
 
     name: str
     family: Family
+    mechanism: Mechanism
     needs: tuple[Need, ...]
     summary: str
     make: Callable[..., Explain]
@@ -91,6 +111,18 @@ class Method:
         return _references.short(self.citations[0])
 
     @property
+    def in_survey(self) -> bool:
+        """Whether it is of the survey's kind and time: white-box, published up to 2021. The others extend it."""
+        is_white_box = not {"gradient", "layer"}.isdisjoint(self.needs)
+        return is_white_box and int(_references.field(self.citations[0], "year")) <= SURVEY_YEAR
+
+    @property
+    def composite(self) -> str | None:
+        """The name of the composite that it takes by default, if it takes one."""
+        option = inspect.signature(self.make).parameters.get("composite")
+        return option and option.default
+
+    @property
     def deterministic(self) -> bool:
         """Whether it draws no random numbers."""
         return "key" not in self.needs
@@ -103,14 +135,14 @@ class Methods(list[Method]):
         return f"[{counted(len(self), 'method')}: {listing([method.name for method in self])}]"
 
     def _repr_html_(self) -> str:
-        heading = ("method", "family", "needs", "passes", "computes", "reference")
-        return html_table(
-            heading, ((m.name, m.family, ", ".join(m.needs), str(m.cost), m.summary, m.reference) for m in self)
-        )
+        heading = ("method", "family", "mechanism", "needs", "passes", "computes", "reference")
+        known = lambda m: (m.name, m.family, m.mechanism, ", ".join(m.needs), str(m.cost), m.summary, m.reference)
+        return html_table(heading, map(known, self))
 
 
 def _method(
     family: Family,
+    mechanism: Mechanism,
     make: Callable[..., Explain],
     needs: tuple[Need, ...],
     summary: str,
@@ -125,7 +157,8 @@ def _method(
         options = inspect.signature(make).parameters
         cost = cost(**{name: options[name].default for name in inspect.signature(cost).parameters})
     name = make.__name__
-    return Method(name, family, needs, summary, make, citations, cost, resolution, total, class_discriminative, signed)
+    known = (needs, summary, make, citations, cost, resolution, total, class_discriminative, signed)
+    return Method(name, family, mechanism, *known)
 
 
 _linearisation = functools.partial(_method, "linearisation")
@@ -135,58 +168,58 @@ _perturbation = functools.partial(_method, "perturbation")
 
 # fmt: off
 _TABLE = [
-    _linearisation(_gradients.gradient, ("gradient",), "the gradient of the score", "simonyan2014"),
-    _linearisation(_gradients.input_x_gradient, ("gradient",), "input times gradient", "shrikumar2016", total="score"),
-    _linearisation(_gradients.integrated_gradients, ("gradient", "baseline"), "gradients along the line from a baseline", "sundararajan2017", cost=lambda steps: Cost(steps, steps), total="difference"),
-    _linearisation(_gradients.expected_gradients, ("gradient", "key", "data"), "integrated gradients over baselines drawn from data", "erion2021", cost=lambda samples: Cost(samples, samples), total="difference"),
-    _linearisation(_gradients.blur_integrated_gradients, ("gradient",), "gradients along the path that blurs the image", "xu2020", cost=lambda steps: Cost(steps, steps), total="difference"),
-    _linearisation(_gradients.guided_integrated_gradients, ("gradient", "baseline"), "gradients along a path of small gradients", "kapishnikov2021", cost=lambda steps: Cost(steps, steps), total="difference"),
-    _linearisation(_compose.smoothgrad, ("gradient", "key"), "the mean gradient under noise", "smilkov2017", cost=lambda samples: Cost(samples, samples)),
-    _linearisation(_compose.vargrad, ("gradient", "key"), "the variance of the gradient under noise", "adebayo2018", cost=lambda samples: Cost(samples + 1, samples + 1), signed=False),
-    _linearisation(propagation.deconvnet, ("gradient",), "the gradient, its negative part cut at activations", "zeiler2014", class_discriminative=False),
-    _linearisation(propagation.guided_backprop, ("gradient",), "the gradient, cut there by its sign and the activation's input", "springenberg2015", class_discriminative=False),
-    _linearisation(propagation.deeplift, ("gradient", "baseline"), "differences from a reference, by multipliers", "shrikumar2017", cost=Cost(2, 1), total="difference"),
-    _linearisation(propagation.deep_shap, ("gradient", "data"), "the mean of DeepLIFT over references", "lundberg2017", "shrikumar2017", cost=Cost(2, 1, "reference"), total="difference"),
-    _linearisation(features.cam, ("gradient", "layer"), "feature maps weighted by the dense layer behind their average", "zhou2016", resolution="layer"),
-    _linearisation(features.grad_cam, ("gradient", "layer"), "feature maps weighted by their mean gradient", "selvaraju2017", resolution="layer"),
-    _linearisation(features.guided_grad_cam, ("gradient", "layer"), "guided backprop where Grad-CAM is positive", "selvaraju2017", "springenberg2015", cost=Cost(2, 2)),
-    _linearisation(features.grad_cam_plus_plus, ("gradient", "layer"), "positive gradients, every occurrence of a feature counting alike", "chattopadhay2018", resolution="layer", signed=False),
-    _linearisation(features.xgrad_cam, ("gradient", "layer"), "gradients averaged with the activations as weights", "fu2020", resolution="layer", total="score"),
-    _linearisation(features.hires_cam, ("gradient", "layer"), "gradient times activation, summed over channels", "draelos2020", resolution="layer", total="score"),
-    _linearisation(features.layer_cam, ("gradient", "layer"), "positive gradient times activation, summed over channels", "jiang2021", resolution="layer", signed=False),
-    _linearisation(features.grad_cam_elementwise, ("gradient", "layer"), "the positive part of gradient times activation", "gildenblat2021", resolution="layer", signed=False),
-    _linearisation(features.eigen_cam, ("layer",), "the features' first principal component, of no class", "muhammad2020", cost=Cost(1, 0), resolution="layer", class_discriminative=False),
-    _linearisation(features.eigen_grad_cam, ("gradient", "layer"), "the first principal component of gradient times activation", "muhammad2020", "gildenblat2021", resolution="layer"),
-    _linearisation(features.full_grad, ("gradient",), "the gradient's share of the input and of every bias", "srinivas2019", resolution="pixel", signed=False),
-    _linearisation(features.score_cam, ("layer",), "channels weighted by the score of the input seen through them", "wang2020", cost=Cost(1, 0, "channel"), resolution="layer", signed=False, class_discriminative=False),
-    _linearisation(features.ablation_cam, ("layer",), "channels weighted by how far the score falls without them", "desai2020", cost=Cost(1, 0, "channel"), resolution="layer"),
+    _linearisation("gradient", _gradients.gradient, ("gradient",), "the gradient of the score", "simonyan2014"),
+    _linearisation("gradient", _gradients.input_x_gradient, ("gradient",), "input times gradient", "shrikumar2016", total="score"),
+    _linearisation("path integral", _gradients.integrated_gradients, ("gradient", "baseline"), "gradients along the line from a baseline", "sundararajan2017", cost=lambda steps: Cost(steps, steps), total="difference"),
+    _linearisation("path integral", _gradients.expected_gradients, ("gradient", "key", "data"), "integrated gradients over baselines drawn from data", "erion2021", cost=lambda samples: Cost(samples, samples), total="difference"),
+    _linearisation("path integral", _gradients.blur_integrated_gradients, ("gradient",), "gradients along the path that blurs the image", "xu2020", cost=lambda steps: Cost(steps, steps), total="difference"),
+    _linearisation("path integral", _gradients.guided_integrated_gradients, ("gradient", "baseline"), "gradients along a path of small gradients", "kapishnikov2021", cost=lambda steps: Cost(steps, steps), total="difference"),
+    _linearisation("gradient", _compose.smoothgrad, ("gradient", "key"), "the mean gradient under noise", "smilkov2017", cost=lambda samples: Cost(samples, samples)),
+    _linearisation("gradient", _compose.vargrad, ("gradient", "key"), "the variance of the gradient under noise", "adebayo2018", cost=lambda samples: Cost(samples + 1, samples + 1), signed=False),
+    _linearisation("modified gradient", propagation.deconvnet, ("gradient",), "the gradient, its negative part cut at activations", "zeiler2014", class_discriminative=False),
+    _linearisation("modified gradient", propagation.guided_backprop, ("gradient",), "the gradient, cut there by its sign and the activation's input", "springenberg2015", class_discriminative=False),
+    _linearisation("relevance rules", propagation.deeplift, ("gradient", "baseline"), "differences from a reference, by multipliers", "shrikumar2017", cost=Cost(2, 1), total="difference"),
+    _linearisation("relevance rules", propagation.deep_shap, ("gradient", "data"), "the mean of DeepLIFT over references", "lundberg2017", "shrikumar2017", cost=Cost(2, 1, "reference"), total="difference"),
+    _linearisation("weighted features", features.cam, ("gradient", "layer"), "feature maps weighted by the dense layer behind their average", "zhou2016", resolution="layer"),
+    _linearisation("weighted features", features.grad_cam, ("gradient", "layer"), "feature maps weighted by their mean gradient", "selvaraju2017", resolution="layer"),
+    _linearisation("modified gradient", features.guided_grad_cam, ("gradient", "layer"), "guided backprop where Grad-CAM is positive", "selvaraju2017", "springenberg2015", cost=Cost(2, 2)),
+    _linearisation("weighted features", features.grad_cam_plus_plus, ("gradient", "layer"), "positive gradients, every occurrence of a feature counting alike", "chattopadhay2018", resolution="layer", signed=False),
+    _linearisation("weighted features", features.xgrad_cam, ("gradient", "layer"), "gradients averaged with the activations as weights", "fu2020", resolution="layer", total="score"),
+    _linearisation("weighted features", features.hires_cam, ("gradient", "layer"), "gradient times activation, summed over channels", "draelos2020", resolution="layer", total="score"),
+    _linearisation("weighted features", features.layer_cam, ("gradient", "layer"), "positive gradient times activation, summed over channels", "jiang2021", resolution="layer", signed=False),
+    _linearisation("weighted features", features.grad_cam_elementwise, ("gradient", "layer"), "the positive part of gradient times activation", "gildenblat2021", resolution="layer", signed=False),
+    _linearisation("feature statistics", features.eigen_cam, ("layer",), "the features' first principal component, of no class", "muhammad2020", cost=Cost(1, 0), resolution="layer", class_discriminative=False),
+    _linearisation("feature statistics", features.eigen_grad_cam, ("gradient", "layer"), "the first principal component of gradient times activation", "muhammad2020", "gildenblat2021", resolution="layer"),
+    _linearisation("gradient", features.full_grad, ("gradient",), "the gradient's share of the input and of every bias", "srinivas2019", resolution="pixel", signed=False),
+    _linearisation("weighted features", features.score_cam, ("layer",), "channels weighted by the score of the input seen through them", "wang2020", cost=Cost(1, 0, "channel"), resolution="layer", signed=False, class_discriminative=False),
+    _linearisation("weighted features", features.ablation_cam, ("layer",), "channels weighted by how far the score falls without them", "desai2020", cost=Cost(1, 0, "channel"), resolution="layer"),
 
-    _structure(propagation.lrp, ("gradient", "composite"), "relevance handed back unit by unit", "bach2015", total="score"),
-    _structure(propagation.deep_taylor, ("gradient",), "relevance by z+, bounded pixels by the box rule", "montavon2017", total="score", class_discriminative=False, signed=False),
-    _structure(propagation.excitation_backprop, ("gradient", "layer"), "the probability of a winner-take-all walk from the target", "zhang2016", total="1", class_discriminative=False, signed=False),
-    _structure(propagation.contrastive_lrp, ("gradient", "composite"), "the target's relevance less a dual concept's", "gu2018", cost=Cost(1, 2), signed=False),
-    _structure(propagation.softmax_gradient_lrp, ("gradient", "composite"), "relevance from the gradient of the softmax", "iwana2019", total="0"),
-    _structure(propagation.pattern_net, ("gradient", "patterns"), "the signal, by patterns in place of weights", "kindermans2018", class_discriminative=False),
-    _structure(propagation.pattern_attribution, ("gradient", "patterns"), "what the signal contributes", "kindermans2018", class_discriminative=False),
-    _structure(features.fem, ("layer",), "where channels are unusually strong, of no class", "fuad2020", cost=Cost(1, 0), resolution="layer", class_discriminative=False, signed=False),
-    _structure(features.multilayer_fem, ("layer",), "FEM at several layers, combined", "bourroux2022", "fuad2020", cost=Cost(1, 0), resolution="layer", class_discriminative=False, signed=False),
-    _structure(features.layer_attribution, ("gradient", "layer"), "any method, at the features of a layer", "kokhlikyan2020", resolution="layer", total="score"),
-    _structure(features.conductance, ("gradient", "layer", "baseline"), "what flows through a layer on the way from a baseline", "dhamdhere2019", cost=lambda steps: Cost(2 * steps, steps), resolution="layer", total="difference"),
-    _structure(features.internal_influence, ("gradient", "layer", "baseline"), "a layer's mean gradient on the way from a baseline", "leino2018", cost=lambda steps: Cost(steps, steps), resolution="layer", class_discriminative=False),
-    _structure(features.neuron_attribution, ("gradient", "layer"), "any method, of one neuron in place of the score", "kokhlikyan2020", class_discriminative=False),
+    _structure("relevance rules", propagation.lrp, ("gradient", "composite"), "relevance handed back unit by unit", "bach2015", total="score"),
+    _structure("relevance rules", propagation.deep_taylor, ("gradient",), "relevance by z+, bounded pixels by the box rule", "montavon2017", total="score", class_discriminative=False, signed=False),
+    _structure("relevance rules", propagation.excitation_backprop, ("gradient", "layer"), "the probability of a winner-take-all walk from the target", "zhang2016", total="1", class_discriminative=False, signed=False),
+    _structure("relevance rules", propagation.contrastive_lrp, ("gradient", "composite"), "the target's relevance less a dual concept's", "gu2018", cost=Cost(1, 2), signed=False),
+    _structure("relevance rules", propagation.softmax_gradient_lrp, ("gradient", "composite"), "relevance from the gradient of the softmax", "iwana2019", total="0"),
+    _structure("modified gradient", propagation.pattern_net, ("gradient", "patterns"), "the signal, by patterns in place of weights", "kindermans2018", class_discriminative=False),
+    _structure("modified gradient", propagation.pattern_attribution, ("gradient", "patterns"), "what the signal contributes", "kindermans2018", class_discriminative=False),
+    _structure("feature statistics", features.fem, ("layer",), "where channels are unusually strong, of no class", "fuad2020", cost=Cost(1, 0), resolution="layer", class_discriminative=False, signed=False),
+    _structure("feature statistics", features.multilayer_fem, ("layer",), "FEM at several layers, combined", "bourroux2022", "fuad2020", cost=Cost(1, 0), resolution="layer", class_discriminative=False, signed=False),
+    _structure("gradient", features.layer_attribution, ("gradient", "layer"), "any method, at the features of a layer", "kokhlikyan2020", resolution="layer", total="score"),
+    _structure("path integral", features.conductance, ("gradient", "layer", "baseline"), "what flows through a layer on the way from a baseline", "dhamdhere2019", cost=lambda steps: Cost(2 * steps, steps), resolution="layer", total="difference"),
+    _structure("path integral", features.internal_influence, ("gradient", "layer", "baseline"), "a layer's mean gradient on the way from a baseline", "leino2018", cost=lambda steps: Cost(steps, steps), resolution="layer", class_discriminative=False),
+    _structure("gradient", features.neuron_attribution, ("gradient", "layer"), "any method, of one neuron in place of the score", "kokhlikyan2020", class_discriminative=False),
 
-    _adversarial(perturbation.fgvis, ("gradient", "baseline"), "the least that has to be deleted, by colour, for the class to be gone", "wagner2019", cost=lambda steps: Cost(2 * steps, steps), signed=False),
-    _adversarial(perturbation.adversarial_gradient_integration, ("gradient", "key"), "gradients along paths that lead to other classes", "pan2021", cost=lambda classes, steps: Cost(classes * steps, 2 * classes * steps), total="difference"),
-    _adversarial(perturbation.perceptual_ball, ("gradient",), "the least visible change that makes it another class", "elliott2021", cost=lambda steps: Cost(2 * steps + 2, 2 * steps), resolution="pixel", signed=False),
-    _adversarial(perturbation.similar_adversarial, ("gradient",), "how a similar and an adversarial image differ", "charachon2020", cost=lambda steps: Cost(2 * steps + 1, 2 * steps + 1), signed=False),
-    _adversarial(perturbation.deepfool, ("gradient",), "the smallest change that makes it another class", "moosavidezfooli2016", cost=lambda steps, candidates: Cost(steps + 1, steps * candidates)),
+    _adversarial("optimisation", perturbation.fgvis, ("gradient", "baseline"), "the least that has to be deleted, by colour, for the class to be gone", "wagner2019", cost=lambda steps: Cost(2 * steps, steps), signed=False),
+    _adversarial("path integral", perturbation.adversarial_gradient_integration, ("gradient", "key"), "gradients along paths that lead to other classes", "pan2021", cost=lambda classes, steps: Cost(classes * steps, 2 * classes * steps), total="difference"),
+    _adversarial("optimisation", perturbation.perceptual_ball, ("gradient",), "the least visible change that makes it another class", "elliott2021", cost=lambda steps: Cost(2 * steps + 2, 2 * steps), resolution="pixel", signed=False),
+    _adversarial("optimisation", perturbation.similar_adversarial, ("gradient",), "how a similar and an adversarial image differ", "charachon2020", cost=lambda steps: Cost(2 * steps + 1, 2 * steps + 1), signed=False),
+    _adversarial("optimisation", perturbation.deepfool, ("gradient",), "the smallest change that makes it another class", "moosavidezfooli2016", cost=lambda steps, candidates: Cost(steps + 1, steps * candidates)),
 
-    _perturbation(perturbation.occlusion, ("baseline",), "what the score loses where a window is covered", "zeiler2014", cost=Cost(1, 0, "window"), resolution="region"),
-    _perturbation(perturbation.rise, ("baseline", "key"), "the mean of random masks, weighted by the score behind them", "petsiuk2018", cost=lambda masks: Cost(masks, 0), resolution="region", signed=False),
-    _perturbation(perturbation.lime, ("baseline", "segments", "key"), "a linear model of the score, of which segments are shown", "ribeiro2016", cost=lambda samples: Cost(samples + 1, 0), resolution="region"),
-    _perturbation(perturbation.kernel_shap, ("baseline", "segments", "key"), "Shapley values of segments, by least squares", "lundberg2017", "covert2021", cost=lambda samples: Cost(samples + 2, 0), resolution="region", total="difference"),
-    _perturbation(perturbation.meaningful_perturbation, ("gradient", "key"), "the smallest smooth mask that removes the class", "fong2017", cost=lambda steps: Cost(steps + 1, steps), resolution="region", signed=False),
-    _perturbation(perturbation.extremal_perturbation, ("gradient",), "the smooth mask of a given area that keeps the score highest", "fong2019", cost=lambda steps, areas: Cost(steps * len(areas), steps * len(areas)), resolution="region", signed=False),
+    _perturbation("sampled masks", perturbation.occlusion, ("baseline",), "what the score loses where a window is covered", "zeiler2014", cost=Cost(1, 0, "window"), resolution="region"),
+    _perturbation("sampled masks", perturbation.rise, ("baseline", "key"), "the mean of random masks, weighted by the score behind them", "petsiuk2018", cost=lambda masks: Cost(masks, 0), resolution="region", signed=False),
+    _perturbation("sampled masks", perturbation.lime, ("baseline", "segments", "key"), "a linear model of the score, of which segments are shown", "ribeiro2016", cost=lambda samples: Cost(samples + 1, 0), resolution="region"),
+    _perturbation("sampled masks", perturbation.kernel_shap, ("baseline", "segments", "key"), "Shapley values of segments, by least squares", "lundberg2017", "covert2021", cost=lambda samples: Cost(samples + 2, 0), resolution="region", total="difference"),
+    _perturbation("optimisation", perturbation.meaningful_perturbation, ("gradient", "key"), "the smallest smooth mask that removes the class", "fong2017", cost=lambda steps: Cost(steps + 1, steps), resolution="region", signed=False),
+    _perturbation("optimisation", perturbation.extremal_perturbation, ("gradient",), "the smooth mask of a given area that keeps the score highest", "fong2019", cost=lambda steps, areas: Cost(steps * len(areas), steps * len(areas)), resolution="region", signed=False),
 ]
 # fmt: on
 
@@ -196,6 +229,7 @@ METHODS: dict[str, Method] = {method.name: method for method in _TABLE}
 def methods(
     *,
     family: Family | None = None,
+    mechanism: Mechanism | Collection[Mechanism] = (),
     needs: Need | Collection[Need] = (),
     without: Need | Collection[Need] = (),
     max_cost: int | None = None,
@@ -204,6 +238,7 @@ def methods(
 
     Args:
       family: ``"linearisation"``, ``"structure"``, ``"adversarial"`` or ``"perturbation"``.
+      mechanism: one or several, see `Method`: methods of any of them; without any, all.
       needs: one need or several, see `Method`: methods that have them all.
       without: one need or several: methods that have none of them. What explains a function that cannot be looked into
         are the methods ``without=["gradient", "layer"]``.
@@ -214,7 +249,7 @@ def methods(
       A list of `Method` records, in the order of the families; notebooks show it as a table.
 
     Raises:
-      ValueError: if there is no such family or need.
+      ValueError: if there is no such family, mechanism or need.
 
     Example:
       >>> import jaxplain
@@ -222,13 +257,19 @@ def methods(
       ['expected_gradients', 'deep_shap']
       >>> [m.name for m in jaxplain.methods(family="structure", without="layer", max_cost=2)]
       ['lrp', 'deep_taylor', 'softmax_gradient_lrp', 'pattern_net', 'pattern_attribution']
+      >>> [m.name for m in jaxplain.methods(mechanism="feature statistics")]
+      ['eigen_cam', 'eigen_grad_cam', 'fem', 'multilayer_fem']
     """
     families = get_args(Family) if family is None else (choose(family, get_args(Family), "family"),)
+    mechanisms = [choose(m, get_args(Mechanism), "mechanism") for m in as_list(mechanism or get_args(Mechanism))]
     wanted, unwanted = ({choose(need, get_args(Need), "need") for need in as_list(some)} for some in (needs, without))
     return Methods(
         method
         for method in METHODS.values()
-        if method.family in families and wanted <= {*method.needs} and not unwanted & {*method.needs}
+        if method.family in families
+        and method.mechanism in mechanisms
+        and wanted <= {*method.needs}
+        and not unwanted & {*method.needs}
         if max_cost is None or (not method.cost.each and method.cost.forward + method.cost.backward <= max_cost)
     )
 

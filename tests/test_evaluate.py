@@ -91,6 +91,15 @@ def test_a_folder_is_a_table(folder, capsys):
     assert numbers["low"] < numbers["mean"] < numbers["high"]
 
 
+def test_what_the_network_does_not_see_of_a_photograph_is_told_once(folder, capsys):
+    crop = "from jaxplain.models import Preprocess\npreprocess = Preprocess((0,) * 3, (255,) * 3, resize=8, crop=8)\n"
+    (folder / "mine.py").write_text(NETWORK + crop)
+    Image.new("RGB", (30, 10)).save("images/0001_wide.png")
+    assert main(words("--methods", "gradient", "--metrics", "sparseness", "--html", "page.html")) == 0
+    (note,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert note.startswith("note: 0001_wide.png: the network sees 33% of it, its middle: crop")
+
+
 def test_the_report_of_a_folder(folder, capsys):
     (folder / "images" / "0001_broken.png").write_text("no picture")
     assert main(words("--html", "page.html")) == 1

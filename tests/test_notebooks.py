@@ -36,13 +36,13 @@ def f(x):
 
 
 def test_a_comparison():
-    comparison = jaxplain.compare(f, {"<b>gradient</b>": "gradient", "lrp": "lrp"}, metrics=["sparseness"])(
-        jnp.ones((2, 4, 4, 3))
-    )
-    assert repr(comparison) == "Comparison(2 images; 2 methods: <b>gradient</b>, lrp; metrics: sparseness)"
+    comparison = jaxplain.compare(
+        f, {"<b>gradient</b>": "gradient", "lrp": "lrp", "mine": "lrp"}, metrics=["sparseness"]
+    )(jnp.ones((2, 4, 4, 3)))
+    assert repr(comparison) == "Comparison(2 images; 3 methods: <b>gradient</b>, lrp, mine; metrics: sparseness)"
     table = Reader(comparison._repr_html_())
     assert table.rows[0][:2] == ["method", "sparseness ↑"]
-    assert [row[0] for row in table.rows[1:]] == ["<b>gradient</b>", "lrp"]
+    assert [row[0] for row in table.rows[1:]] == ["<b>gradient</b>", "lrp:composite=epsilon_plus", "mine"]
     assert "b" not in table.tags
     assert len(comparison._repr_html_()) < 5000
 

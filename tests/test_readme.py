@@ -53,9 +53,14 @@ def test_the_commands_run(command, folder):
     photographs = {"cat.jpg": skimage.data.cat(), "dog.png": skimage.data.rocket()}
     for name, pixels in photographs.items():
         Image.fromarray(pixels).save(name)
+    for name in ("photos/a.jpg", "photos/b.png", "more/c.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(skimage.data.cat()).save(name)
     assert run("-m", "jaxplain", *shlex.split(command))
-    pictures = {path for path in folder.rglob("*.png") if path.name not in photographs}
-    explained = len(photographs.keys() & command.split()) or 1
+    given = {"photos": 2, "more/*.png": 1, **dict.fromkeys(photographs, 1)}
+    before = {"photos/b.png", "more/c.png", *photographs}
+    pictures = {path for path in folder.rglob("*.png") if path.relative_to(folder).as_posix() not in before}
+    explained = sum(given.get(word, 0) for word in shlex.split(command)) or 1
     assert len(pictures) == {"explain": explained, "compare": 1}.get(command.split()[0], 0)
 
 

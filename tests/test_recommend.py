@@ -52,6 +52,7 @@ def test_other_numbers_another_order():
 def test_conditions():
     assert labels(without=["gradient", "layer"]) == ["rise"]
     assert labels(family="structure") == ["lrp one", "lrp two"]
+    assert labels(mechanism=["sampled masks", "gradient"]) == ["rise", "gradient"]
     assert labels(max_seconds=0.15) == ["gradient"]
     assert labels(resolution="region") == ["rise"]
     assert labels(resolution=["region", "colour"], max_cost=2) == ["lrp one", "gradient", "lrp two"]

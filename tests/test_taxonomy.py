@@ -85,15 +85,31 @@ def test_filters():
     assert jaxplain.methods(needs="key") == [m for m in everything if not m.deterministic]
     assert jaxplain.methods(needs="key", without="key") == []
     assert sum(len(jaxplain.methods(family=f)) for f in {m.family for m in everything}) == len(everything)
+    assert sum(len(jaxplain.methods(mechanism=m)) for m in {m.mechanism for m in everything}) == len(everything)
     cheap = jaxplain.methods(max_cost=3)
     assert METHODS["deeplift"] in cheap
     assert not [m for m in cheap if m.cost.each or m.cost.forward + m.cost.backward > 3]
     assert jaxplain.methods(max_cost=0) == []
 
 
+def test_mechanisms_show_in_needs_and_costs():
+    named = lambda *mechanisms: jaxplain.methods(mechanism=mechanisms)
+    assert all(m.cost.backward == 0 and m.family == "perturbation" for m in named("sampled masks"))
+    assert all("layer" in m.needs for m in named("weighted features", "feature statistics"))
+    assert all("gradient" in m.needs for m in named("gradient", "modified gradient", "path integral"))
+    assert all(m.cost.backward > 10 for m in named("path integral", "optimisation"))
+    assert all(m.cost.forward <= 2 for m in named("relevance rules"))
+
+
+def test_what_is_black_box_or_later_than_the_survey_extends_it():
+    beyond = {m.name for m in jaxplain.methods() if not m.in_survey}
+    assert beyond == {"occlusion", "rise", "lime", "kernel_shap", "multilayer_fem"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"mechanism": "mask"}, "unknown mechanism 'mask': did you mean sampled masks?"),
         ({"family": "linearization"}, "unknown family 'linearization': did you mean linearisation?"),
         ({"needs": "layers"}, "unknown need 'layers': did you mean layer?"),
         ({"without": ["key", "xyz"]}, "unknown need 'xyz': choose gradient, layer, baseline, .* or key"),
@@ -211,7 +227,9 @@ MANY = {  # how many there are of what a cost is for
     "occlusion": ({}, 9),
 }
 NEEDED = {"expected_gradients": {"baselines": np.zeros((3, 16, 16, 3))}, "multilayer_fem": {"layer": [None]}}
-OTHER_RULES = ("deep_taylor", "excitation_backprop", "contrastive_lrp")  # z+ evaluates every layer again
+OTHER_RULES = (  # z+ evaluates every layer again
+    *("lrp", "softmax_gradient_lrp", "deep_taylor", "excitation_backprop", "contrastive_lrp"),
+)
 TO_A_LAYER = [
     "ablation_cam",
     *(m.name for m in jaxplain.methods(needs=["gradient", "layer"]) if m.name not in OTHER_RULES),

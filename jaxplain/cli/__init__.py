@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="jaxplain",
-            description="Explain the decisions of image classifiers. --version prints the version.",
+            description="Explain the decisions of image classifiers. For example: jaxplain explain cat.jpg. "
+            "--version prints the version.",
             args=words,
             config=(tyro.conf.DisallowNone,),
         )

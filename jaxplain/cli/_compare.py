@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from .._convention import Array, Explain
 from ..evaluation import Comparison
 from ..evaluation import compare as make_comparison
 from ..evaluation import report as make_report
 from ..visualize._colours import require_matplotlib
 from . import _method_specs as specs
 from . import _network as networks
+from ._cache import programs_kept
 from ._explain import File, Images, Prepared, Text, class_line, prepared
-from ._network import Network
-from ._photographs import planned
+from ._network import Network, softmax
+from ._photographs import expanded, planned
 from ._results import require_file, save_maps, save_page
 from ._terminal import STDOUT, Report, UsageError, command_line
 
@@ -39,36 +42,39 @@ def compare(
     html: File = None,
     classes: int = 1,
     seed: int = 0,
+    cache: bool = True,
 ) -> int:
     """Explain photographs by several methods, and write one picture of all maps and one table of metrics and times.
 
     For example: jaxplain compare cat.jpg dog.jpg --methods gradient,lrp,grad_cam --html report.html
 
     Args:
-      images: Files of any size and format; without any, a sample photograph.
+      images: Files of any size and format, folders of them, or patterns such as 'photos/*.jpg'; without any, a sample
+        photograph.
       methods: Those to compare, commas between; NAME:OPTION=VALUE sets an option, such as
         lrp:composite=epsilon_gamma_box, grad_cam:layer=_blocks.10 or smoothgrad:samples=20.
       metrics: What is measured, commas between, with options in the same form.
-      model: A network of the library, or package.module:function for your own.
+      model: A network of the library, or your own as file.py:function or package.module:function.
       checkpoint: A PyTorch file with the weights of a network of the library.
-      target: Number or name of the class to explain, by default the predicted one.
+      target: Number or name of the class to explain, or a word of its name; by default the predicted one.
       out: Where to write to, without an ending; .png, .md and .json are added.
       save: A file .npz for the maps themselves, with scores, targets, names and options.
       html: A file .html for a report: one page that works offline, with overlays, zoom and a table that sorts.
       classes: How many classes of each photograph are explained in the report: the one in question and the most
         probable others. Each takes as long as the first.
       seed: Seed of the methods and metrics that draw random numbers.
+      cache: Keep compiled programs in your folder for caches, so that the same command takes less time when run again.
     """
-    measures = specs.metrics_of(metrics)
+    chosen, measures = specs.specs_of(methods), specs.metrics_of(metrics)
     places = Places(out, save, html)
     places.require(classes)
-    picture = out.with_name(f"{out.name}.png")
-    work = planned(images, [picture] * max(1, len(images)))
-    with Report(len(work)) as report:
+    picture, paths = out.with_name(f"{out.name}.png"), expanded(images)
+    work = planned(paths, [picture] * max(1, len(paths)))
+    with programs_kept(cache), Report(len(work)) as report:
         report.step(f"loading {model}")
         network = networks.load(model, checkpoint)
         label = None if target is None else network.find_class(target)
-        explainers = specs.explainers_of(methods, network)
+        explainers = {n: telling(report, n, e) for n, e in specs.explainers_of(chosen, network).items()}
         examples = list(prepared(work, network, report))
         if not examples:
             return 1
@@ -78,9 +84,9 @@ def compare(
         about = {**command_line(), "model": model, "images": [e.photograph.name for e in examples], "seed": seed}
         try:
             run = make_comparison(network.apply, explainers, metrics=measures)
-            chosen = label if classes == 1 else ranked(network, x, label, classes).ravel()
+            targets = label if classes == 1 else ranked(network, x, label, classes).ravel()
             several = np.concatenate([x] * classes)
-            every = run(network.variables, several, target=chosen, key=jax.random.key(seed))
+            every = run(network.variables, several, target=targets, key=jax.random.key(seed))
             comparison, files = write(every, examples, network, places, about)
         except (TypeError, ValueError) as error:
             raise UsageError(f"{model} cannot be explained: {error}") from error
@@ -91,9 +97,20 @@ def compare(
     return 1 if report.failed else 0
 
 
+def telling(report: Report, label: str, explain: Explain) -> Explain:
+    """The same explainer, which says so when it is traced: then its turn has come, to be compiled, run and measured."""
+
+    @functools.wraps(explain)
+    def explaining(*args: Any, **options: Any) -> Array:
+        report.step(f"comparing {label}")
+        return explain(*args, **options)
+
+    return explaining
+
+
 def ranked(network: Network, x: np.ndarray, label: int | None, count: int) -> np.ndarray:
     """The classes to explain, ``(count, N)``: the one in question, then the most probable others."""
-    outputs = np.asarray(jax.jit(network.apply)(network.variables, x))
+    outputs = np.asarray(network.logits(network.variables, x))
     if count > outputs.shape[1]:
         raise ValueError(f"--classes {count} is more than the {outputs.shape[1]} classes that it tells apart")
     order = np.argsort(-outputs, axis=1, kind="stable")
@@ -140,7 +157,7 @@ def write(
     targets = np.asarray(every.target).reshape(-1, len(examples))
     captions = [
         f"{example.photograph.name}: {class_line(probability, int(label), network)}"
-        for example, probability, label in zip(examples, probabilities(comparison), targets[0], strict=True)
+        for example, probability, label in zip(examples, softmax(comparison.outputs), targets[0], strict=True)
     ]
     pictures = [example.shown.pixels for example in examples]
     files = comparison.save(places.out, pictures, captions=captions, boxes=boxes_of(examples), about=about)
@@ -163,7 +180,7 @@ def page(
     """The report of a comparison."""
     classes = [
         [f"{network.class_name(k)}, {probability[k]:.1%}" for k in labels]
-        for probability, labels in zip(probabilities(comparison), targets.T, strict=False)
+        for probability, labels in zip(softmax(comparison.outputs), targets.T, strict=False)
     ]
     return make_report(
         comparison,
@@ -179,8 +196,3 @@ def page(
 def boxes_of(examples: Sequence[Prepared]) -> np.ndarray:
     """What the network sees of each photograph."""
     return np.stack([example.shown.box for example in examples])
-
-
-def probabilities(comparison: Comparison) -> np.ndarray:
-    """The softmax of the outputs."""
-    return np.asarray(jax.nn.softmax(comparison.outputs.astype(np.float32)))

@@ -16,7 +16,6 @@ from typing import Annotated, Any
 import jax
 import numpy as np
 import tyro
-from PIL import Image
 
 from .. import __version__
 from .._convention import Explain
@@ -28,10 +27,11 @@ from ..evaluation._table import summary_table
 from ..visualize._colours import require_matplotlib
 from . import _method_specs as specs
 from . import _network as networks
+from ._cache import programs_kept
 from ._compare import METHODS, page
-from ._explain import File, prepared
+from ._explain import File, prepared, tell_of
 from ._network import Network
-from ._photographs import Photograph, checksum_of, read
+from ._photographs import Photograph, checksum_of, pictures_in, read
 from ._results import require_file, save_page
 from ._terminal import STDOUT, ImageError, Report, UsageError, command_line
 
@@ -50,6 +50,7 @@ def evaluate(
     out: Path = Path("evaluation"),
     html: File = None,
     seed: int = 0,
+    cache: bool = True,
 ) -> int:
     """Measure methods over a folder of photographs, and write a table with confidence intervals.
 
@@ -63,29 +64,29 @@ def evaluate(
       methods: Those to measure, commas between; NAME:OPTION=VALUE sets an option, such as
         lrp:composite=epsilon_gamma_box, grad_cam:layer=_blocks.10 or smoothgrad:samples=20.
       metrics: What is measured, commas between, with options in the same form.
-      model: A network of the library, or package.module:function for your own.
+      model: A network of the library, or your own as file.py:function or package.module:function.
       checkpoint: A PyTorch file with the weights of a network of the library.
       out: Where to write to, without an ending; .jsonl holds a line for each image and method, .md and .json the table.
       html: A file .html for a report: one page with the table and the maps of the first 12 photographs, which are
         explained again for it.
       seed: Seed of the methods and metrics that draw random numbers.
+      cache: Keep compiled programs in your folder for caches, so that the same command takes less time when run again.
     """
-    measures = specs.metrics_of(metrics)
+    named, measures = specs.specs_of(methods), specs.metrics_of(metrics)
     if not measures:
         raise UsageError("--metrics names no metric")
     require_page(html)
     files = photographs_in(folder)
-    with Report(len(files)) as report:
+    with programs_kept(cache), Report(len(files)) as report:
         report.step(f"loading {model}")
         network = networks.load(model, checkpoint)
         classes = labels_of(files, network) if labels is None else read_labels(labels, files, network)
-        explainers = specs.explainers_of(methods, network)
+        explainers = specs.explainers_of(named, network)
         settings = settings_of(folder, model, measures, seed)
         try:
             records = open_records(f"{out}.jsonl", settings)
-            before = len(records.done)
-            if before:
-                report.step(f"{before} maps are in {records.path} already")
+            if before := len(records.done):
+                report.note(f"{before} maps are in {records.path} already")
             examples = examples_of(classes, network, records, explainers, report)
             context = (network.variables,)
             new = measure(network.apply, explainers, measures, examples, records, context=context, seed=seed)
@@ -143,12 +144,7 @@ def photographs_in(folder: Path) -> dict[str, Path]:
     """The pictures of a folder by name; what has no ending of a picture is none."""
     if not os.path.isdir(folder):
         raise UsageError(f"{folder} is no folder")
-    endings = Image.registered_extensions()
-    try:
-        paths = sorted(folder.iterdir())
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be read: {error.strerror}") from error
-    files = {p.name: p for p in paths if p.suffix.lower() in endings and not p.name.startswith(".")}
+    files = {path.name: path for path in pictures_in(folder)}
     if not files:
         raise UsageError(f"{folder} holds no pictures")
     return files
@@ -190,7 +186,7 @@ def read_labels(file: Path, files: dict[str, Path], network: Network) -> dict[st
 def find_class(where: str, label: str, network: Network) -> int:
     """The number of a class."""
     try:
-        return network.find_class(label.strip())
+        return network.find_class(label.strip(), by_words=False)
     except UsageError as error:
         raise UsageError(f"{where}: {str(error).removeprefix('--target ')}") from error
 
@@ -210,8 +206,8 @@ def examples_of(
     for name in dict.fromkeys([*done[:1], *begun, *(name for name in classes if name in rest)]):
         path, label = classes[name]
         try:
-            checksum = checksum_of(path)
-            x, _ = network.prepare(read(path))
+            checksum, image = checksum_of(path), read(path)
+            x, shown = network.prepare(image)
             if shape is not None and x.shape != shape:
                 raise ImageError(f"its input has shape {x.shape}, that of the first image {shape}")
         except ImageError as error:
@@ -223,6 +219,7 @@ def examples_of(
         except UsageError as error:
             raise UsageError(f"{path}: {str(error).removeprefix('--target ')}") from error
         shape = x.shape
+        tell_of(name, image, shown, report)
         report.step(f"measuring {name}")
         yield Example(name, x, label, file=checksum)
         report.done()

@@ -9,24 +9,24 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
+from PIL import Image
 
 from .. import visualize
 from .._compose import heatmap
 from .._convention import Array, require_logits
-from .._taxonomy import METHODS, Method
-from .._text import did_you_mean
 from ..visualize._colours import require_matplotlib
 from . import _network as networks
-from ._network import Network, Shown
-from ._photographs import Photograph, photographs
+from ._cache import programs_kept
+from ._method_specs import Spec, spec_of
+from ._network import Network, Shown, softmax
+from ._photographs import Photograph, expanded, photographs
 from ._results import require_file, save_maps
 from ._terminal import ImageError, Report, UsageError, command_line
 
 T = TypeVar("T")
-REMEDY = "its middle; the rest is hatched: crop the photograph around what you mean to have that explained"
+REMEDY = "its middle: crop the photograph around what you mean to have that explained"
 Text = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 Images = Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGES...]", help_behavior_hint="")]
@@ -50,87 +50,67 @@ def explain(
     checkpoint: File = None,
     target: Text = None,
     layer: Text = None,
-    composite: str = "epsilon_plus",
+    composite: Text = None,
     out: File = None,
     save: File = None,
     seed: int = 0,
     batch_size: int = 4,
     top: int = 5,
+    cache: bool = True,
 ) -> int:
     """Explain how a network classifies images, and write a picture of each explanation.
 
     For example: jaxplain explain cat.jpg --method grad_cam --target "tiger cat"
 
     Args:
-      images: Files of any size and format; without any, a sample photograph is explained.
-      method: One of those listed by `jaxplain methods`.
-      model: A network of the library, or package.module:function for your own; the function returns (apply,
-        variables, preprocess, class names).
+      images: Files of any size and format, folders of them, or patterns such as 'photos/*.jpg'; without any, a sample
+        photograph is explained.
+      method: One of those that `jaxplain methods` lists; NAME:OPTION=VALUE sets an option: smoothgrad:samples=20.
+      model: A network of the library, or your own as file.py:function or package.module:function; the function returns
+        (apply, variables, preprocess, class names).
       checkpoint: A PyTorch file with the weights of a network of the library.
-      target: Number or name of the class to explain, by default the predicted one.
+      target: Number or name of the class to explain, or a word of its name; by default the predicted one.
       layer: Name of the layer to explain, for methods that look at one (see `jaxplain layers`); several with commas
         between.
-      composite: The rules of LRP and its relatives, such as epsilon_gamma_box.
+      composite: The rules of LRP and its relatives, such as epsilon_gamma_box; by default epsilon_plus for LRP.
       out: The picture to write, by default explanation.png, or a folder, which a name without an ending is; for several
         images a folder, by default explanations.
       save: A file .npz for the maps themselves, with scores, targets, names and options.
       seed: Seed of the methods that draw random numbers.
       batch_size: How many images are explained at once.
       top: How many classes are printed.
+      cache: Keep compiled programs in your folder for caches, so that the same command takes less time when run again.
     """
     if batch_size < 1 or top < 1:
         raise UsageError("--batch-size and --top are at least 1")
     require_file("--save", save, ".npz")
     require_matplotlib()
-    chosen = find_method(method, layer)
+    spec, kept = spec_of(method, "--method", layer, composite), []
     work = photographs(images, out)
     size = min(batch_size, len(work))
-    with Report(len(work)) as report:
+    with programs_kept(cache), Report(len(work)) as report:
         report.step(f"loading {model}")
         network = networks.load(model, checkpoint)
         label = None if target is None else network.find_class(target)
-        options = method_options(chosen, layer, composite, network)
-        title, kept = title_of(chosen, layer, composite), []
 
         def compile_(x: np.ndarray, index: np.ndarray) -> Callable[..., Any]:
             network.check(x, label)
-            report.step(f"compiling {method} for {model}, once")
-            run = compiled(chosen, network, options, label, seed, x, index)
-            report.step(f"explaining with {method}")
+            report.step(f"compiling {spec.label} for {model}, once")
+            run = compiled(spec, network, label, seed, x, index)
+            report.step(f"explaining with {spec.label}")
             return run
 
         examples = prepared(work, network, report)
         for example, attribution, outputs in explained(examples, size, network.variables, compile_):
-            probability = jax.nn.softmax(jnp.asarray(outputs, jnp.float32))
+            probability = softmax(outputs)
             with report.failures_of(example.photograph.name):
-                draw(example, attribution, probability, label, title, network)
+                draw(example, attribution, probability, label, spec.title, network)
                 report.success(ranking(example, probability, top, network))
             if save:
                 kept.append((example.photograph.name, attribution, outputs))
         if save and kept:
-            keep(save, title, kept, label, {**command_line(), "model": model, "seed": seed})
+            keep(save, spec.label, kept, label, {**command_line(), "model": model, "seed": seed})
     return 1 if report.failed else 0
-
-
-def find_method(name: str, layer: str | None, flag: str = "--method") -> Method:
-    """The method that `--method` names, if it can be run from here."""
-    if name not in METHODS:
-        raise UsageError(f"{flag} {name} is none of `jaxplain methods`{did_you_mean(name, METHODS)}")
-    method = METHODS[name]
-    for need, thing in (("data", "a data set"), ("patterns", "fitted patterns")):
-        if need in method.needs:
-            raise UsageError(f"{flag} {name} needs {thing}, so it runs from Python only: jaxplain.{name}")
-    if layer is not None and "layer" not in method.needs:
-        raise UsageError(f"{flag} {name} looks at no layer: leave out --layer")
-    return method
-
-
-def method_options(method: Method, layer: str | None, composite: str, network: Network) -> dict[str, Any]:
-    """The options of a method that its flags name."""
-    options: dict[str, Any] = {"layer": layer.split(",") if "," in layer else layer} if layer else {}
-    if "composite" in method.needs:
-        options["composite"] = networks.find_composite(composite, network)
-    return options
 
 
 def prepared(work: Iterable[Photograph], network: Network, report: Report) -> Iterator[Prepared]:
@@ -146,16 +126,23 @@ def prepared(work: Iterable[Photograph], network: Network, report: Report) -> It
         except ImageError as error:
             report.failure(f"{photograph.name}: {error}")
         else:
-            if (frames := image.info.get("frames", 1)) > 1:
-                report.note(f"{photograph.name}: the first of its {frames} frames is explained")
-            if shown.share < 2 / 3:
-                report.note(f"{photograph.name}: the network sees {shown.share:.0%} of it, {REMEDY}")
+            tell_of(photograph.name, image, shown, report)
             yield Prepared(index, photograph, x, shown)
 
 
-def prepared_alone(image: Images, network: Network, label: int | None) -> np.ndarray:
+def tell_of(name: str, image: Image.Image, shown: Shown, report: Report) -> None:
+    """Say what of a photograph is not explained."""
+    if (frames := image.info.get("frames", 1)) > 1:
+        report.note(f"{name}: the first of its {frames} frames is explained")
+    if shown.share < 2 / 3:
+        report.note(f"{name}: the network sees {shown.share:.0%} of it, {REMEDY}")
+
+
+def prepared_alone(command: str, image: Images, network: Network, label: int | None) -> np.ndarray:
     """The one image of a command, or the sample, as the network takes it."""
-    (photograph,) = photographs(image, None)
+    if len(paths := expanded(image)) > 1:
+        raise UsageError(f"{command} takes one image")
+    (photograph,) = photographs(paths, None)
     try:
         x, _ = network.prepare(photograph.read())
     except ImageError as error:
@@ -187,13 +174,7 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def compiled(
-    method: Method,
-    network: Network,
-    options: dict[str, Any],
-    label: int | None,
-    seed: int,
-    x: np.ndarray,
-    index: np.ndarray,
+    spec: Spec, network: Network, label: int | None, seed: int, x: np.ndarray, index: np.ndarray
 ) -> Callable[..., Any]:
     """Compile ``(variables, inputs, positions) -> (attributions, logits)``.
 
@@ -201,21 +182,21 @@ def compiled(
     """
 
     def run(variables: Any, x: Array, index: Array) -> tuple[Array, Array]:
-        explain = heatmap(method.make(network.apply, **options))
+        explain = spec.explainer(network)
         keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(index)
-        attributions = explain(variables, x, target=label, key=keys if "key" in method.needs else None)
-        logits = network.apply(variables, x)
+        attributions = explain(variables, x, target=label, key=keys if "key" in spec.method.needs else None)
+        logits = network.logits(variables, x)
         require_logits(logits)  # of which the caption tells the softmax
-        return attributions, logits
+        return heatmap(attributions, channels=network.channels(x, attributions)), logits
 
     try:
         return jax.jit(run).lower(network.variables, x, index).compile()
     except (ValueError, TypeError) as error:
-        raise UsageError(f"{method.name} cannot explain {network.name}: {error}") from error
+        raise UsageError(f"{spec.label} cannot explain {network.name}: {error}") from error
 
 
 def draw(
-    example: Prepared, attribution: Array, probability: Array, label: int | None, title: str, network: Network
+    example: Prepared, attribution: np.ndarray, probability: np.ndarray, label: int | None, title: str, network: Network
 ) -> None:
     """Write the picture of one explanation: the photograph, the heat map, the overlay, the class."""
     caption = class_line(probability, label, network)
@@ -228,17 +209,15 @@ def draw(
     )
 
 
-def keep(path: Path, title: str, kept: Sequence[tuple[str, Array, Array]], label: int | None, about: Any) -> None:
+def keep(path: Path, method: str, kept: Sequence[tuple[str, Array, Array]], label: int | None, about: Any) -> None:
     """Write the maps of all images to a file: names, maps and outputs."""
     names, maps, outputs = zip(*kept, strict=True)
     scores = np.stack(outputs)
     targets = scores.argmax(axis=1) if label is None else [label] * len(names)
-    save_maps(
-        path, {title.replace("\n", ", "): np.stack(maps)}, images=names, targets=targets, scores=scores, about=about
-    )
+    save_maps(path, {method: np.stack(maps)}, images=names, targets=targets, scores=scores, about=about)
 
 
-def class_line(probability: Array, label: int | None, network: Network) -> str:
+def class_line(probability: np.ndarray, label: int | None, network: Network) -> str:
     """The class that is explained and its probability, and the predicted one where that is another."""
     predicted = int(probability.argmax())
     shown = predicted if label is None else label
@@ -248,14 +227,7 @@ def class_line(probability: Array, label: int | None, network: Network) -> str:
     return caption
 
 
-def title_of(method: Method, layer: str | None, composite: str) -> str:
-    """The title of a method's map, and below it the layer or composite that it is made with."""
-    details = [composite] if "composite" in method.needs else []
-    details += [f"layer {layer or 'of the last feature map'}"] if "layer" in method.needs else []
-    return "\n".join([method.name, *details])
-
-
-def ranking(example: Prepared, probability: Array, top: int, network: Network) -> str:
+def ranking(example: Prepared, probability: np.ndarray, top: int, network: Network) -> str:
     """The most probable classes of one image, a line each: probability, number, name."""
     lines = [f"{example.photograph.name} -> {example.photograph.out}"]
     for index in np.argsort(-probability)[:top]:

@@ -17,14 +17,12 @@ def layers(image: Images = (), *, model: str = "efficientnet_lite0", checkpoint:
 
     Args:
       image: A file; without one, a sample photograph. Only the shape that the network takes is needed of it.
-      model: A network of the library, or package.module:function for your own.
+      model: A network of the library, or your own as file.py:function or package.module:function.
       checkpoint: A PyTorch file with the weights of a network of the library.
     """
-    if len(image) > 1:
-        raise UsageError("layers takes one image")
     STDERR.print(f"loading {model} ...")
     network = networks.load(model, checkpoint)
-    x = prepared_alone(image, network, None)
+    x = prepared_alone("layers", image, network, None)
     try:
         STDOUT.print(str(list_layers(network.apply)(network.variables, jnp.asarray(x))))
     except (ValueError, TypeError) as error:

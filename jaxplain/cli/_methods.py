@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import _taxonomy as taxonomy
-from .._taxonomy import Method
+from .._taxonomy import METHODS, Method
+from .._text import as_known
 from ._explain import Text as Names
 from ._terminal import STDOUT, UsageError, words
 
@@ -22,6 +23,7 @@ Count = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=""
 def methods(
     *,
     family: Names = None,
+    mechanism: Names = None,
     needs: Names = None,
     without: Names = None,
     max_cost: Count = None,
@@ -35,6 +37,8 @@ def methods(
 
     Args:
       family: Only those of linearisation, structure, adversarial or perturbation.
+      mechanism: Only those by gradient, modified gradient, path integral, relevance rules, weighted features, feature
+        statistics, optimisation, sampled masks or attention; several with commas between.
       needs: Only those that need gradient, layer, baseline, segments, data, composite, patterns, key; several with
         commas between.
       without: Only those that need none of these.
@@ -43,10 +47,10 @@ def methods(
       markdown: Print the table of the README.
     """
     conditions: dict[str, Any] = {"family": family, "max_cost": max_cost}
-    conditions |= {"needs": words(needs), "without": words(without)}
+    conditions |= {"mechanism": words(mechanism), "needs": words(needs), "without": words(without)}
     try:
         if cite is not None:
-            STDOUT.print(taxonomy.cite(*words(cite)))
+            STDOUT.print(taxonomy.cite(*(as_known(name, METHODS) for name in words(cite))))
             return 0
         chosen = taxonomy.methods(**conditions)
     except ValueError as error:
@@ -73,7 +77,7 @@ def short_table(chosen: Iterable[Method]) -> Table:
     for family, members in itertools.groupby(chosen, lambda m: m.family):
         table.add_row(family, style="bold")
         for m in members:
-            computes = Text.assemble(m.summary, "\n", (m.reference, "dim"))
+            computes = Text.assemble(m.summary, "\n", (f"{m.mechanism}; {m.reference}", "dim"))
             table.add_row(m.name, asked_of_the_user(m), str(m.cost), computes)
     return table
 
@@ -81,22 +85,23 @@ def short_table(chosen: Iterable[Method]) -> Table:
 def full_table(chosen: Iterable[Method]) -> Table:
     """A line for each method, to search in."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("name", "family", "needs", "passes", "resolution", "sum", "class", "sign", "computes", "reference"):
+    headings = "name family mechanism needs passes resolution sum class sign computes reference"
+    for heading in headings.split():
         table.add_column(heading, no_wrap=True)
     for m in chosen:
         traits = ("class" if m.class_discriminative else "-", "signed" if m.signed else "-")
         known = (", ".join(m.needs), str(m.cost), m.resolution, m.total or "-", *traits)
-        table.add_row(m.name, m.family, *known, m.summary, m.reference)
+        table.add_row(m.name, m.family, m.mechanism, *known, m.summary, m.reference)
     return table
 
 
 def markdown_lines(chosen: Iterable[Method]) -> list[str]:
     """The table of the README."""
     lines = [
-        "| method | family | needs | passes (forward + backward) | computes | reference |",
-        "|---|---|---|---|---|---|",
+        "| method | family | mechanism | needs | passes (forward + backward) | computes | reference |",
+        "|---|---|---|---|---|---|---|",
     ]
     for m in chosen:
-        cells = (f"`{m.name}`", m.family, asked_of_the_user(m), str(m.cost), m.summary, m.reference)
+        cells = (f"`{m.name}`", m.family, m.mechanism, asked_of_the_user(m), str(m.cost), m.summary, m.reference)
         lines.append(f"| {' | '.join(cells)} |")
     return lines

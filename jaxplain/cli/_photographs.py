@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from glob import glob
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -38,9 +39,10 @@ def photographs(paths: Sequence[Path], out: Path | None) -> list[Photograph]:
     """Plan the work, so that no file overwrites another: one file, or a folder for several photographs.
 
     Args:
-      paths: the photographs; none stands for the sample photograph.
+      paths: the photographs, folders of them and patterns; none stands for the sample photograph.
       out: the file to write, or the folder to write to, which a name without an ending is.
     """
+    paths = expanded(paths)
     if len(paths) > 1 or (out and (os.path.isdir(out) or not out.suffix)):
         folder = out or Path("explanations")
         if folder.suffix.lower() in Image.registered_extensions():
@@ -57,6 +59,28 @@ def photographs(paths: Sequence[Path], out: Path | None) -> list[Photograph]:
         except (ValueError, OSError) as error:
             raise UsageError(f"--out {error}") from error
     return planned(paths, files)
+
+
+def expanded(paths: Sequence[Path]) -> list[Path]:
+    """The photographs that are meant: those in a folder, those that fit a pattern such as ``photos/*.jpg``."""
+    found: list[Path] = []
+    for path in paths:
+        if os.path.isdir(path):
+            found += pictures_in(path) or [path]  # of which is told that it holds none
+        elif any(sign in str(path) for sign in "*?[") and not os.path.lexists(path):
+            found += [Path(name) for name in sorted(glob(str(path), recursive=True))] or [path]
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder; what has no ending of a picture is none."""
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
+    try:
+        return sorted(p for p in folder.iterdir() if p.suffix.lower() in endings and not p.name.startswith("."))
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be read: {error.strerror}") from error
 
 
 def planned(paths: Sequence[Path], files: Sequence[Path]) -> list[Photograph]:
@@ -112,7 +136,7 @@ def reading() -> Iterator[None]:
     except FileNotFoundError:
         raise ImageError("there is no such file") from None
     except IsADirectoryError:
-        raise ImageError("this is a folder, not an image") from None
+        raise ImageError("this is a folder that holds no pictures") from None
     except UnidentifiedImageError:
         raise ImageError(f"this is no image in one of the formats {', '.join(FORMATS)}") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):

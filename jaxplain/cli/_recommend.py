@@ -18,6 +18,7 @@ def recommend(
     *,
     goal: str = "faithfulness,localisation",
     family: Text = None,
+    mechanism: Text = None,
     needs: Text = None,
     without: Text = None,
     resolution: Text = None,
@@ -34,6 +35,8 @@ def recommend(
     Args:
       goal: What counts, commas between: faithfulness, localisation, robustness, complexity, speed.
       family: Only those of linearisation, structure, adversarial or perturbation.
+      mechanism: Only those by gradient, modified gradient, path integral, relevance rules, weighted features, feature
+        statistics, optimisation, sampled masks or attention; several with commas between.
       needs: Only those that need gradient, layer, baseline, segments, data, composite, patterns, key; several with
         commas between.
       without: Only those that need none of these.
@@ -47,7 +50,12 @@ def recommend(
     if top < 1:
         raise UsageError("--top is at least 1")
     conditions: dict[str, Any] = {"family": family, "needs": words(needs), "without": words(without)}
-    conditions |= {"resolution": words(resolution) or None, "max_cost": max_cost, "max_seconds": max_seconds}
+    conditions |= {
+        "mechanism": words(mechanism),
+        "resolution": words(resolution) or None,
+        "max_cost": max_cost,
+        "max_seconds": max_seconds,
+    }
     conditions |= {"class_discriminative": class_discriminative or None, "complete": complete}
     try:
         advice = advise(words(goal), **conditions)

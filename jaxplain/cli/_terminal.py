@@ -6,6 +6,7 @@ import contextlib
 import io
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from types import TracebackType
@@ -50,10 +51,15 @@ def words(text: str | None) -> list[str]:
 
 
 class Report:
-    """Tells what is being done; a bar counts the images while the ``with`` block lasts."""
+    """Tells what is being done; a bar counts the images while the ``with`` block lasts.
+
+    In a terminal, it says at the end how long each part took: loading, compiling, explaining.
+    """
 
     def __init__(self, total: int) -> None:
         self.failed = False
+        self._told: set[str] = set()
+        self._begun: list[tuple[str, float]] = []  # the first word of each step, and when it began
         self._bar = Progress(
             SpinnerColumn("line"),
             TextColumn("{task.description}", markup=False),
@@ -75,9 +81,20 @@ class Report:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+        if STDERR.is_terminal and kind is None and self._begun:
+            STDERR.print(", ".join(f"{part} {seconds:.1f} s" for part, seconds in self._seconds().items()))
+
+    def _seconds(self) -> dict[str, float]:
+        """How long each part took, all steps that begin with its word together."""
+        ends = [*(begun for _, begun in self._begun[1:]), time.perf_counter()]
+        taken: dict[str, float] = {}
+        for (part, begun), end in zip(self._begun, ends, strict=True):
+            taken[part] = taken.get(part, 0.0) + end - begun
+        return taken
 
     def step(self, text: str) -> None:
         """Say what begins now."""
+        self._begun.append((text.partition(" ")[0], time.perf_counter()))
         self._bar.update(self._task, description=text)
         if not STDERR.is_terminal:
             STDERR.print(f"{text} ...")
@@ -94,8 +111,10 @@ class Report:
         self._bar.start()
 
     def note(self, text: str) -> None:
-        """Tell what one should know of an image that is explained nevertheless."""
-        STDERR.print(f"note: {text}")
+        """Tell, once, what one should know of an image that is explained nevertheless."""
+        if text not in self._told:
+            self._told.add(text)
+            STDERR.print(f"note: {text}")
 
     @contextlib.contextmanager
     def failures_of(self, name: str) -> Iterator[None]:

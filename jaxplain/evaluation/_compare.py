@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from .._convention import Apply, Array, Function, Target, as_array, outputs_of, 
 from .._files import write_text
 from .._html import counted, html_table, listing
 from ._environment import environment
-from ._measures import Better, Methods, Metrics, find_explainers, find_measures, is_array, warn_of_softmax
+from ._measures import Better, Methods, Metrics, find_explainers, find_measures, is_array, titles_of, warn_of_softmax
 from ._records import number_or_none
 from ._suite import CompiledSuite
 from ._table import arrow, markdown_table
@@ -48,6 +48,7 @@ class Comparison:
       axes: method -> the axis of its attribution's channels, where it has any.
       outputs: ``(N, K)``, what the network returns of the examples.
       target: ``(N,)``, the class that was explained, or `None` where the target was a function or a weighting.
+      titles: method -> what tables and pictures call it, with its composite where it goes by its name alone.
     """
 
     maps: dict[str, Array]
@@ -58,6 +59,7 @@ class Comparison:
     axes: dict[str, int]
     outputs: np.ndarray
     target: np.ndarray | None
+    titles: dict[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """What was compared; `markdown` is the table."""
@@ -79,7 +81,7 @@ class Comparison:
         heading = ["method", *(f"{name}{arrow(b)}" for name, b in self.better.items()), "s per image", "s to compile"]
         rows = [
             [
-                method,
+                self.title(method),
                 *(f"{values.mean():.3g}" for values in self.values[method].values()),
                 f"{self.seconds[method]:.3g}",
                 f"{self.compile_seconds[method]:.1f}",
@@ -87,6 +89,10 @@ class Comparison:
             for method in self.maps
         ]
         return heading, rows
+
+    def title(self, method: str) -> str:
+        """What tables and pictures call a method."""
+        return self.titles.get(method, method)
 
     def as_dict(self) -> dict[str, Any]:
         """All numbers, in types that JSON has; `None` where a metric has no answer."""
@@ -129,7 +135,7 @@ class Comparison:
         """
         from .. import visualize  # which takes long to import
 
-        maps = {name.replace(":", "\n", 1): heat for name, heat in self.heatmaps().items()}
+        maps = {self.title(name).replace(":", "\n", 1): heat for name, heat in self.heatmaps().items()}
         return visualize.panel(images, maps, captions=captions, boxes=boxes, columns=columns, size=size)
 
     def save(
@@ -217,7 +223,8 @@ def compare(apply: Apply, methods: Methods, *, metrics: Metrics = METRICS) -> Ca
         axes = {label: suite.channel_axis(attribution, x) for label, attribution in maps.items()}
         better: dict[str, Better] = {name: measure.better for name, measure in measures.items()}
         chosen = None if fixed is None or fixed.ndim > 1 else np.broadcast_to(np.asarray(fixed), len(x))
-        return Comparison(maps, values, seconds, compile_seconds, better, axes, np.asarray(outputs), chosen)
+        titles = titles_of(methods, explainers)
+        return Comparison(maps, values, seconds, compile_seconds, better, axes, np.asarray(outputs), chosen, titles)
 
     return comparison
 

@@ -145,6 +145,17 @@ def find_explainers(apply: Apply, methods: Methods) -> dict[str, Explain]:
     return explainers
 
 
+def titles_of(methods: Methods, labels: Iterable[str]) -> dict[str, str]:
+    """What tables and pictures call the methods: one that goes by its name alone says which composite it takes."""
+    named = methods if isinstance(methods, Mapping) else {label: label for label in labels}
+
+    def title(label: str) -> str:
+        composite = METHODS[label].composite if named[label] == label else None
+        return f"{label}:composite={composite}" if composite else label
+
+    return {label: title(label) for label in labels}
+
+
 def named_method(name: str) -> Callable[..., Explain]:
     """The public function of a method that runs with its default options."""
     method = METHODS[choose(name, METHODS, "method")]

@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import Any, get_args
 
 from .._html import html_table, listing
-from .._taxonomy import METHODS, Family, Method, Need, Resolution, methods
+from .._taxonomy import METHODS, Family, Mechanism, Method, Need, Resolution, methods
 from .._text import as_list, choose
 
 __all__ = ["Advice", "recommend"]
@@ -98,6 +98,7 @@ def recommend(
     goal: str | Collection[str] = ("faithfulness", "localisation"),
     *,
     family: Family | None = None,
+    mechanism: Mechanism | Collection[Mechanism] = (),
     needs: Need | Collection[Need] = (),
     without: Need | Collection[Need] = (),
     max_cost: int | None = None,
@@ -115,6 +116,7 @@ def recommend(
       goal: one or several: ``"faithfulness"`` (insertion and deletion), ``"localisation"`` (the grid pointing game),
         ``"robustness"`` (max-sensitivity), ``"complexity"`` (sparseness), ``"speed"`` (seconds per image).
       family: as for `jaxplain.methods`.
+      mechanism: as for `jaxplain.methods`.
       needs: as for `jaxplain.methods`.
       without: as for `jaxplain.methods`: ``["gradient", "layer"]`` for networks that cannot be looked into.
       max_cost: as for `jaxplain.methods`.
@@ -128,7 +130,7 @@ def recommend(
       `Advice`.
 
     Raises:
-      ValueError: for no goal or an unknown goal, family, need or resolution.
+      ValueError: for no goal or an unknown goal, family, mechanism, need or resolution.
 
     Example:
       >>> import jaxplain
@@ -145,7 +147,7 @@ def recommend(
     wanted = [choose(r, get_args(Resolution), "resolution") for r in as_list(resolution or get_args(Resolution))]
     fitting = [
         m.name
-        for m in methods(family=family, needs=needs, without=without, max_cost=max_cost)
+        for m in methods(family=family, mechanism=mechanism, needs=needs, without=without, max_cost=max_cost)
         if m.resolution in wanted
         and (class_discriminative is None or m.class_discriminative == class_discriminative)
         and (not complete or m.total in ("score", "difference"))

@@ -89,7 +89,7 @@ def report(
         )
     if summary is None:
         summary, better = summary_of(comparison, n), comparison.better
-    heat = comparison.heatmaps()
+    heat = {comparison.title(method): array for method, array in comparison.heatmaps().items()}
     signed = {label: bool((array < 0).any()) for label, array in heat.items()}  # of one method all maps are alike
     body = [toolbar(heat, count)]
     for i, (photograph, box) in enumerate(zip(photographs, as_boxes(boxes, photographs), strict=True)):
@@ -215,7 +215,7 @@ def data_url(picture: Image.Image, kind: str, **options: Any) -> str:
 def summary_of(comparison: Comparison, n: int) -> Summary:
     """The means of a comparison's metrics over the images that have a value, and their intervals."""
     numbers = {
-        method: {name: [v for v in values[:n].tolist() if np.isfinite(v)] for name, values in metrics.items()}
+        comparison.title(method): {name: [v for v in vs[:n].tolist() if np.isfinite(v)] for name, vs in metrics.items()}
         for method, metrics in comparison.values.items()
     }
     return {m: {name: statistic(vs) for name, vs in metrics.items() if vs} for m, metrics in numbers.items()}

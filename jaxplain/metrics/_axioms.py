@@ -23,7 +23,7 @@ from .._convention import (
 from .._migration import takes_old_options
 from .._reductions import at_least_float32, over_largest
 from ..propagation import summary
-from ..propagation._engine import Composite
+from ..propagation.composites import NamedComposite
 from ._common import Baseline, Metric, metric, replacement, to_heatmap
 from ._robustness import norm
 from .faithfulness._subset_correlations import effects, rank_groups
@@ -172,7 +172,7 @@ def input_invariance(
     return measured
 
 
-def ledger(apply: Apply, composite: Composite | None = None) -> Callable[..., float]:
+def ledger(apply: Apply, composite: NamedComposite = "epsilon_plus") -> Callable[..., float]:
     """The largest share of relevance that is unaccounted for, at any unit of the network; 0 where the ledger closes.
 
     ``max over units of |R_in - R_out - biases - stabiliser - dead denominators| / max over units of |R_out|``

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -55,7 +54,7 @@ class Preprocess:
           images: a PIL image or an array as `to_rgb` takes them, or a sequence of these.
         """
         pixels = self.view(images).astype(np.float32)
-        return jnp.asarray((pixels - self._mean) / self._std)
+        return jax.device_put((pixels - self._mean) / self._std)
 
     def view(self, images: Any) -> np.ndarray:
         """The resized and cropped photographs as they look, ``(N, crop, crop, 3)`` in uint8: a map's background.

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ._checkpoint import load_checkpoint
@@ -64,7 +63,8 @@ def load_state_dict(template: Any, state_dict: Mapping[str, np.ndarray]) -> Any:
         if odd := [name for name in a if name not in b]:
             shown = ", ".join(odd[:3]) + (f" and {len(odd) - 3} more" if len(odd) > 3 else "")
             raise ValueError(f"the state dict {fault} {shown}: load a checkpoint of this network, or rename its keys")
-    return jax.tree.map_with_path(lambda path, like: _convert(path, state_dict[_torch_name(path)], like), template)
+    arrays = jax.tree.map_with_path(lambda path, like: _convert(path, state_dict[_torch_name(path)], like), template)
+    return jax.device_put(arrays)  # jnp.asarray would compile a program for every shape
 
 
 def _torch_name(path: tuple[Any, ...]) -> str:
@@ -72,7 +72,7 @@ def _torch_name(path: tuple[Any, ...]) -> str:
     return ".".join([*modules, _TORCH_NAMES[leaf]])
 
 
-def _convert(path: tuple[Any, ...], array: np.ndarray, like: Any) -> jax.Array:
+def _convert(path: tuple[Any, ...], array: np.ndarray, like: Any) -> np.ndarray:
     if path[-1].key == "kernel" and array.ndim > 1:
         array = np.moveaxis(array, (0, 1), (-1, -2))
     if array.shape != like.shape:
@@ -80,7 +80,7 @@ def _convert(path: tuple[Any, ...], array: np.ndarray, like: Any) -> jax.Array:
             f"{_torch_name(path)} has shape {array.shape} in JAX's layout where the module expects {like.shape}: "
             "load a checkpoint of this network with as many classes"
         )
-    return jnp.asarray(np.array(array, like.dtype, order="C"))
+    return np.array(array, like.dtype, order="C")
 
 
 def pretrained(
@@ -105,11 +105,10 @@ def pretrained(
     Raises:
       ValueError: if the checkpoint cannot be read, or is another network's.
     """
-    key = jax.random.key(0) if key is None else key
-    images = jnp.zeros((1, preprocess.crop, preprocess.crop, 3), jnp.float32)
-    template = jax.eval_shape(module.init, key, images)
+    images = jax.ShapeDtypeStruct((1, preprocess.crop, preprocess.crop, 3), np.float32)
+    template = jax.eval_shape(lambda x: module.init(jax.random.key(0), x), images)
     if checkpoint is None:
-        return Pretrained(module, _random(template, key), preprocess)
+        return Pretrained(module, _random(template, jax.random.key(0) if key is None else key), preprocess)
     state_dict = {rename(name): array for name, array in load_checkpoint(checkpoint).items()}
     return Pretrained(module, load_state_dict(template, state_dict), preprocess)
 
@@ -118,10 +117,10 @@ def _random(template: Any, key: jax.Array) -> Any:
     """Kernels of LeCun's scale and normalisations that do nothing; by NumPy, as compiling `module.init` takes long."""
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
-    def draw(path: tuple[Any, ...], like: jax.ShapeDtypeStruct) -> jax.Array:
+    def draw(path: tuple[Any, ...], like: jax.ShapeDtypeStruct) -> np.ndarray:
         if path[-1].key == "kernel":
             fan_in = math.prod(like.shape[:-1])
-            return jnp.asarray(generator.standard_normal(like.shape, np.float32) / np.float32(fan_in**0.5))
-        return jnp.full(like.shape, path[-1].key in ("scale", "var"), like.dtype)
+            return generator.standard_normal(like.shape, np.float32) / np.float32(fan_in**0.5)
+        return np.full(like.shape, path[-1].key in ("scale", "var"), like.dtype)
 
-    return jax.tree.map_with_path(draw, template)
+    return jax.device_put(jax.tree.map_with_path(draw, template))

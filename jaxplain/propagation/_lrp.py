@@ -30,17 +30,18 @@ from . import composites, rules
 from ._engine import TracedNetwork, no_rule, refuse_training_mode, trace_network
 from ._unit_call import Composite, Rule, UnitCall
 from ._units import Unit
+from .composites import NamedComposite
 
 __all__ = ["contrastive_lrp", "deep_taylor", "lrp", "softmax_gradient_lrp"]
 
 
-def complete_composite(composite: Composite | None) -> Composite:
+def complete_composite(composite: Composite) -> Composite:
     """The composite's rules, else the defaults of LRP, else an error."""
 
     def rule_of(unit: Unit) -> Rule | None:
         if unit.kind == "shape":
             return None
-        rule = (composite(unit) if composite else None) or composites.lrp_defaults(unit)
+        rule = composite(unit) or composites.lrp_defaults(unit)
         if rule is None:
             raise no_rule(unit)
         return rule
@@ -54,7 +55,7 @@ def start(outputs: Array, target: Target) -> Array:
 
 
 @takes_old_options
-def lrp(apply: Apply, composite: Composite | None = None, *, layer: str | None = None) -> Explain:
+def lrp(apply: Apply, composite: NamedComposite = "epsilon_plus", *, layer: str | None = None) -> Explain:
     """Layer-wise relevance propagation.
 
     ``R_in = rule(unit, x, y, R_out)`` from the outputs, where ``R = z_c`` at the target and 0 elsewhere, to the input.
@@ -62,9 +63,10 @@ def lrp(apply: Apply, composite: Composite | None = None, *, layer: str | None =
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function: sequential, residual, branching, attention.
-      composite: ``unit -> rule or None`` (see `jaxplain.composites`); where it answers None, and without one: ε for
-        conv, dense and BatchNorm, proportional for averages and sums, the winner for maxima, half each for products,
-        pass for activations and normalisation, the first order for softmax.
+      composite: the name of one of `jaxplain.composites`, or a function ``unit -> rule or None``. By default z+ for
+        convolutions and ε for dense layers. Where it answers None: ε for conv, dense and BatchNorm, proportional for
+        averages and sums, the winner for maxima, half each for products, pass for activations and normalisation, the
+        first order for softmax.
       layer: the name of a layer, such as ``"layer4.1/conv2"`` (see `jaxplain.layers`): return the relevance of its
         output in place of the input's, so that ``relevance[:, i, j, k]`` is that of one neuron. A layer and the
         BatchNorm that is folded into it have one output, the BatchNorm's.
@@ -73,7 +75,9 @@ def lrp(apply: Apply, composite: Composite | None = None, *, layer: str | None =
       An explainer; the relevance has the shape of the input, or of the layer's output, and the unit of the score.
 
     Raises:
-      ValueError: if a value that depends on the input meets an operation that has no rule, or ``layer`` names none.
+      ValueError: if a value that depends on the input meets an operation that has no rule, or ``layer`` names none, or
+        ``composite`` names none.
+      TypeError: if ``composite`` is neither a name nor a function.
 
     Example:
       >>> import jax.numpy as jnp, jaxplain
@@ -85,17 +89,18 @@ def lrp(apply: Apply, composite: Composite | None = None, *, layer: str | None =
       Bach, Binder, Montavon, Klauschen, Müller, Samek: On pixel-wise explanations for non-linear classifier decisions
       by layer-wise relevance propagation. PLoS ONE 2015.
     """
+    rules_of = composites.resolve(composite)
 
     @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        outputs, pullback = walk(f, x, composite, layer)
+        outputs, pullback = walk(f, x, rules_of, layer)
         return pullback(start(outputs, target))
 
     return explain
 
 
-def walk(f: Function, x: Array, composite: Composite | None, layer: str | None = None) -> tuple[Array, Function]:
+def walk(f: Function, x: Array, composite: Composite, layer: str | None = None) -> tuple[Array, Function]:
     """The outputs of a network, and the walk from their relevance back to the input's, or to that at a layer."""
     network, rule_of = prepared(f, x, composite, names=layer is not None)
     if layer is None:
@@ -107,9 +112,7 @@ def walk(f: Function, x: Array, composite: Composite | None, layer: str | None =
     return outputs, lambda relevance: pullback(relevance)[0]
 
 
-def prepared(
-    f: Function, x: Array, composite: Composite | None, *, names: bool = False
-) -> tuple[TracedNetwork, Composite]:
+def prepared(f: Function, x: Array, composite: Composite, *, names: bool = False) -> tuple[TracedNetwork, Composite]:
     """The traced network and the rules of its units."""
     network = trace_network(f, x, names=names)
     refuse_training_mode(network, x)
@@ -194,7 +197,7 @@ def heed_positive(outputs: Array, target: Target) -> None:
         )
 
 
-def softmax_gradient_lrp(apply: Apply, composite: Composite | None = None) -> Explain:
+def softmax_gradient_lrp(apply: Apply, composite: NamedComposite = "epsilon_plus") -> Explain:
     """LRP that starts from the gradient of the softmax: what speaks for the class rather than for the others.
 
     ``R_c = p_c (1 - p_c)`` at the target and ``R_n = -p_c p_n`` elsewhere, ``p = softmax(z)``.
@@ -218,11 +221,12 @@ def softmax_gradient_lrp(apply: Apply, composite: Composite | None = None) -> Ex
       Iwana, Kuroki, Uchida: Explaining Convolutional Neural Networks using Softmax Gradient Layer-wise Relevance
       Propagation. ICCV workshop 2019, arXiv:1908.04351.
     """
+    rules_of = composites.resolve(composite)
 
     @full_precision
     @explainer(apply, heed=heed_logits())
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        outputs, pullback = walk(f, x, composite)
+        outputs, pullback = walk(f, x, rules_of)
         if outputs.ndim != 2:
             raise ValueError(f"softmax_gradient_lrp needs logits (N, K), got shape {outputs.shape}")
         require_several(outputs, "use jaxplain.lrp")
@@ -232,7 +236,7 @@ def softmax_gradient_lrp(apply: Apply, composite: Composite | None = None) -> Ex
     return explain
 
 
-def last_layer_negated(composite: Composite | None) -> Composite:
+def last_layer_negated(composite: Composite) -> Composite:
     """The composite's rules, those of the last layer as if its weights had the opposite sign."""
     rule_of = complete_composite(composite)
 
@@ -250,7 +254,7 @@ def last_layer_negated(composite: Composite | None) -> Composite:
 
 
 def contrastive_lrp(
-    apply: Apply, composite: Composite | None = None, *, dual: Literal["others", "logits", "weights"] = "others"
+    apply: Apply, composite: NamedComposite = "z_plus", *, dual: Literal["others", "logits", "weights"] = "others"
 ) -> Explain:
     """Contrastive LRP: the target's relevance less that of a dual concept, both divided by their sums.
 
@@ -262,7 +266,7 @@ def contrastive_lrp(
 
     Args:
       apply: ``apply(*args) -> logits (N, K)``.
-      composite: as for `lrp`; by default z+ in every layer.
+      composite: as for `lrp`; by default z+ in every layer, as in the paper.
       dual: the dual concept.
 
     Returns:
@@ -283,12 +287,12 @@ def contrastive_lrp(
     """
     if dual not in ("others", "logits", "weights"):
         raise ValueError(f"unknown dual={dual!r}: choose others, logits or weights")
-    composite = composite or composites.uniform(rules.z_plus())
+    rules_of = composites.resolve(composite)
 
     @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
-        outputs, pullback = walk(f, x, composite)
+        outputs, pullback = walk(f, x, rules_of)
         if callable(target) or outputs.ndim != 2 or outputs.shape[1] < 2:
             raise ValueError(
                 "contrastive_lrp contrasts a class with others: it needs logits (N, K), K > 1, and a class"
@@ -296,7 +300,7 @@ def contrastive_lrp(
         relevance = start(outputs, target)
         chosen = class_weights(target, outputs)
         if dual == "weights":
-            dual_map = walk(f, x, last_layer_negated(composite))[1](relevance)
+            dual_map = walk(f, x, last_layer_negated(rules_of))[1](relevance)
         else:
             others = {
                 "others": relevance.sum(axis=1, keepdims=True) / (outputs.shape[1] - 1),

@@ -11,10 +11,12 @@ import jax
 from .._convention import Apply, Array, Target, full_precision, outputs_of, split
 from .._execution import executable
 from .._html import counted, html_table
+from . import composites
 from ._ledger import Entry, no_entry, total
 from ._lrp import prepared, start
 from ._unit_call import Composite, Rule, UnitCall
 from ._units import Unit
+from .composites import NamedComposite
 
 __all__ = ["summary"]
 
@@ -95,7 +97,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def summary(apply: Apply, composite: Composite | None = None) -> Callable[..., Summary]:
+def summary(apply: Apply, composite: NamedComposite = "epsilon_plus") -> Callable[..., Summary]:
     """The units of a network, the rule of each, and the ledger of relevance.
 
     Args:
@@ -106,17 +108,18 @@ def summary(apply: Apply, composite: Composite | None = None) -> Callable[..., S
       A function ``(*args, target=None) -> Summary``; it compiles the explanation to run it once.
 
     Raises:
-      ValueError: as `jaxplain.lrp`.
+      ValueError, TypeError: as `jaxplain.lrp`.
 
     Example:
       >>> import jax.numpy as jnp, jaxplain
       >>> f = lambda x: jnp.maximum(x @ jnp.array([[1.0, -1.0], [2.0, 1.0]]) + 0.5, 0)
       >>> table = jaxplain.summary(f)(jnp.array([[1.0, 1.0]]), target=0)
       >>> [(row.unit.kind, row.rule) for row in table.rows]
-      [('dense', 'epsilon()'), ('activation', 'pass_through()')]
+      [('dense', 'epsilon(1e-06)'), ('activation', 'pass_through()')]
       >>> round(table.rows[0].ledger.bias, 3), round(table.total, 3)
       (0.5, 3.0)
     """
+    composite = composites.resolve(composite)
 
     def summarize(*args: Any, target: Target = None) -> Summary:
         context, x = split(args)

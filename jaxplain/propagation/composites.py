@@ -3,12 +3,16 @@
 A composite is a function ``unit -> rule or None``; `None` leaves the choice to the method's defaults. `first_match`
 makes one from pairs of a matcher and a rule; the ready-made ones below are nothing else. Their names, rules and
 numbers are those in use in the field (Kohlbrenner et al. 2020; Montavon et al. 2019; Anders et al. 2021).
+
+Wherever a composite goes, the name of a ready-made one may stand for it with its default numbers:
+``jaxplain.lrp(apply, "epsilon_plus_flat")``.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import functools
+import inspect
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
@@ -19,6 +23,7 @@ from jax.typing import ArrayLike
 from .._convention import Array
 from .._graph.names import listed, nearest
 from .._graph.primitives import POWERS, is_known
+from .._text import choose
 from . import rules
 from ._unit_call import Composite, Rule, UnitCall
 from ._units import KINDS, WEIGHTED, Unit
@@ -27,6 +32,7 @@ __all__ = [
     "beta_smooth",
     "by_gradient",
     "deconvnet",
+    "epsilon",
     "epsilon_alpha2_beta1",
     "epsilon_alpha2_beta1_flat",
     "epsilon_gamma_box",
@@ -44,9 +50,11 @@ __all__ = [
     "sequential_preset_b",
     "sequential_preset_b_flat",
     "uniform",
+    "z_plus",
 ]
 
 Matcher: TypeAlias = "str | Callable[[Unit], bool]"
+NamedComposite: TypeAlias = "str | Composite"
 
 
 def matches(matcher: Matcher, unit: Unit) -> bool:
@@ -95,7 +103,7 @@ def first_match(*pairs: tuple[Matcher, Rule], strict: bool = True) -> Composite:
     return composite
 
 
-def require_paths(composite: Composite | None, units: Iterable[Unit]) -> None:
+def require_paths(composite: Composite, units: Iterable[Unit]) -> None:
     """Raise where a composite asks for a path that no unit has."""
     units = list(units)
     for pattern in getattr(composite, "paths", ()):
@@ -134,6 +142,16 @@ def layered(*, conv: Rule, dense: Rule, first: Rule | None = None) -> Composite:
     """One rule for convolutions, one for dense layers, maybe another for the first layer."""
     start: list[tuple[Matcher, Rule]] = [] if first is None else [(first_layer, first)]
     return first_match(*start, ("conv", conv), ("dense", dense))
+
+
+def epsilon(epsilon: ArrayLike = 1e-6) -> Composite:
+    """Convolutions and dense layers by ε, so that on a network of ReLUs LRP is nearly input times gradient."""
+    return uniform(rules.epsilon(epsilon))
+
+
+def z_plus() -> Composite:
+    """Convolutions and dense layers by z+."""
+    return uniform(rules.z_plus())
 
 
 def epsilon_plus(epsilon: ArrayLike = 1e-6) -> Composite:
@@ -288,3 +306,39 @@ DEFAULTS: dict[str, Any] = {
     "sort": rules.winner(),
     "select": rules.gradient(),
 }
+
+
+# ------------------------------------------------------------------------------------------------------ by their names
+
+READY_MADE: dict[str, Callable[..., Composite]] = {
+    make.__name__: make
+    for make in (
+        *(epsilon, z_plus, epsilon_plus, epsilon_plus_flat, epsilon_gamma_box),
+        *(epsilon_alpha2_beta1, epsilon_alpha2_beta1_flat),
+        *(sequential_preset_a, sequential_preset_a_flat, sequential_preset_b, sequential_preset_b_flat),
+        *(excitation_backprop, guided_backprop, deconvnet, beta_smooth),
+    )
+}
+
+
+def resolve(composite: NamedComposite) -> Composite:
+    """The composite that a name stands for, with its default numbers; a composite stands for itself.
+
+    Raises:
+      ValueError: for an unknown name, or that of a composite that cannot be made without numbers.
+      TypeError: for what is neither a name nor a function.
+    """
+    if callable(composite):
+        return composite
+    if not isinstance(composite, str):
+        raise TypeError(
+            f"composite={composite!r} is neither the name of a composite nor a function unit -> rule: pass "
+            '"epsilon_plus", or "epsilon" for the ε rule in every layer'
+        )
+    make = READY_MADE[choose(composite, READY_MADE, "composite")]
+    if needed := [p.name for p in inspect.signature(make).parameters.values() if p.default is p.empty]:
+        raise ValueError(
+            f"the composite {composite!r} needs {' and '.join(needed)}, in the units of the network's input: pass "
+            f"jaxplain.composites.{composite}({', '.join(needed)})"
+        )
+    return make()

@@ -8,6 +8,7 @@ import pytest
 
 import jaxplain
 from jaxplain import composites, rules
+from jaxplain._taxonomy import METHODS
 from jaxplain.propagation._engine import trace_network
 from tests.networks import peer_numbers
 
@@ -398,3 +399,65 @@ def test_an_activation_spelled_as_a_chain_is_one_unit(f):
     assert kinds(network) == ["dense", "activation"]
     gradient = jaxplain.gradient(network)(FEATURES, target=1)  # all three grow with their input, so nothing is cut
     np.testing.assert_allclose(jaxplain.guided_backprop(network)(FEATURES, target=1), gradient, atol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------- composites by their names
+
+
+def a_little_of_each(x):
+    """A convolution, a sum, and a dense layer with values of both signs."""
+    w = np.random.default_rng(3).normal(size=(3, 3, 2, 4))
+    h = jax.nn.relu(jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")))
+    return h.mean(axis=(1, 2)) @ np.random.default_rng(4).normal(size=(4, 3))
+
+
+PICTURES = np.random.default_rng(5).normal(size=(2, 5, 5, 2))
+BY_NAME = {
+    "lrp": (jaxplain.lrp, "epsilon_plus"),
+    "softmax_gradient_lrp": (jaxplain.softmax_gradient_lrp, "epsilon_plus"),
+    "contrastive_lrp": (jaxplain.contrastive_lrp, "z_plus"),
+}
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_the_default_composite_has_a_name(name):
+    method, default = BY_NAME[name]
+    maps = lambda *composite: jax.jit(method(a_little_of_each, *composite))(PICTURES, target=1)
+    made = getattr(composites, default)()
+    np.testing.assert_array_equal(maps(), maps(made))
+    np.testing.assert_array_equal(maps(default), maps(made))
+    assert METHODS[name].composite == default
+    assert np.abs(maps("epsilon") - maps()).max() > 0.1 * np.abs(maps()).max()
+    np.testing.assert_array_equal(maps("epsilon_plus_flat"), maps(composites.epsilon_plus_flat()))
+
+
+def test_the_epsilon_composite_is_the_epsilon_rule_in_every_layer():
+    one, other = (jaxplain.lrp(a_little_of_each, c)(PICTURES, target=1) for c in ("epsilon", lambda unit: None))
+    np.testing.assert_allclose(one, other, rtol=1e-12)
+    rows = jaxplain.summary(a_little_of_each, "epsilon")(PICTURES, target=1).rows
+    assert [row.rule for row in rows if row.unit.kind in ("conv", "dense")] == ["epsilon(1e-06)"] * 2
+
+
+def test_summary_and_ledger_take_names():
+    rules_by = lambda *composite: [row.rule for row in jaxplain.summary(a_little_of_each, *composite)(PICTURES).rows]
+    assert rules_by() == rules_by("epsilon_plus") == rules_by(composites.epsilon_plus())
+    assert "z_plus()" in rules_by()
+    assert "z_plus()" not in rules_by("epsilon")
+    for name in ("epsilon", "epsilon_plus", "excitation_backprop"):
+        assert jaxplain.metrics.ledger(a_little_of_each, name)(PICTURES, target=1) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "method", [jaxplain.lrp, jaxplain.contrastive_lrp, jaxplain.softmax_gradient_lrp, jaxplain.summary]
+)
+def test_names_of_no_composite(method):
+    with pytest.raises(ValueError, match="unknown composite 'epsilon_plos': did you mean epsilon_plus, "):
+        method(a_little_of_each, "epsilon_plos")
+    with pytest.raises(
+        ValueError,
+        match=r"'epsilon_gamma_box' needs low and high, .* pass jaxplain.composites.epsilon_gamma_box\(low, high\)",
+    ):
+        method(a_little_of_each, "epsilon_gamma_box")
+    for wrong in (None, 3):
+        with pytest.raises(TypeError, match=f"composite={wrong} is neither the name of a composite nor a function"):
+            method(a_little_of_each, wrong)

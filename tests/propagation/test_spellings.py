@@ -1,10 +1,12 @@
 """However an operation is spelled, its unit is the same; what is no ReLU and no normalisation is not taken for one."""
 
+import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax import lax
 
 import jaxplain
@@ -92,6 +94,43 @@ NO_NORMS = {
 @pytest.mark.parametrize("name", NORMS)
 def test_what_divides_by_a_statistic_is_a_normalisation(name):
     assert kinds(lambda x: NORMS[name](x @ A) @ C, X) == ["dense", "norm", "dense"]
+
+
+LEARNED = {  # a scale and a shift for each feature, multiplied into the statistic or behind it
+    "linen LayerNorm": lambda d: bound(nn.LayerNorm(), d),
+    "linen LayerNorm, two passes": lambda d: bound(nn.LayerNorm(use_fast_variance=False), d),
+    "linen RMSNorm": lambda d: bound(nn.RMSNorm(), d),
+    "linen GroupNorm": lambda d: bound(nn.GroupNorm(2), d),
+    "nnx LayerNorm": lambda d: nnx.LayerNorm(d, rngs=nnx.Rngs(0)),
+    "nnx RMSNorm": lambda d: nnx.RMSNorm(d, rngs=nnx.Rngs(0)),
+    "nnx GroupNorm": lambda d: nnx.GroupNorm(d, num_groups=2, rngs=nnx.Rngs(0)),
+    "equinox LayerNorm": lambda d: by_token(eqx.nn.LayerNorm(d)),
+    "equinox RMSNorm": lambda d: by_token(eqx.nn.RMSNorm(d)),
+    "by hand": lambda d: (
+        lambda x: (x - mean(x)) * (lax.rsqrt(x.var(-1, keepdims=True)) * ranked(jnp.arange(1.0, d + 1), x))
+    ),
+}
+
+
+def bound(module, d):
+    variables = module.init(jax.random.key(0), jnp.ones((1, d)))
+    return lambda x: module.apply(variables, x)
+
+
+def ranked(a, x):
+    return a.reshape((1,) * (x.ndim - 1) + a.shape)
+
+
+def by_token(layer):
+    return lambda x: jax.vmap(layer)(x.reshape(-1, x.shape[-1])).reshape(x.shape)
+
+
+@pytest.mark.parametrize("shape", [(3, 8), (3, 5, 8), (2, 4, 3, 8)], ids=str)
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_normalisation_with_a_learned_scale_is_one_unit(name, shape):
+    layer, x = LEARNED[name](8), jax.random.normal(jax.random.key(2), shape, jnp.float64)
+    found = kinds(lambda x: (layer(x) @ C).reshape(len(x), -1), x)
+    assert [kind for kind in found if kind != "scale"] == ["norm", "dense"]
 
 
 @pytest.mark.parametrize("name", NO_NORMS)
@@ -243,6 +282,6 @@ def test_a_path_that_no_unit_has_is_an_error_with_the_nearest():
             with pytest.raises(ValueError, match="fits the path of no unit; the nearest paths are layers_"):
                 f(variables, x, target=1)
         allowed = composites.first_match((pattern, rules.gamma(0.1)), strict=False)
-        close(jaxplain.lrp(net.apply, allowed)(variables, x, target=1), jaxplain.lrp(net.apply)(variables, x, target=1))
+        close(*(jaxplain.lrp(net.apply, c)(variables, x, target=1) for c in (allowed, "epsilon")))
     for pattern in ("layers_0", "*layers_3", "max_pool"):
         jaxplain.lrp(net.apply, composites.first_match((pattern, rules.gamma(0.1))))(variables, x, target=1)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jax.extend.core import primitives as P
 
-from ..._graph.primitives import REDUCTIONS, RELABEL, ROOTS, SHIFTS
+from ..._graph.primitives import REDUCTIONS, ROOTS, SHIFTS
 from ..._graph.trace import Op
 from .._units import Unit
 from ._view import View
@@ -61,7 +61,8 @@ def kind_of_region(view: View, ops: Sequence[Op], root: int) -> str | None:
     if {P.exp_p, P.reduce_sum_p} <= primitives and ops[-1].primitive in (P.div_p, P.sub_p):
         return "softmax"
     divides = any(op.primitive in ROOTS or (op.primitive is P.div_p and view.depends(op.inputs[1])) for op in ops)
-    is_linear = all(scales_linearly(view, op, root) for op in signal_path(view, ops, root))
+    rich = element_by_element(view, ops, root)
+    is_linear = all(scales_linearly(view, op, rich) for op in signal_path(ops, rich))
     return "norm" if divides and is_linear else None
 
 
@@ -71,29 +72,33 @@ def is_jointly_linear(view: View, op: Op) -> bool:
     return adds or view.is_linear(op) or not view.explained(op)
 
 
-def signal_path(view: View, ops: Sequence[Op], root: int) -> list[Op]:
-    """The operations of a region through which a value passes element by element, and not by way of a statistic."""
+def element_by_element(view: View, ops: Sequence[Op], root: int) -> set[int]:
+    """The values of a region that are made of the root's elements one by one, and not of statistics that were spread.
+
+    A statistic is smaller, and is spread by a broadcast or by the operation that applies it: a learned scale times the
+    inverse of a deviation is as large as the root, and no less a statistic.
+    """
+    rich = {root}
+    for op in ops:
+        made_of = {a for a in view.explained(op) if a in rich}
+        if made_of and all(view.size(out) == view.size(root) for out in op.outputs):
+            rich.update(op.outputs)
+    return rich
+
+
+def signal_path(ops: Sequence[Op], rich: set[int]) -> list[Op]:
+    """The operations through which the root's elements pass one by one on their way to the end of a region."""
     path, reached = [], set(ops[-1].outputs)
     for op in reversed(ops):
         if reached.intersection(op.outputs):
             path.append(op)
-            reached.update(a for a in view.explained(op) if is_as_rich(view, a, root))
+            reached.update(a for a in op.reads if a in rich)
     return path
 
 
-def is_as_rich(view: View, value: int, root: int) -> bool:
-    """Whether a value has as many numbers as the root of a region, and is no statistic that was broadcast."""
-    op = view.producer.get(value)
-    while value != root and op and op.primitive in RELABEL and view.explained(op):
-        (value,) = view.explained(op)
-        op = view.producer.get(value)
-    is_spread = value != root and op is not None and op.primitive is P.broadcast_in_dim_p
-    return not is_spread and view.size(value) == view.size(root)
-
-
-def scales_linearly(view: View, op: Op, root: int) -> bool:
+def scales_linearly(view: View, op: Op, rich: set[int]) -> bool:
     """Whether an operation adds values, or multiplies or divides one by a statistic or a constant."""
     if op.primitive in (P.mul_p, P.div_p):
-        rich = [isinstance(a, int) and view.depends(a) and is_as_rich(view, a, root) for a in op.inputs]
-        return sum(rich) == 1 and (rich[0] or op.primitive is P.mul_p)
+        flags = [a in rich for a in op.reads]
+        return sum(flags) == 1 and (op.primitive is P.mul_p or op.inputs[0] in rich)
     return is_jointly_linear(view, op)
