@@ -22,6 +22,7 @@ pytest.importorskip("grain")
 pytest.importorskip("tensorstore")
 zarr = pytest.importorskip("zarr")
 
+from jaxplain.cli import main  # noqa: E402
 from tests.bulk_job import METHODS  # noqa: E402
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
@@ -202,3 +203,57 @@ def peak(job):
         time.sleep(0.05)
     finish(job)
     return most
+
+
+# ------------------------------------------------------------------------------------------------- the command line
+
+MINE = """
+import jax.numpy as jnp, numpy as np
+WEIGHTS = np.random.default_rng(0).normal(size=(192, 5)).astype(np.float32)
+preprocess = lambda images: np.stack([np.asarray(image.resize((8, 8)), np.float32) / 255 for image in images])
+apply = lambda weights, x: jnp.tanh(x.reshape(len(x), -1)) @ weights
+network = lambda: (apply, WEIGHTS, preprocess, ["ant", "bee", "crane", "dog", "elk"])
+"""
+
+
+@pytest.fixture
+def here(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.setitem(sys.modules, "mine", None)
+    del sys.modules["mine"]
+    (tmp_path / "mine.py").write_text(MINE)
+    return str(folder)
+
+
+def test_a_command_stores_maps(here, capsys):
+    words = ["explain", here, "--model", "mine:network", "--method", "gradient", "--save", "maps.zarr"]
+    assert main(words) == 0
+    assert "24 of 24 images are done: maps.zarr" in capsys.readouterr().out
+    maps = zarr.open_group("maps.zarr")["maps"][:]
+    assert maps.shape == (24, 8, 8)
+    assert main([*words, "--seed", "1"]) == 2
+    assert "was made with seed = 0, not 1" in capsys.readouterr().err
+    assert main([*words, "--seed", "1", "--over"]) == 0
+    np.testing.assert_array_equal(zarr.open_group("maps.zarr")["maps"][:], maps)
+
+
+def test_a_command_stores_metrics_which_are_those_of_one_image_at_a_time(here, capsys):
+    words = ["evaluate", here, "--model", "mine:network", "--methods", "gradient,smoothgrad:samples=2"]
+    words += ["--metrics", "deletion:steps=4,sparseness"]
+    assert main(words) == 0
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert main([*words, "--save", "metrics.zarr"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")] == table
+    assert len(table) == 4
+
+
+def test_what_a_command_cannot_store(here, capsys):
+    one = ["explain", here, "--model", "mine:network", "--method", "gradient"]
+    for words, sentence in (
+        (["explain", here, *one[1:], "--save", "maps.zarr"], "takes one folder"),
+        ([*one, "--save", "maps.zarr", "--index", "1"], "--coordinator, --processes and --index go together"),
+        (["evaluate", here, "--save", "metrics.txt"], "the name must end in .zarr"),
+    ):
+        assert main(words) == 2
+        assert sentence in capsys.readouterr().err
