@@ -23,8 +23,13 @@ BRANCHES = (P.cond_p, P.while_p)  # which cannot be cut inside
 
 def layers_of(op: Op) -> set[str]:
     """The paths of all layers whose weights an operation reads."""
-    paths = (weight.layer.split("/") for weight in op.weights)
-    return {"/".join(parts[: n + 1]) for parts in paths for n in range(len(parts))}
+    return {layer for weight in op.weights for layer in modules_around(weight.layer)}
+
+
+def modules_around(layer: str) -> list[str]:
+    """A path and all that are in front of it: ``a``, ``a/b``, ``a/b/c``."""
+    parts = layer.split("/")
+    return ["/".join(parts[: n + 1]) for n in range(len(parts))]
 
 
 def endings(graph: Graph) -> Iterator[tuple[str, int, bool]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import dis
 import functools
 import types
 from collections.abc import Callable
@@ -10,14 +11,13 @@ from typing import Any
 
 import jax
 
-from .weights import OPAQUE, is_filled
+from .weights import LIBRARY, OPAQUE, globals_of, is_filled
 
 JITTED = type(jax.jit(lambda: None))
-LIBRARY = __name__.partition(".")[0]
 
 
 def replaced(node: Any, is_wanted: Callable[[Any], bool], new: Callable[[Any], Any]) -> Any:
-    """A function with what it refers to replaced: in its arguments, its closure, its object, a tree of those.
+    """A function with what it refers to replaced: its arguments, closure, defaults, globals, object, trees of those.
 
     Args:
       node: the function.
@@ -81,13 +81,24 @@ def same(before: list[Any], after: list[Any]) -> bool:
 
 
 def with_closure(f: types.FunctionType, again: Callable[[Any], Any]) -> types.FunctionType:
-    """A function of the same code with other values in its closure; the same one where none changes."""
+    """A function of the same code with other variables around it; the same one where none changes."""
     cells = list(f.__closure__ or ())
     others = [types.CellType(again(cell.cell_contents)) if is_filled(cell) else cell for cell in cells]
     values = lambda cells: [cell.cell_contents for cell in cells if is_filled(cell)]
-    if same(values(cells), values(others)):
+    defaults, keywords = again(f.__defaults__), again(f.__kwdefaults__)
+    scope = {name: new for name, part in globals_of(f).items() if (new := again(part)) is not part}
+    if scope and sets_globals(f.__code__):  # others may read what it sets, and they read the real ones
+        scope = {}
+    if not scope and same([*values(cells), f.__defaults__, f.__kwdefaults__], [*values(others), defaults, keywords]):
         return f
-    g = types.FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, tuple(others))
-    g.__kwdefaults__ = f.__kwdefaults__
+    scope = {**f.__globals__, **scope} if scope else f.__globals__
+    g = types.FunctionType(f.__code__, scope, f.__name__, defaults, tuple(others))
+    g.__kwdefaults__ = keywords
     g.__dict__.update(f.__dict__)
     return g
+
+
+def sets_globals(code: types.CodeType) -> bool:
+    """Whether a function's code gives globals other values, which it must find again."""
+    inner = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return any(i.opname == "STORE_GLOBAL" for i in dis.get_instructions(code)) or any(map(sets_globals, inner))

@@ -47,6 +47,7 @@ LEAVES = frozenset(  # what frameworks call the arrays of a layer, whose path is
 )
 OPAQUE = (type, types.ModuleType, types.BuiltinFunctionType, str, bytes, int, float, complex, type(None))
 MAX_DEPTH = 32
+LIBRARY = __name__.partition(".")[0]
 
 
 def name_weights(graph: Graph, f: Callable[..., Any]) -> Graph:
@@ -72,6 +73,7 @@ def identity(array: Any) -> Any:
 def paths_of_leaves(f: Callable[..., Any]) -> Paths:
     """The path of each array that a function can reach, by identity."""
     found: Paths = {}
+    variables: dict[Any, str] = {}  # what the code calls a layer that it names by itself, outside any model
     matrices: list[tuple[str, ...]] = []
     seen: dict[int, Any] = {}  # the objects themselves, so that no number is used again
 
@@ -85,10 +87,14 @@ def paths_of_leaves(f: Callable[..., Any]) -> Paths:
             return
         seen[id(node)] = node
         if is_code(node):
-            for root in reached(node):
+            for name, root in reached(node):
+                count = len(found)
                 roots = root if type(root) is tuple else (root,)  # arguments, each with names of its own
                 for each in roots:
                     visit(each, path, False, depth + 1)
+                new = list(found)[count:]
+                if name and type(root) is not tuple and not any(found[i].layer for i in new):
+                    variables.update((i, name) for i in new if i not in variables)
             return
         below = children(node)
         collections = any(key == "params" for key, _ in below)  # beside batch_stats, or in a training state
@@ -101,8 +107,10 @@ def paths_of_leaves(f: Callable[..., Any]) -> Paths:
     visit(f, (), False, 0)
     # What lies at the top is the one layer that there is, which nobody names; beside others it goes by its own name.
     beside_others = len(matrices) > 1 or any(weight.layer for weight in found.values())
-    named = {i: w if w.layer else w._replace(layer=own_name(w.leaf)) for i, w in found.items()}
-    return named if beside_others else {}
+    if not beside_others:
+        return {}
+    name = lambda i, weight: weight.layer or variables.get(i) or own_name(weight.leaf)
+    return {i: weight._replace(layer=name(i, weight)) for i, weight in found.items()}
 
 
 def layer_path(path: Sequence[str], in_tuple: bool) -> str:
@@ -115,6 +123,8 @@ def layer_path(path: Sequence[str], in_tuple: bool) -> str:
         parts.pop()
     if parts and (parts[-1] in LEAVES or in_tuple):
         parts.pop()
+    if parts and parts[-1].endswith("_ema"):  # in Haiku the averages of a BatchNorm are modules inside it
+        parts = parts[: -2 if parts[-2:-1] == ["~"] else -1]
     return "/".join(parts)
 
 
@@ -134,25 +144,30 @@ def wraps_a_function(node: Any) -> bool:
     return inspect.getattr_static(node, "__wrapped__", None) is not None
 
 
-def reached(f: Any) -> Iterator[Any]:
-    """What a function refers to."""
+def reached(f: Any) -> Iterator[tuple[str, Any]]:
+    """What a function refers to, with the names of variables."""
     if isinstance(f, types.MethodType):
         owner = f.__self__
-        yield from (
-            owner if callable(owner) or not is_leaf(owner) else dict(getattr(owner, "__dict__", {})),
-            f.__func__,
-        )
+        yield "", owner if callable(owner) or not is_leaf(owner) else dict(getattr(owner, "__dict__", {}))
+        yield "", f.__func__
     elif isinstance(f, functools.partial):
-        yield from (f.func, f.args, *f.keywords.values())
+        yield from (("", part) for part in (f.func, f.args, *f.keywords.values()))
     elif isinstance(f, types.FunctionType):
-        yield from (cell.cell_contents for cell in f.__closure__ or () if is_filled(cell))
-        yield from (f.__defaults__ or (), *(f.__kwdefaults__ or {}).values())
-        for name in names_in(f.__code__):
-            value = f.__globals__.get(name)
-            if not isinstance(value, types.FunctionType) or value.__globals__ is f.__globals__:
-                yield value
+        own = str(f.__module__).startswith(f"{LIBRARY}.")  # what this library calls a user's model is no name
+        cells = zip(f.__code__.co_freevars, f.__closure__ or (), strict=True)
+        yield from (("" if own else name, cell.cell_contents) for name, cell in cells if is_filled(cell))
+        yield "", f.__defaults__ or ()
+        yield from (f.__kwdefaults__ or {}).items()
+        yield from globals_of(f).items()
     else:
-        yield f.__wrapped__
+        yield "", f.__wrapped__
+
+
+def globals_of(f: types.FunctionType) -> dict[str, Any]:
+    """The globals that a function's code names; of functions, those of its own file."""
+    named = {name: f.__globals__[name] for name in names_in(f.__code__) if name in f.__globals__}
+    is_foreign = lambda value: isinstance(value, types.FunctionType) and value.__globals__ is not f.__globals__
+    return {name: value for name, value in named.items() if not isinstance(value, OPAQUE) and not is_foreign(value)}
 
 
 def is_filled(cell: types.CellType) -> bool:

@@ -25,6 +25,7 @@ from ..evaluation import BETTER, Example, Records, open_records, summarize
 from ..evaluation import compare as make_comparison
 from ..evaluation import evaluate as measure
 from ..evaluation._table import summary_table
+from ..models._reading import ImageError, checksum_of, read
 from ..visualize._colours import require_matplotlib
 from . import _method_specs as specs
 from . import _network as networks
@@ -33,9 +34,9 @@ from ._cache import programs_kept
 from ._compare import METHODS, page
 from ._explain import File, prepared, tell_of
 from ._network import Network
-from ._photographs import Photograph, checksum_of, pictures_in, read
+from ._photographs import Photograph, pictures_in
 from ._results import require_file, save_page
-from ._terminal import STDOUT, ImageError, Report, UsageError, command_line
+from ._terminal import STDOUT, Report, UsageError, command_line
 
 ON_THE_PAGE = 12  # photographs whose maps a report shows
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]

@@ -17,6 +17,7 @@ from PIL import Image
 from .. import visualize
 from .._compose import heatmap
 from .._convention import Array, require_logits
+from ..models._reading import ImageError
 from ..visualize._colours import require_matplotlib
 from . import _network as networks
 from ._bulk import ALONE, InBulk, explain_in_bulk, is_store
@@ -25,7 +26,7 @@ from ._method_specs import Spec, spec_of
 from ._network import Network, Shown, softmax
 from ._photographs import Photograph, expanded, photographs
 from ._results import require_file, save_maps
-from ._terminal import ImageError, Report, UsageError, command_line
+from ._terminal import Report, UsageError, command_line
 
 T = TypeVar("T")
 REMEDY = "its middle: crop the photograph around what you mean to have that explained"

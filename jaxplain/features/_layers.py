@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._convention import Apply, outputs_of, split
-from .._graph.described import kind_of, parameters_of
+from .._graph.described import Description
 from .._graph.names import marked_trace, sites_by_name
 
 __all__ = ["layers"]
@@ -110,11 +110,11 @@ def layers(apply: Apply) -> Callable[..., Layers]:
     def listed(*args: Any) -> Layers:
         context, x = split(args)
         graph = marked_trace(lambda x: outputs_of(apply, (*context, x)), x)
-        lines = []
+        described, lines = Description(graph), []
         for name, sites in sites_by_name(graph).items():
             for i, site in enumerate(sites):
                 numbered = f"{name}[{i}]" if len(sites) > 1 else name
-                lines.append(Line(numbered, kind_of(graph, name, site), site.shape, parameters_of(graph, name)))
+                lines.append(Line(numbered, described.kind(name, site), site.shape, described.parameters(name)))
         found = Layers({line.name: line.shape for line in lines})
         found.lines = tuple(lines)
         return found

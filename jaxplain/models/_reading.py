@@ -52,7 +52,7 @@ def reading() -> Iterator[None]:
     except FileNotFoundError:
         raise ImageError("there is no such file") from None
     except IsADirectoryError:
-        raise ImageError("this is a folder, not an image") from None
+        raise ImageError("this is a folder that holds no pictures") from None
     except UnidentifiedImageError:
         raise ImageError(f"this is no image in one of the formats {', '.join(FORMATS)}") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):

@@ -60,7 +60,8 @@ class TracedNetwork:
         Args:
           rule_of: the rule of each unit; None leaves it as it is, with its own gradient.
           lanes: the input, and whatever else travels with it.
-          probes: zeros to add to units' results, by position, so that `jax.vjp` returns the relevance there.
+          probes: zeros to add to units' results, by position, so that `jax.vjp` returns the relevance there; for units
+            in loops, one for every turn, stacked in the order in which the loop's slices are.
           entries: `no_entry`, by position, for which `jax.vjp` returns the unit's ledger.
 
         Returns:
@@ -220,20 +221,23 @@ class _Evaluation:
         """A loop: what is constant, what is carried and what is sliced are scanned in the lanes that they have."""
         op, varies, (body,) = step.op, step.flags, step.plans
         consts, carries = scan_split(op)
-        inner = dataclasses.replace(self, in_loop=True)
+        inside = {unit.position for unit in body.units()}
+        probes = {position: probe for position, probe in self.probes.items() if position in inside}
         # A result is in lanes where what is carried is, from the second turn on, or where what is stacked is.
         stacked = body.graph.outputs[carries:]
         out_varies = [*varies[consts : consts + carries], *(a in body.dependent for a in stacked)]
         given = as_operands(operands, varies)
         const, carry, slices = given[:consts], given[consts : consts + carries], given[consts + carries :]
 
-        def scan_body(carry: Any, slices: Any) -> tuple[Any, Any]:
+        def scan_body(carry: Any, slices_and_probes: Any) -> tuple[Any, Any]:
+            slices, probes = slices_and_probes
+            inner = dataclasses.replace(self, in_loop=True, probes=probes)
             results = inner.plan(body, as_values((*const, *carry, *slices), varies))
             results = as_operands(results, out_varies)
             return results[:carries], results[carries:]
 
         options = {name: op.params[name] for name in ("length", "reverse", "unroll")}
-        carry, stacks = jax.lax.scan(scan_body, carry, slices, **options)
+        carry, stacks = jax.lax.scan(scan_body, carry, (slices, probes), **options)
         return [lanes if len(lanes) == self.lanes else lanes * self.lanes for lanes in (*carry, *stacks)]
 
 

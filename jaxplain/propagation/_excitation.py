@@ -7,10 +7,11 @@ import jax.numpy as jnp
 
 from .._channels import axis_of_channels, channel_axis, is_picture
 from .._convention import Apply, Array, Explain, Function, Target, explainer, full_precision, score_gradient
-from .._graph.origins import Origins, follow, of_input
+from .._graph.origins import Origins
 from . import composites
 from ._engine import trace_network
-from ._lrp import last_layer_negated, unit_of_layer, walk
+from ._lrp import last_layer_negated, walk
+from ._unit_of_layer import unit_of_layer
 
 __all__ = ["excitation_backprop"]
 
@@ -89,6 +90,6 @@ def layer_map(visits: Array, f: Function, x: Array, layer: str, upsample: bool) 
 def layer_channels(f: Function, x: Array, layer: str) -> tuple[Origins | None, int]:
     """Where the axes of a layer come from, and which of them are its channels."""
     network = trace_network(f, x, names=True)
-    labels = follow(network.plan.graph, of_input(network.plan.graph)).get(unit_of_layer(network, layer).outputs[0])
+    labels = unit_of_layer(network, layer).labels
     axis = axis_of_channels(labels, channel_axis(f, x))
     return labels, -1 if axis is None else axis

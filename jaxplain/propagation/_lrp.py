@@ -24,11 +24,11 @@ from .._convention import (
     score_gradient,
     scorer,
 )
-from .._graph.names import find
 from .._migration import takes_old_options
 from . import composites, rules
 from ._engine import TracedNetwork, no_rule, refuse_training_mode, trace_network
 from ._unit_call import Composite, Rule, UnitCall
+from ._unit_of_layer import unit_of_layer
 from ._units import Unit
 from .composites import NamedComposite
 
@@ -68,8 +68,8 @@ def lrp(apply: Apply, composite: NamedComposite = "epsilon_plus", *, layer: str 
         averages and sums, the winner for maxima, half each for products, pass for activations and normalisation, the
         first order for softmax.
       layer: the name of a layer, such as ``"layer4.1/conv2"`` (see `jaxplain.layers`): return the relevance of its
-        output in place of the input's, so that ``relevance[:, i, j, k]`` is that of one neuron. A layer and the
-        BatchNorm that is folded into it have one output, the BatchNorm's.
+        output in place of the input's, so that ``relevance[:, i, j, k]`` is that of one neuron; in a loop, of
+        one of its turns. A layer and the BatchNorm that is folded into it have one output, the BatchNorm's.
 
     Returns:
       An explainer; the relevance has the shape of the input, or of the layer's output, and the unit of the score.
@@ -105,11 +105,12 @@ def walk(f: Function, x: Array, composite: Composite, layer: str | None = None) 
     network, rule_of = prepared(f, x, composite, names=layer is not None)
     if layer is None:
         outputs, pullback = jax.vjp(lambda x: network(rule_of, x), x)
-    else:
-        unit = unit_of_layer(network, layer)
-        probe = jnp.zeros(unit.output_shape, unit.ops[-1].eqn.outvars[0].aval.dtype)
-        outputs, pullback = jax.vjp(lambda probe: network(rule_of, x, probes={unit.position: probe}), probe)
-    return outputs, lambda relevance: pullback(relevance)[0]
+        return outputs, lambda relevance: pullback(relevance)[0]
+    at = unit_of_layer(network, layer)
+    unit, dtype = at.unit, at.unit.ops[-1].eqn.outvars[0].aval.dtype
+    probe = jnp.zeros((*at.lengths, *unit.output_shape), dtype)
+    outputs, pullback = jax.vjp(lambda probe: network(rule_of, x, probes={unit.position: probe}), probe)
+    return outputs, lambda relevance: pullback(relevance)[0][at.index]
 
 
 def prepared(f: Function, x: Array, composite: Composite, *, names: bool = False) -> tuple[TracedNetwork, Composite]:
@@ -118,29 +119,6 @@ def prepared(f: Function, x: Array, composite: Composite, *, names: bool = False
     refuse_training_mode(network, x)
     composites.require_paths(composite, network.plan.units())
     return network, complete_composite(composite)
-
-
-def unit_of_layer(network: TracedNetwork, layer: str) -> Unit:
-    """The unit whose result is the value of a layer: where it absorbs what is behind, as a BatchNorm, that included.
-
-    Raises:
-      ValueError: where no layer has that name, or its value is no unit's result.
-    """
-    graph = network.plan.graph
-    site = find(graph, layer)
-    op = graph.ops[site.op]
-    if site.inner is not None:
-        raise ValueError(f"layer {layer!r} lies in a loop, in which relevance cannot be read: name one outside it")
-    unit = next((s for s in network.plan.steps if isinstance(s, Unit) and op in s.ops), None)
-    if unit is None:
-        raise ValueError(f"layer {layer!r} is what the loop or branch at {op.place} returns: name one behind it")
-    absorbs = unit.affine is not None and op not in unit.affine.before and unit.output_shape == site.shape
-    if op.outputs[site.output] != unit.outputs[0] and not absorbs:
-        raise ValueError(
-            f"layer {layer!r} lies inside the unit `{unit.kind}` at {unit.place}, which has one rule: name a layer "
-            "before or behind it"
-        )
-    return unit
 
 
 def deep_taylor(apply: Apply, low: ArrayLike | None = None, high: ArrayLike | None = None) -> Explain:

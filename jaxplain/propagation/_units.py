@@ -73,8 +73,9 @@ class Unit:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """All paths that name the unit: its own, and those of its weights, such as of a BatchNorm folded into it."""
-        return tuple(dict.fromkeys((self.path, *(weight.layer for op in self.ops for weight in op.weights))))
+        """All paths that name the unit: its own, and those of what is folded into it, such as a BatchNorm."""
+        folded = (path for op in self.ops for path in (*(weight.layer for weight in op.weights), op.path))
+        return tuple(dict.fromkeys((self.path, *folded)))
 
     @property
     def is_piecewise_linear(self) -> bool:

@@ -64,19 +64,20 @@ def matches(matcher: Matcher, unit: Unit) -> bool:
       matcher: a kind (``"conv"``), a path (``"*/layer4.*/conv?"``, with or without the network's own name in front),
         or a function ``unit -> bool``. A path is that of a layer (see `jaxplain.layers`), or of a module, which stands
         for all units in it; a unit that is made of several layers, such as a convolution and its BatchNorm, answers to
-        each of them.
+        each of them. A word that is a kind is no path: ``"[n]orm"`` is the layer of that name.
       unit: the unit.
     """
     if callable(matcher):
         return bool(matcher(unit))
+    if matcher in KINDS:
+        return matcher == unit.kind
     return matcher == unit.kind or any(path_matches(matcher, path) for path in unit.paths)
 
 
 def path_matches(pattern: str, path: str) -> bool:
     """Whether a module path, with or without its first name, fits a pattern or lies in the module of that name."""
     paths = [p for p in (path, path.partition("/")[2]) if p]
-    is_inside = pattern not in KINDS and any(p.startswith(f"{pattern}/") for p in paths)  # a kind is no module's name
-    return is_inside or any(fnmatch.fnmatchcase(p, pattern) for p in paths)
+    return any(p.startswith(f"{pattern}/") for p in paths) or any(fnmatch.fnmatchcase(p, pattern) for p in paths)
 
 
 def first_match(*pairs: tuple[Matcher, Rule], strict: bool = True) -> Composite:

@@ -1,6 +1,7 @@
 """A layer has one name in every method, and is called as its framework calls it."""
 
 import functools
+import os
 import threading
 import warnings
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 import jaxplain
 from jaxplain import composites, rules
@@ -44,7 +46,7 @@ PARAMS = {
 }
 
 
-# ------------------------------------------------------------------------------------- one network in four frameworks
+# -------------------------------------------------------------------------------------- one network in six frameworks
 
 
 def conv(x, kernel):
@@ -173,35 +175,112 @@ def equinox_model():
     return Equinox(convolution(PARAMS["stem"], 3), blocks, head)
 
 
+def haiku_network():
+    import haiku as hk
+
+    class Block(hk.Module):
+        def __call__(self, x):
+            x = hk.Conv2D(4, 3, with_bias=False, name="conv")(x)
+            return hk.BatchNorm(True, True, 0.9, eps=1e-5, name="bn")(x, is_training=False)
+
+    class Net(hk.Module):
+        def __call__(self, x):
+            x = jax.nn.relu(hk.Conv2D(4, 3, name="stem")(x))
+            for i in range(2):
+                x = jax.nn.relu(Block(name=f"blocks_{i}")(x))
+            return hk.Linear(5, name="head")(x.mean(axis=(1, 2)))
+
+    weights = lambda params: {leaf: params[name] for leaf, name in (("w", "kernel"), ("b", "bias")) if name in params}
+    params, state = {f"net/{name}": weights(PARAMS[name]) for name in ("stem", "head")}, {}
+    for i, block in enumerate(PARAMS["blocks"]):
+        wide = {name: value.reshape(1, 1, 1, -1) for name, value in block["bn"].items()}
+        params[f"net/blocks_{i}/conv"] = weights(block["conv"])
+        params[f"net/blocks_{i}/bn"] = {"scale": wide["scale"], "offset": wide["bias"]}
+        for name in ("mean", "var"):
+            averages = {"hidden": wide[name], "average": wide[name], "counter": jnp.ones((), jnp.int32)}
+            state[f"net/blocks_{i}/bn/~/{name}_ema"] = averages
+    network = hk.without_apply_rng(hk.transform_with_state(lambda x: Net()(x)))
+    apply = lambda variables, x: network.apply(variables["params"], variables["state"], x)[0]
+    return apply, {"params": params, "state": state}
+
+
+def keras_network():
+    """With a BatchNorm of its own, since that of Keras computes in float32 whatever it is given."""
+    import keras
+
+    class BatchNorm(keras.layers.Layer):
+        def build(self, shape):
+            self.values = [self.add_weight(shape=shape[-1:], name=name) for name in ("scale", "bias", "mean", "var")]
+
+        def call(self, x):
+            scale, bias, mean, var = (along(x, value[...]) for value in self.values)
+            return (x - mean) * (scale / jnp.sqrt(var + 1e-5)) + bias
+
+    keras.config.set_floatx("float64")
+    images = keras.Input((6, 6, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same", name="stem")(images)
+    x = keras.layers.ReLU()(x)
+    for i in range(2):
+        x = keras.layers.Conv2D(4, 3, padding="same", use_bias=False, name=f"blocks_{i}_conv")(x)
+        x = keras.layers.ReLU()(BatchNorm(name=f"blocks_{i}_bn")(x))
+    x = keras.layers.Flatten()(keras.layers.AveragePooling2D(6)(x))  # the global one averages in float32
+    x = keras.layers.Dense(5, name="head")(x)
+    model = keras.Model(images, x)
+    layers = {"stem": PARAMS["stem"], "head": PARAMS["head"]}
+    layers |= {f"blocks_{i}_{name}": part for i, block in enumerate(PARAMS["blocks"]) for name, part in block.items()}
+    for name, values in layers.items():
+        model.get_layer(name).set_weights(list(values.values()))
+
+    def apply(weights, x):
+        with jax.numpy_rank_promotion("allow"):  # Keras adds biases as they are
+            return model.stateless_call(weights, [], x, training=False)[0]
+
+    return apply, [v.value for v in model.trainable_variables]
+
+
 @functools.cache
-def networks():
-    """``{framework: (apply, context)}``."""
+def network(framework):
+    """``apply, context``, skipped where the framework is not installed."""
     images = lambda x: x.transpose(0, 3, 1, 2)
-    return {
-        "dict": (plain, PARAMS),
-        "linen": (Linen().apply, linen_variables()),
-        "nnx": (lambda model, x: model(x), Nnx()),
-        "equinox": (lambda model, x: jax.vmap(model)(images(x)), equinox_model()),
+    os.environ["KERAS_BACKEND"] = "jax"
+    if framework in ("haiku", "keras"):
+        pytest.importorskip(framework)
+    make = {
+        "dict": lambda: (plain, PARAMS),
+        "linen": lambda: (Linen().apply, linen_variables()),
+        "nnx": lambda: (lambda model, x: model(x), Nnx()),
+        "equinox": lambda: (lambda model, x: jax.vmap(model)(images(x)), equinox_model()),
+        "haiku": haiku_network,
+        "keras": keras_network,
     }
+    return make[framework]()
 
 
 LAYERS = ("stem", "blocks/0/conv", "blocks/0/bn", "blocks/0", "blocks/1/conv", "blocks/1/bn", "blocks/1", "head")
 
 
+OTHERS = {"haiku": {"net"}, "keras": {"re_lu", "average_pooling2d", "flatten"}}
+
+
 def own_name(framework, layer):
-    return layer.replace("blocks/", "blocks_") if framework == "linen" else layer
+    """A layer as its framework calls it; in Haiku the network has a name, Keras' networks are flat."""
+    if framework in ("linen", "haiku"):
+        layer = layer.replace("blocks/", "blocks_")
+    if framework == "haiku":
+        return f"net/{layer}"
+    return layer.replace("/", "_") if framework == "keras" else layer
 
 
-@pytest.mark.parametrize("framework", ["dict", "linen", "nnx", "equinox"])
+@pytest.mark.parametrize("framework", ["dict", "linen", "nnx", "equinox", "haiku", "keras"])
 def test_corresponding_layers_are_listed(framework):
-    apply, context = networks()[framework]
+    apply, context = network(framework)
     close(apply(context, X), plain(PARAMS, X))
     named = jaxplain.layers(apply)(context, X)
-    wanted = {own_name(framework, layer) for layer in LAYERS}
+    wanted = {own_name(framework, layer) for layer in LAYERS if framework != "keras" or not layer[-1].isdigit()}
     assert wanted <= set(named)
-    assert set(named) - wanted <= {"blocks"}
-    assert named["stem"] in [(2, 6, 6, 4), (2, 4, 6, 6)]
-    assert named["head"] == (2, 5)
+    assert {name.rstrip("0123456789_") for name in set(named) - wanted} <= OTHERS.get(framework, {"blocks"})
+    assert named[own_name(framework, "stem")] in [(2, 6, 6, 4), (2, 4, 6, 6)]
+    assert named[own_name(framework, "head")] == (2, 5)
 
 
 def maps_at(apply, layer):
@@ -223,7 +302,7 @@ def spatial(relevance):
 
 @functools.cache
 def maps(framework, layer):
-    apply, context = networks()[framework]
+    apply, context = network(framework)
     explain = maps_at(apply, own_name(framework, layer))
     if framework == "nnx":  # a module is no argument of jax.jit
         return jax.jit(lambda x: {name: f(context, x, target=TARGET) for name, f in explain.items()})(X)
@@ -231,7 +310,7 @@ def maps(framework, layer):
 
 
 @pytest.mark.parametrize("layer", ["stem", "blocks/0/bn", "blocks/1/conv"])
-@pytest.mark.parametrize("framework", ["linen", "nnx", "equinox"])
+@pytest.mark.parametrize("framework", ["linen", "nnx", "equinox", "haiku", "keras"])
 def test_the_same_layer_has_the_same_maps_in_every_framework(framework, layer):
     ours, wanted = maps(framework, layer), maps("dict", layer)
     for name, a in wanted.items():
@@ -241,7 +320,7 @@ def test_the_same_layer_has_the_same_maps_in_every_framework(framework, layer):
 
 def test_lrp_at_a_module_that_is_no_unit():
     """A block returns what its BatchNorm does."""
-    apply, context = networks()["nnx"]
+    apply, context = network("nnx")
     at = lambda layer: jaxplain.lrp(apply, layer=layer)(context, X, target=TARGET)
     close(at("blocks/1"), at("blocks/1/bn"))
 
@@ -275,7 +354,7 @@ def ways_to_call(model):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_ways_to_call_an_nnx_network(way):
-    apply, context = ways_to_call(networks()["nnx"][1])[way]
+    apply, context = ways_to_call(network("nnx")[1])[way]
     inside = "net/" if way == "method of an owner" else ""
     assert set(jaxplain.layers(apply)(*context, X)) >= {inside + layer for layer in LAYERS}
     close(jaxplain.tap(apply, "blocks/0/bn")(*context, X).features, reference_features())
@@ -287,7 +366,7 @@ def reference_features():
 
 
 def test_under_transformations():
-    apply, model = networks()["nnx"]
+    apply, model = network("nnx")
     graph, state = nnx.split(model)
     at = lambda state, x: jaxplain.tap(lambda state, x: nnx.merge(graph, state)(x), "blocks/0/bn")(state, x).features
     close(jax.jit(at)(state, X), reference_features())
@@ -364,12 +443,14 @@ def test_a_network_in_training_mode_is_told_so(explain):
 
 
 def test_captured_intermediates_are_layers():
-    module, variables = Linen(), networks()["linen"][1]
+    module, variables = Linen(), network("linen")[1]
     captured = functools.partial(module.apply, capture_intermediates=True, mutable=["intermediates"])
     close(jaxplain.gradient(captured)(variables, X), jaxplain.gradient(module.apply)(variables, X))
     _, state = captured(variables, X)
-    for name in ("stem", "blocks_0/bn", "blocks_1"):
-        value = functools.reduce(lambda tree, key: tree[key], name.split("/"), state["intermediates"])["__call__"][0]
+    found = jax.tree_util.tree_leaves_with_path(state["intermediates"])
+    maps = {"/".join(key.key for key in path[:-2]): value for path, value in found if value.ndim == 4}
+    assert {"stem", "blocks_0/conv", "blocks_0/bn", "blocks_0", "blocks_1/conv", "blocks_1/bn", "blocks_1"} == set(maps)
+    for name, value in maps.items():
         close(jaxplain.tap(captured, name)(variables, X).features, value)
         close(jaxplain.grad_cam(captured, name)(variables, X), jaxplain.grad_cam(module.apply, name)(variables, X))
 
@@ -553,8 +634,6 @@ def test_layers_in_a_branch_and_in_a_loop_that_counts():
     close(jaxplain.tap(apply, "inner")(params, x).features, jnp.tanh(x @ params["stem"]["w"] @ inner) @ inner)
     with pytest.raises(ValueError, match="layer 'side' lies in a branch of a `cond`"):
         jaxplain.tap(apply, "side")(params, x)
-    with pytest.raises(ValueError, match="layer 'inner' lies in a loop, in which relevance cannot be read"):
-        jaxplain.lrp(apply, layer="inner")(params, x)
 
 
 # ------------------------------------------------------------------- whatever a network's code names besides layers
@@ -613,3 +692,86 @@ def test_a_module_stands_for_its_units_and_a_kind_for_no_module():
     jaxplain.lrp(f, composites.epsilon_plus())(x)  # its rule for convolutions is none for what lies in "conv"
     rows = jaxplain.summary(f, composites.first_match(("block", rules.z_plus())))(x).rows
     assert [row.rule for row in rows if row.unit.path == "block"] == ["z_plus()"]
+
+
+# ----------------------------------------------------------------------------------- layers that are in no model's tree
+
+GLOBAL = Nnx()
+
+
+def with_a_global_model(x):
+    return GLOBAL(x)
+
+
+def a_helper(x):
+    return GLOBAL.features(x)
+
+
+def through_a_helper(x):
+    return GLOBAL.head(a_helper(x).mean(axis=(1, 2)))
+
+
+@pytest.mark.parametrize(
+    "apply",
+    [with_a_global_model, through_a_helper, lambda x, model=GLOBAL: model(x), lambda x, *, model=GLOBAL: model(x)],
+)
+def test_modules_among_globals_and_defaults_are_found(apply):
+    close(apply(X), plain(PARAMS, X))
+    named = jaxplain.layers(apply)(X)
+    assert set(LAYERS) <= set(named)
+    close(jaxplain.tap(apply, "blocks/0")(X).features, reference_features())
+
+
+COUNT = 0
+
+
+def test_globals_that_a_function_sets_stay_the_module_s_own():
+    def apply(x):
+        global COUNT
+        COUNT += 1
+        return GLOBAL(x)
+
+    assert set(LAYERS) <= set(jaxplain.layers(apply)(X))
+    assert COUNT == 1
+
+
+def test_layers_in_the_closure_go_by_the_names_of_its_variables():
+    conv = nnx.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0))
+    head = {"w": draw(4, 5, seed=1), "b": draw(5, seed=2)}
+    apply = lambda x: nnx.relu(conv(x)).mean(axis=(1, 2)) @ head["w"] + head["b"][None]
+    assert set(jaxplain.layers(apply)(X)) == {"conv", "head"}
+    close(jaxplain.tap(apply, "conv")(X).features, conv(X), 1e-6)
+
+
+def test_relevance_at_each_turn_of_a_loop():
+    """As that of the same layers one by one; a loop that runs backwards, and one inside another."""
+    w = draw(2, 3, 4, 4, seed=1) + 0.1  # so that not all is cut at zero
+    params = {"stem": {"w": draw(3, 4, seed=2)}, "inner": {"w": w}, "head": {"w": draw(4, 5, seed=3)}}
+
+    def network(turns):
+        def apply(params, x):
+            x = turns(params["inner"]["w"], jax.nn.relu(x @ params["stem"]["w"]))
+            return x @ params["head"]["w"]
+
+        return apply
+
+    def loops(weights, x):
+        turn = lambda x, w: (jax.nn.relu(x @ w), None)
+        outer = lambda x, ws: (jax.lax.scan(turn, x, ws, reverse=True)[0], None)
+        return jax.lax.scan(outer, x, weights)[0]
+
+    def one_by_one(weights, x):
+        for i, ws in enumerate(weights):
+            for j, w in enumerate(ws[::-1]):
+                x = jax.nn.relu(checkpoint_name(x @ w, f"turn {3 * i + j}"))
+        return x
+
+    x = X[:, 0, 0] ** 2
+    for turn in range(6):
+        name = f"inner[{turn}]"
+        for method in (jaxplain.lrp, lambda f, layer: jaxplain.excitation_backprop(f, layer, upsample=False)):
+            explain = method(network(loops), layer=name)
+            wanted = method(network(one_by_one), layer=f"turn {turn}")(params, x, target=TARGET)
+            assert np.abs(wanted).max() > 0
+            close(explain(params, x, target=TARGET), wanted)
+            close(jax.jit(explain)(params, x, target=TARGET), wanted)

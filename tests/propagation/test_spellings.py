@@ -133,6 +133,43 @@ def test_a_normalisation_with_a_learned_scale_is_one_unit(name, shape):
     assert [kind for kind in found if kind != "scale"] == ["norm", "dense"]
 
 
+ATTENTIONS = {
+    "JAX's own": lambda x: jax.nn.dot_product_attention(*[x[:, :, None]] * 3, scale=1.0)[:, :, 0],
+    "plain": lambda x: jax.nn.softmax(x @ x.swapaxes(1, 2)) @ x,
+    "transposed inside": lambda x: turned_softmax(x @ x.swapaxes(1, 2)) @ x,
+}
+
+
+def turned_softmax(logits):
+    e = jnp.exp(logits.T - lax.stop_gradient(logits.max(axis=-1, keepdims=True)).T)
+    return (e / e.sum(axis=0, keepdims=True)).T
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_a_softmax_is_one_unit_however_its_axes_are_turned(name):
+    network = lambda attend: lambda x: attend(x.reshape(4, 2, 3)).reshape(4, -1) @ A
+    found = kinds(network(ATTENTIONS[name]), X)
+    assert found.count("softmax") == 1
+    assert not {"max_pool", "sum", "division", "activation"}.intersection(found)
+    wanted = jaxplain.lrp(network(ATTENTIONS["plain"]))(X, target=1)
+    close(jaxplain.lrp(network(ATTENTIONS[name]))(X, target=1), wanted, 1e-5)  # JAX's own rounds its weights to float32
+
+
+def test_a_kind_is_no_layer_of_that_name():
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3, name="norm")(nn.LayerNorm(name="dense")(x))
+
+    variables = Net().init(jax.random.key(0), X)
+    marked = lambda matcher: [
+        row.unit.kind
+        for row in jaxplain.summary(Net().apply, composites.first_match((matcher, rules.gradient())))(variables, X).rows
+        if row.rule == "gradient()"
+    ]
+    assert [marked("norm"), marked("[n]orm"), marked("dense")] == [["norm"], ["dense"], ["dense"]]
+
+
 @pytest.mark.parametrize("name", NO_NORMS)
 def test_what_does_not_is_none(name):
     assert "norm" not in kinds(lambda x: NO_NORMS[name](x @ A) @ C, X)

@@ -19,7 +19,7 @@ def match(view: View, last: Op) -> Unit | None:
     if len(set(view.explained(last))) < 2 or root is None or not view.is_float(last.outputs[0]):
         return None
     root = softmax_root(view, last, root)
-    if view.shape(root) != view.shape(last.outputs[0]):
+    if view.size(root) != view.size(last.outputs[0]):
         return None
     # Everything between is inside.
     inside: dict[Op, None] = {}
@@ -33,6 +33,10 @@ def match(view: View, last: Op) -> Unit | None:
     # And what it computes says what it is.
     kind = kind_of_region(view, ops, root)
     if kind is None or (kind != "activation" and not view.regions):
+        return None
+    # Only a softmax may have its axes in another order than what it is made of: JAX's own attention transposes inside.
+    moves_axes = any(op.primitive is P.transpose_p for op in ops) or view.shape(root) != view.shape(last.outputs[0])
+    if moves_axes and kind != "softmax":
         return None
     return view.new_unit(kind, ops, (root,), last.outputs)
 

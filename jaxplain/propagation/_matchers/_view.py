@@ -18,7 +18,7 @@ from ..._graph.signs import NONE, NONNEGATIVE, NONPOSITIVE, Sign, signs
 from ..._graph.trace import Atom, Graph, Op
 from .._units import Unit
 
-LOCAL = ELEMENTWISE | REDUCTIONS | frozenset([P.broadcast_in_dim_p, P.reshape_p, P.squeeze_p])
+LOCAL = ELEMENTWISE | REDUCTIONS | frozenset([P.broadcast_in_dim_p, P.reshape_p, P.squeeze_p, P.transpose_p])
 
 
 class View:
