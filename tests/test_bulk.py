@@ -330,6 +330,17 @@ def test_a_damaged_chunk(store):
     equal(arrays(store), before)
 
 
+def test_a_damaged_status(store):
+    images = IMAGES * 30
+    job(store, source=images)
+    before = arrays(store)
+    assert zarr.open_group(store).attrs["jaxplain"]["per_file"] == 4
+    file = Path(store) / "status/c/5"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert job(store, source=images).finished
+    equal(arrays(store), before)
+
+
 @pytest.mark.parametrize("name", ["maps", "status", "score"])
 def test_a_lost_file(store, name):
     job(store)

@@ -18,9 +18,9 @@ import numpy as np
 
 from ._extra import tensorstore as ts
 
-WAITING, DONE, FAILED = 0, 1, 2
+WAITING, DONE, FAILED, UNREADABLE = 0, 1, 2, 255
 NAME_BYTES, PROBLEM_BYTES = 256, 512
-FILE_BYTES = 16 << 20  # of maps, uncompressed, in a file
+FILE_BYTES = 8 << 20  # of maps, uncompressed, in a file
 FILES = 64  # a store has so many files at least, if it has as many chunks: processes share the work by files
 Fields: TypeAlias = "Mapping[str, Field]"
 
@@ -72,8 +72,10 @@ class Store:
         return self.arrays["status"].shape[0]
 
     def status(self) -> np.ndarray:
-        """The status of every image; where it cannot be read nothing is done."""
-        status = np.zeros(self.images, np.uint8)
+        """The status of every image, `UNREADABLE` where it is damaged."""
+        with suppress(ValueError):
+            return self.arrays["status"].read().result()
+        status = np.full(self.images, UNREADABLE, np.uint8)
         for file in range(-(-self.images // self.per_file)):
             with suppress(ValueError):  # a checksum that differs
                 status[self.images_of(file)] = self.arrays["status"][self.images_of(file)].read().result()
@@ -101,17 +103,14 @@ class Store:
             ) from error
 
     def lost(self, status: np.ndarray, check: bool) -> list[int]:
-        """The files of which something that was done is gone; with ``check`` those with a damaged chunk as well."""
+        """The files of which something that was done is gone, or damaged, for which only ``check`` looks at all."""
         there = {key.decode() for key in self.kv.list().result()}
         files = []
         for file in range(-(-self.images // self.per_file)):
-            done = (
-                np.unique(np.flatnonzero(status[self.images_of(file)]) // self.chunk)
-                + file * self.per_file // self.chunk
-            )
-            if len(done) and not (
-                there.issuperset(self.keys(file)) and not (check and not all(map(self.is_whole, done)))
-            ):
+            of_file = status[self.images_of(file)]
+            done = np.unique(np.flatnonzero(of_file) // self.chunk) + file * self.per_file // self.chunk
+            is_there = not len(done) or there.issuperset(self.keys(file))
+            if UNREADABLE in of_file or not is_there or (check and not all(map(self.is_whole, done))):
                 files.append(file)
         return files
 
