@@ -115,7 +115,8 @@ def pending(store: Store, size: int, check: bool) -> list[int]:
 def method_fingerprint(part: Part, args: tuple[Any, ...], batch: Mapping[str, np.ndarray]) -> str:
     """A checksum of what is computed of a batch, of one image however large the batches are."""
     one = {name: values[:1] for name, values in batch.items()}
-    mesh = jax.sharding.AbstractMesh((1,), (AXIS,))  # so that it does not depend on how many devices there are
+    # Of one device, so that the checksum does not depend on how many there are.
+    mesh = jax.sharding.AbstractMesh((1,), (AXIS,), (jax.sharding.AxisType.Auto,))
 
     def mapped(*args_and_batch: Any) -> Any:
         *args, batch = args_and_batch
