@@ -6,6 +6,7 @@ compile thousands of small functions and run each of them once. What it does wit
 """
 
 import os
+from importlib.util import find_spec
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # of which there are four, and whose forms of operations are tested
 
@@ -32,6 +33,7 @@ hypothesis.settings.register_profile("thorough", max_examples=30, deadline=None,
 
 pytest_plugins = ["tests.durations"]
 collect_ignore = [] if AS_USERS_DO else ["tests/compiled"]
+collect_ignore += [] if find_spec("grain") and find_spec("tensorstore") else ["jaxplain/bulk"]
 
 
 def pytest_configure(config):

@@ -12,6 +12,7 @@ from pathlib import Path
 LIBRARY = Path(__file__).parents[1] / "jaxplain"
 IMPORTED_BY_USERS = ("generators",)  # since it needs Flax
 PACKAGES = (
+    "bulk",
     "evaluation",
     "fast",
     "features",

@@ -24,14 +24,14 @@ def vmap_behind(fn: Function) -> Function:
     A convolution has one batch axis, so that `jax.vmap` makes one of the mapped axis and the batch, the mapped one in
     front: where the batch is sharded over devices, no device holds a part of that axis, the batch is gathered, and
     every device computes all of it. With the batch in front every device keeps its own examples. Where there is one
-    device it is `jax.vmap` itself: the other order costs depthwise networks a fifth of their time on a CPU. One sample
-    is not mapped at all.
+    device, or `jax.shard_map` gives each its own examples anyway, it is `jax.vmap` itself: the other order costs
+    depthwise networks a fifth of their time on a CPU. One sample is not mapped at all.
     """
 
     def mapped(*args: Any) -> Any:
         if all(a.shape[0] == 1 for a in jax.tree.leaves(args)):  # as a network knows it, and rows that repeat stay such
             return jax.tree.map(lambda y: y[None], fn(*jax.tree.map(lambda a: a[0], args)))
-        if jax.device_count() == 1:
+        if jax.device_count() == 1 or jax.sharding.get_abstract_mesh().are_all_axes_manual:
             return jax.vmap(fn)(*args)
         return with_rewritten_equations(jax.vmap(with_rewritten_equations(fn, with_own_map)), without_own_map)(*args)
 

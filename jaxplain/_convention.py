@@ -41,6 +41,7 @@ from jax.typing import ArrayLike
 
 from ._channels import Channels, channel_axis, said_axis
 from ._execution import executable
+from ._explainer import Explainer
 from ._graph.modules import without_intermediates
 from ._mistakes import call
 
@@ -81,8 +82,8 @@ def explainer(apply: Apply, *, heed: Heed | None = None) -> Callable[[Callable[.
         inside ``attribute`` they never are, as it is traced.
 
     Returns:
-      A decorator; what it returns tells its arguments in `help`, and has the attribute ``apply``, by which `smooth`,
-      `contrast` and their like find the class that the network predicts.
+      A decorator; what it returns tells its arguments in `help`, pickles (by ``cloudpickle``), and has the attribute
+      ``apply``, by which `smooth`, `contrast` and their like find the class that the network predicts.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxplain
@@ -138,14 +139,15 @@ def full_precision(f: F) -> F:
       (Precision.DEFAULT, Precision.DEFAULT)
     """
 
-    @functools.wraps(f)
     def precise(*args: Any, **options: Any) -> Any:
         if jax.config.jax_default_matmul_precision is not None:  # type: ignore[attr-defined]
             return f(*args, **options)
         with jax.default_matmul_precision("highest"):
             return f(*args, **options)
 
-    return precise  # type: ignore[return-value]
+    if isinstance(f, Explainer):
+        return inherit(precise, f, getattr(f, "apply", None))  # type: ignore[return-value]
+    return functools.wraps(f)(precise)  # type: ignore[return-value]
 
 
 def unbound(apply: Any) -> bool:
@@ -154,12 +156,10 @@ def unbound(apply: Any) -> bool:
 
 
 def inherit(explain: Explain, documented: Callable[..., Any], apply: Apply | None) -> Explain:
-    """Give an explainer the name and text of the function it was made from, and the network it explains."""
-    for name in ("__module__", "__name__", "__qualname__"):
-        setattr(explain, name, getattr(documented, name))
-    explain.__doc__ = documented.__doc__ or CALL
-    vars(explain).update({} if apply is None else {"apply": apply})
-    return explain
+    """An explainer with the name and text of the function it was made from, and the network it explains."""
+    about = {name: getattr(documented, name) for name in ("__module__", "__name__", "__qualname__")}
+    about |= {"__doc__": documented.__doc__ or CALL, **({} if apply is None else {"apply": apply})}
+    return Explainer(explain.function if isinstance(explain, Explainer) else explain, about)
 
 
 # ------------------------------------------------------------------------------------------- the explained argument

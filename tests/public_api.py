@@ -7,6 +7,7 @@ import sys
 
 PUBLIC = (
     "",
+    ".bulk",
     ".composites",
     ".evaluation",
     ".metrics",

@@ -29,8 +29,9 @@ ARROWS = {
     "visualize": ["shared", "models"],
     "_taxonomy": EXPLAINERS,
     "evaluation": [*EXPLAINERS, "metrics", "_taxonomy", "visualize"],
+    "bulk": ["_graph", "shared", "models", "evaluation"],
     "__init__": [*EXPLAINERS, "metrics", "_taxonomy", "evaluation", "fast"],  # the only one that knows of `fast`
-    "cli": [*EXPLAINERS, "metrics", "models", "visualize", "_taxonomy", "evaluation", "__init__"],
+    "cli": [*EXPLAINERS, "metrics", "models", "visualize", "_taxonomy", "evaluation", "bulk", "__init__"],
     "__main__": ["cli"],
 }
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -24,16 +25,18 @@ from ..evaluation import BETTER, Example, Records, open_records, summarize
 from ..evaluation import compare as make_comparison
 from ..evaluation import evaluate as measure
 from ..evaluation._table import summary_table
+from ..models._reading import ImageError, checksum_of, read
 from ..visualize._colours import require_matplotlib
 from . import _method_specs as specs
 from . import _network as networks
+from ._bulk import NOT_STORED, InStore, evaluate_in_bulk
 from ._cache import programs_kept
 from ._compare import METHODS, page
 from ._explain import File, prepared, tell_of
 from ._network import Network
-from ._photographs import Photograph, checksum_of, pictures_in, read
+from ._photographs import Photograph, pictures_in
 from ._results import require_file, save_page
-from ._terminal import STDOUT, ImageError, Report, UsageError, command_line
+from ._terminal import STDOUT, Report, UsageError, command_line
 
 ON_THE_PAGE = 12  # photographs whose maps a report shows
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
@@ -51,6 +54,7 @@ def evaluate(
     html: File = None,
     seed: int = 0,
     cache: bool = True,
+    job: InStore = NOT_STORED,
 ) -> int:
     """Measure methods over a folder of photographs, and write a table with confidence intervals.
 
@@ -71,39 +75,49 @@ def evaluate(
         explained again for it.
       seed: Seed of the methods and metrics that draw random numbers.
       cache: Keep compiled programs in your folder for caches, so that the same command takes less time when run again.
+      job: Of a store.
     """
     named, measures = specs.specs_of(methods), specs.metrics_of(metrics)
     if not measures:
         raise UsageError("--metrics names no metric")
     require_page(html)
-    files = photographs_in(folder)
-    with programs_kept(cache), Report(len(files)) as report:
+    files, load = photographs_in(folder), partial(networks.load, model, checkpoint)
+    better = {name: BETTER[specs.name_and_options(name)[0]] for name in measures}
+    if job.save:
+        labelled, makers = partial(classes_of, files, labels), partial(specs.explainers_of, named)
+        return evaluate_in_bulk(folder, labelled, load, makers, measures, better, job, html, seed)
+    with refusals(out), programs_kept(cache), Report(len(files)) as report:
         report.step(f"loading {model}")
-        network = networks.load(model, checkpoint)
-        classes = labels_of(files, network) if labels is None else read_labels(labels, files, network)
+        network = load()
+        classes = classes_of(files, labels, network)
         explainers = specs.explainers_of(named, network)
         settings = settings_of(folder, model, measures, seed)
-        try:
-            records = open_records(f"{out}.jsonl", settings)
-            if before := len(records.done):
-                report.note(f"{before} maps are in {records.path} already")
-            examples = examples_of(classes, network, records, explainers, report)
-            context = (network.variables,)
-            new = measure(network.apply, explainers, measures, examples, records, context=context, seed=seed)
-            count = sum(1 for _ in new)
-            chosen = [r for (image, method), r in records.done.items() if image in classes and method in explainers]
-            better = {name: BETTER[specs.name_and_options(name)[0]] for name in measures}
-            table = write_tables(out, chosen, better)
-            if html and classes:
-                options = {"summary": summarize(chosen), "better": better}
-                save_page(html, page_of(classes, explainers, network, report, settings, options))
-        except (TypeError, ValueError) as error:
-            raise UsageError(str(error)) from error
-        except OSError as error:
-            raise UsageError(f"--out {out}: {error.strerror or error}") from error
+        records = open_records(f"{out}.jsonl", settings)
+        if before := len(records.done):
+            report.note(f"{before} maps are in {records.path} already")
+        examples = examples_of(classes, network, records, explainers, report)
+        context = (network.variables,)
+        new = measure(network.apply, explainers, measures, examples, records, context=context, seed=seed)
+        count = sum(1 for _ in new)
+        chosen = [r for (image, method), r in records.done.items() if image in classes and method in explainers]
+        table = write_tables(out, chosen, better)
+        if html and classes:
+            options = {"summary": summarize(chosen), "better": better}
+            save_page(html, page_of(classes, explainers, network, report, settings, options))
     STDOUT.print(table)
     STDOUT.print(f"{count} maps measured now, {before} before: {records.path}")
     return 1 if report.failed else 0
+
+
+@contextmanager
+def refusals(out: Path) -> Iterator[None]:
+    """Say in one sentence what cannot be measured or written."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    except OSError as error:
+        raise UsageError(f"--out {out}: {error.strerror or error}") from error
 
 
 def require_page(html: Path | None) -> None:
@@ -148,6 +162,11 @@ def photographs_in(folder: Path) -> dict[str, Path]:
     if not files:
         raise UsageError(f"{folder} holds no pictures")
     return files
+
+
+def classes_of(files: dict[str, Path], labels: Path | None, network: Network) -> dict[str, tuple[Path, int]]:
+    """The class of each photograph."""
+    return labels_of(files, network) if labels is None else read_labels(labels, files, network)
 
 
 def labels_of(files: dict[str, Path], network: Network) -> dict[str, tuple[Path, int]]:

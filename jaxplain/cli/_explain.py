@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -16,14 +17,16 @@ from PIL import Image
 from .. import visualize
 from .._compose import heatmap
 from .._convention import Array, require_logits
+from ..models._reading import ImageError
 from ..visualize._colours import require_matplotlib
 from . import _network as networks
+from ._bulk import ALONE, InBulk, explain_in_bulk, is_store
 from ._cache import programs_kept
 from ._method_specs import Spec, spec_of
 from ._network import Network, Shown, softmax
 from ._photographs import Photograph, expanded, photographs
 from ._results import require_file, save_maps
-from ._terminal import ImageError, Report, UsageError, command_line
+from ._terminal import Report, UsageError, command_line
 
 T = TypeVar("T")
 REMEDY = "its middle: crop the photograph around what you mean to have that explained"
@@ -57,6 +60,7 @@ def explain(
     batch_size: int = 4,
     top: int = 5,
     cache: bool = True,
+    job: InBulk = ALONE,
 ) -> int:
     """Explain how a network classifies images, and write a picture of each explanation.
 
@@ -75,19 +79,20 @@ def explain(
       composite: The rules of LRP and its relatives, such as epsilon_gamma_box; by default epsilon_plus for LRP.
       out: The picture to write, by default explanation.png, or a folder, which a name without an ending is; for several
         images a folder, by default explanations.
-      save: A file .npz for the maps themselves, with scores, targets, names and options.
+      save: A file .npz for the maps themselves, with scores, targets, names and options; or a store .zarr, for a folder
+        of any size, of which no pictures are made. The same command goes on with a store.
       seed: Seed of the methods that draw random numbers.
       batch_size: How many images are explained at once.
       top: How many classes are printed.
       cache: Keep compiled programs in your folder for caches, so that the same command takes less time when run again.
+      job: Of a store.
     """
-    if batch_size < 1 or top < 1:
-        raise UsageError("--batch-size and --top are at least 1")
-    require_file("--save", save, ".npz")
-    require_matplotlib()
+    require_possible(batch_size, top, save)
     spec, kept = spec_of(method, "--method", layer, composite), []
+    if is_store(save):
+        load = partial(networks.load, model, checkpoint)
+        return explain_in_bulk(images, save, load, spec.explainer, target, job, seed=seed, batch_size=batch_size)
     work = photographs(images, out)
-    size = min(batch_size, len(work))
     with programs_kept(cache), Report(len(work)) as report:
         report.step(f"loading {model}")
         network = networks.load(model, checkpoint)
@@ -100,8 +105,8 @@ def explain(
             report.step(f"explaining with {spec.label}")
             return run
 
-        examples = prepared(work, network, report)
-        for example, attribution, outputs in explained(examples, size, network.variables, compile_):
+        examples, batch_size = prepared(work, network, report), min(batch_size, len(work))
+        for example, attribution, outputs in explained(examples, batch_size, network.variables, compile_):
             probability = softmax(outputs)
             with report.failures_of(example.photograph.name):
                 draw(example, attribution, probability, label, spec.title, network)
@@ -111,6 +116,15 @@ def explain(
         if save and kept:
             keep(save, spec.label, kept, label, {**command_line(), "model": model, "seed": seed})
     return 1 if report.failed else 0
+
+
+def require_possible(batch_size: int, top: int, save: Path | None) -> None:
+    """Refuse, before anything is computed, what cannot be done."""
+    if batch_size < 1 or top < 1:
+        raise UsageError("--batch-size and --top are at least 1")
+    if not is_store(save):
+        require_file("--save", save, ".npz")
+        require_matplotlib()
 
 
 def prepared(work: Iterable[Photograph], network: Network, report: Report) -> Iterator[Prepared]:

@@ -21,9 +21,10 @@ from PIL import Image
 from .. import models
 from .._channels import Channels, channel_axis
 from .._text import as_known, did_you_mean
+from ..models._reading import ImageError
 from ..propagation._unit_call import Composite
 from ..propagation.composites import READY_MADE, epsilon_gamma_box, resolve
-from ._terminal import ImageError, UsageError
+from ._terminal import UsageError
 
 MODELS = ("efficientnet_lite0", "vgg16", "resnet18", "resnet50", "mobilenet_v2", "densenet121")
 MOST_LISTED = 10  # classes in one sentence

@@ -34,10 +34,6 @@ class UsageError(Exception):
     """A command that cannot be carried out; the message is one sentence that says why."""
 
 
-class ImageError(Exception):
-    """An image that cannot be explained, while others can; the message is the rest of a sentence that names it."""
-
-
 def escape_unprintable() -> None:
     """Let the terminal show what its encoding lacks as an escape sequence, instead of failing."""
     for stream in (sys.stdout, sys.stderr):

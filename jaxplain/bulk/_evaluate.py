@@ -1,0 +1,165 @@
+"""Metrics of several methods over a million images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._convention import Apply, Array, outputs_of, require_classes, require_positive
+from ..evaluation import Statistic
+from ..evaluation._measures import Methods, Metrics, find_explainers, find_measures, warn_of_softmax
+from ..evaluation._suite import CompiledSuite
+from ..evaluation._table import statistic
+from ._devices import devices_of
+from ._job import Question, answer, fingerprints
+from ._run import Options, Outcome, filled
+from ._source import Examples, Preprocess, Source
+from ._store import DONE, Field, about, kvstore, open_store
+
+__all__ = ["evaluate", "summarize"]
+
+
+def evaluate(
+    apply: Apply,
+    methods: Methods,
+    metrics: Metrics,
+    source: Source,
+    store: Any,
+    *,
+    args: tuple[Any, ...] = (),
+    batch_size: int = 16,
+    preprocess: Preprocess | None = None,
+    seed: int = 0,
+    mesh: jax.sharding.Mesh | None = None,
+    threads: int = 4,
+    processes: int = 0,
+    every: float = 30.0,
+    over: bool = False,
+    check: bool = False,
+    progress: Callable[[int, int, int], object] | None = None,
+) -> Outcome:
+    """Measure methods over all images of a source, on all devices of all processes, and store the numbers.
+
+    The numbers are those of `jaxplain.evaluation.evaluate` for the same names and seed. The store has an array
+    ``(images, methods)`` for each metric, NaN where it has no answer, and what all stores have (see `explain`); its
+    attribute ``methods`` names the methods. `summarize` makes a table of it.
+
+    Args:
+      apply: ``apply(*args, images) -> logits``.
+      methods: as for `jaxplain.compare`: names, or ``{label: explainer}``.
+      metrics: as for `jaxplain.compare`, and those that compare maps with what the dicts of the source have beside
+        ``"image"``, ``"label"`` and ``"name"``, such as a ``"mask"``.
+      source: see `explain`; every image needs a label, for which it is explained.
+      store: see `explain`.
+      args: see `explain`.
+      batch_size: see `explain`.
+      preprocess: see `explain`.
+      seed: of the random numbers, which depend on it and on the name of an image.
+      mesh: see `explain`.
+      threads: see `explain`.
+      processes: see `explain`.
+      every: see `explain`.
+      over: see `explain`.
+      check: see `explain`.
+      progress: see `explain`.
+
+    Returns:
+      How many images are done, and how many failed.
+
+    Raises:
+      ValueError: as `explain` and `jaxplain.compare`.
+      BlockingIOError: as `explain`.
+      OSError: as `explain`.
+
+    Example:
+      >>> import jax.numpy as jnp, tempfile
+      >>> from jaxplain import bulk
+      >>> images = [(jnp.full((4, 4, 3), 1.0 + i), i % 3) for i in range(4)]
+      >>> store = tempfile.mkdtemp() + "/metrics.zarr"
+      >>> f = lambda x: x.sum(axis=(1, 2)) ** 2
+      >>> bulk.evaluate(f, ["gradient"], ["sparseness"], images, store, batch_size=2)
+      Outcome(done=4, failed=0, images=4)
+      >>> bulk.summarize(store)["gradient"]["sparseness"].n
+      4
+    """
+    require_positive(batch_size=batch_size)
+    explainers, measures = find_explainers(apply, methods), find_measures(metrics)
+    examples, devices = Examples(source, preprocess), devices_of(mesh, batch_size)
+    outputs = jax.eval_shape(lambda x: outputs_of(apply, (*args, x)), examples.probe().image[None])  # type: ignore[index]
+    require_classes("bulk.evaluate", outputs)
+    examples.classes = outputs.shape[1]
+    example = examples.probe()
+    first = filled([example], [0], example)
+    warn_of_softmax(apply, (*args, jnp.asarray(first["image"])), methods, measures)
+
+    suite = partial(CompiledSuite, apply, methods=explainers, measures=measures)
+    parts = [partial(measured, suite, label, seed) for label in explainers]
+    settings = {"kind": "evaluate", "methods": [*explainers], "metrics": [*measures], "seed": seed}
+    question = Question(
+        settings | fingerprints(apply, parts, args, examples, first),
+        {name: Field("float32", (len(parts),), ("method",)) for name in measures},
+        devices.compute(parts, args, side_by_side),
+        lambda results: "",
+    )
+    return answer(
+        store, examples, example, devices, question, Options(threads, processes, every, over, check, progress)
+    )
+
+
+def measured(
+    suite_of: Callable[..., CompiledSuite], label: str, seed: int, args: tuple[Any, ...], batch: Mapping[str, Array]
+) -> dict[str, Array]:
+    """All metrics of one method, ``(n,)`` each."""
+    suite, x, target = suite_of(context=args), batch["image"], batch["label"]
+    key = jax.vmap(lambda name: jax.random.fold_in(jax.random.key(seed), name))(batch["name"])
+    attribution = suite.explain(label, x, target, key)
+    values = suite.measure(label, x, attribution, target, key, batch)
+    return {name: value.astype(jnp.float32) for name, value in values.items()}
+
+
+def side_by_side(results: list[dict[str, Array]]) -> dict[str, Array]:
+    """The metrics of several methods as ``(n, methods)``."""
+    return {name: jnp.stack([result[name] for result in results], axis=1) for name in results[0]}
+
+
+def summarize(store: Any) -> dict[str, dict[str, Statistic]]:
+    """The mean of each metric for each method, with its 95 % confidence interval, of what `evaluate` has stored.
+
+    Args:
+      store: the place of the store.
+
+    Returns:
+      method -> metric -> `jaxplain.evaluation.Statistic`, as `jaxplain.evaluation.summarize` does of records.
+
+    Raises:
+      ValueError: if it is no store of metrics.
+      OSError: if it cannot be read.
+
+    Example:
+      >>> from jaxplain import bulk
+      >>> bulk.summarize("nowhere.zarr")
+      Traceback (most recent call last):
+      ValueError: nowhere.zarr is no store of bulk.evaluate: name one
+    """
+    kv = kvstore(store)
+    found = about(kv)
+    if found is None or found["settings"]["kind"] != "evaluate":
+        raise ValueError(f"{store} is no store of bulk.evaluate: name one")
+    opened = open_store(kv, found)
+    is_done = opened.status() == DONE
+    names = found["settings"]["metrics"]
+    columns = {name: opened.arrays[name].read().result()[is_done] for name in names}
+    return {label: dict(row(columns, i)) for i, label in enumerate(found["settings"]["methods"])}
+
+
+def row(columns: Mapping[str, np.ndarray], method: int) -> Iterator[tuple[str, Statistic]]:
+    """The statistics of one method; images without an answer are left out."""
+    for name, values in columns.items():
+        finite = values[:, method][np.isfinite(values[:, method])]
+        if len(finite):
+            yield name, statistic(finite.tolist())

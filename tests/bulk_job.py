@@ -1,0 +1,79 @@
+"""One process of a job: `python -m tests.bulk_job FOLDER STORE [METHOD] [OPTION=VALUE ...]`, a line of JSON at the end.
+
+Several of them make one job where `processes`, `index` and `port` say so. A small network explains the photographs;
+`wait` is how many seconds the preparation of an image takes, so that there is time to stop the job.
+"""
+
+import json
+import os
+import sys
+import time
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import numpy as np
+
+import jaxplain
+from jaxplain import bulk
+
+SIZE = 16
+RNG = np.random.default_rng(0)
+WEIGHTS = {
+    "first": np.float32(RNG.normal(size=(3, 3, 3, 8)) * 0.3),
+    "second": np.float32(RNG.normal(size=(3, 3, 8, 16)) * 0.2),
+    "head": np.float32(RNG.normal(size=(16, 5))),
+}  # of NumPy: no array of JAX may be there before its processes know each other
+
+
+def network(weights, x):
+    kinds = ("NHWC", "HWIO", "NHWC")
+    x = jax.nn.relu(jax.lax.conv_general_dilated(x, weights["first"], (1, 1), "SAME", dimension_numbers=kinds))
+    x = jax.nn.relu(jax.lax.conv_general_dilated(x, weights["second"], (2, 2), "SAME", dimension_numbers=kinds))
+    return x.mean(axis=(1, 2)) @ weights["head"]
+
+
+METHODS = {
+    "gradient": jaxplain.gradient,
+    "integrated_gradients": lambda f: jaxplain.integrated_gradients(f, steps=5),
+    "lrp": lambda f: jaxplain.lrp(f, jaxplain.composites.epsilon_plus_flat()),
+    "deeplift": jaxplain.deeplift,
+    "grad_cam": jaxplain.grad_cam,
+    "score_cam": lambda f: jaxplain.score_cam(f, top=4),
+    "rise": lambda f: jaxplain.rise(f, masks=20),
+    "occlusion": lambda f: jaxplain.occlusion(f, window=(4, 4)),
+    "smoothgrad": lambda f: jaxplain.smoothgrad(f, samples=5),
+}
+
+
+class Preprocess:
+    def __init__(self, wait):
+        self.wait = wait
+
+    def __call__(self, images):
+        time.sleep(self.wait)
+        return np.stack([np.asarray(image.resize((SIZE, SIZE)), np.float32) / 255 for image in images])
+
+
+def main(folder, store, method="smoothgrad", *words):
+    options = {name: json.loads(value) for name, value in (word.split("=") for word in words)}
+    processes, index, port = (options.pop(name, None) for name in ("processes", "index", "port"))
+    if processes:
+        jax.distributed.initialize(
+            f"127.0.0.1:{port}", processes, index, heartbeat_timeout_seconds=10, shutdown_timeout_seconds=10
+        )
+    scale = np.float32(options.pop("scale", 1))
+    weights = {name: w * scale for name, w in WEIGHTS.items()}
+    outcome = bulk.explain(
+        METHODS[method](network),
+        folder,
+        store,
+        args=(weights,),
+        preprocess=Preprocess(options.pop("wait", 0)),
+        **{"batch_size": 2, "every": 0.0, "threads": 1, **options},
+    )
+    print(json.dumps(vars(outcome)), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
