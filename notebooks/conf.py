@@ -56,3 +56,5 @@ html_css_files = ["site.css"]
 html_show_sphinx = False
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
+if ".example/" not in (repository := settings["project"]["urls"]["Repository"]):  # a placeholder until there is one
+    html_theme_options |= {"source_repository": repository, "source_branch": "main", "source_directory": "notebooks/"}
