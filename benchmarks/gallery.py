@@ -117,6 +117,8 @@ def main(names):
         values = {key: named[value] if value in NAMES else value for key, value in options.items()}
         explain = jax.jit(method.make(module.apply, **values))
         target = None if "neuron" in options else targets
+        if method.name == "pattern_net":  # the product of fifty layers' patterns overflows; pictures are scaled anyway
+            target = 1e-20 * jax.nn.one_hot(targets, 1000)
         maps = np.asarray(explain(variables, images, target=target, key=jax.random.key(0)))
         if method.name == "rise":
             maps = maps - maps.min(axis=(1, 2), keepdims=True)  # only its differences tell pixels apart
