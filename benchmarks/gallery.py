@@ -100,6 +100,15 @@ def save(pictures, path):
     path.write_bytes(buffer.getvalue())
 
 
+def note(name, line):
+    """Keep how a method was called."""
+    path = OUT / "calls.json"
+    known = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    calls = {method.name: known[method.name] for method in jaxplain.methods() if method.name in known} | {name: line}
+    path.write_text(json.dumps(calls, indent=1) + "\n", "utf-8")
+    print(line, flush=True)
+
+
 def main(names):
     """Draw the methods of these names, or all."""
     OUT.mkdir(parents=True, exist_ok=True)
@@ -111,7 +120,6 @@ def main(names):
     chosen = [method for method in jaxplain.methods() if not names or method.name in names]
     used = {value for method in chosen for value in OPTIONS.get(method.name, {}).values() if isinstance(value, str)}
     named = arrays(module.apply, variables, preprocess, used)
-    calls = json.loads((OUT / "calls.json").read_text("utf-8")) if (OUT / "calls.json").exists() else {}
     for method in chosen:
         options = OPTIONS.get(method.name, {})
         values = {key: named[value] if value in NAMES else value for key, value in options.items()}
@@ -124,9 +132,7 @@ def main(names):
             maps = maps - maps.min(axis=(1, 2), keepdims=True)  # only its differences tell pixels apart
         coarse = method.resolution in ("layer", "region")  # such maps say where, and need the photograph beneath
         save(visualize.overlay(seen, maps) if coarse else visualize.colorize(maps), OUT / f"{method.name}.png")
-        calls[method.name] = call(method.name, options)
-        print(calls[method.name], flush=True)
-        (OUT / "calls.json").write_text(json.dumps(calls, indent=1) + "\n", "utf-8")
+        note(method.name, call(method.name, options))
 
 
 if __name__ == "__main__":
