@@ -255,7 +255,7 @@ def test_what_holds_one_picture_only(tmp_path):
 
 def test_without_matplotlib_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"pip install 'jaxplain\[demo\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'jaxplain\[plot\]'"):
         colorize(ramp(0, 1))
 
 
