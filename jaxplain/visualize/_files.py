@@ -64,7 +64,8 @@ def save(
         picture, options = frames[0], {"save_all": True, "append_images": frames[1:], "loop": 0}
         options |= {"duration": round(1000 * seconds)} | ({"lossless": True} if file_format == "WEBP" else {})
     else:
-        picture, options = image if isinstance(image, Image.Image) else Image.fromarray(one_picture(image)), {}
+        picture = image if isinstance(image, Image.Image) else one_picture(cast("ArrayLike", image))
+        options = {}
     if "dpi" in picture.info and file_format in WITH_RESOLUTION:
         options["dpi"] = picture.info["dpi"]
     if text and file_format == "PNG":
@@ -74,13 +75,13 @@ def save(
     write_whole(path, lambda file: picture.save(file, file_format, **options))
 
 
-def one_picture(image: ArrayLike) -> NDArray[np.uint8]:
-    """The array, if it is one picture: `overlay` and `colorize` return batches of them."""
+def one_picture(image: ArrayLike) -> Image.Image:
+    """The array as an image, if it is one picture: `overlay` and `colorize` return batches of them."""
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim not in (2, 3):
         batch = ", of a batch name one, such as pictures[0]" if array.ndim == 4 else ""
         raise ValueError(f"a picture is (H, W, 3) of uint8, got {array.shape} of {array.dtype}{batch}")
-    return array
+    return Image.fromarray(array)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
