@@ -144,7 +144,7 @@ __all__ = [
     "xgrad_cam",
 ]
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 from ._execution import execute_with
 from .fast._accelerate import accelerated_for

@@ -79,7 +79,7 @@ class Method:
       citations: keys of `jaxplain.cite`'s bibliography, that of the method first.
       cost: forward and backward passes.
       resolution: every ``"colour"`` of every pixel, in the input's shape; every ``"pixel"``; or what is enlarged to
-        ``(N, H, W)``, the positions of a ``"layer"`` or ``"region"``s such as windows, segments, cells of a mask.
+        ``(N, H, W)``, the positions of a ``"layer"`` or a ``"region"``, such as windows, segments, cells of a mask.
       total: what a map sums to, before it is enlarged. Complete methods: the ``"difference"`` between the score and
         that of what the input is compared with (a baseline, references, a blurred image, the ends of paths), up to the
         error of sums for integrals. Conservative ones: the ``"score"``, ``"1"`` or ``"0"``, on networks of ReLUs

@@ -509,7 +509,7 @@ def test_without_the_demo_the_remedy_is_named_before_anything_is_compiled(packag
 def test_without_matplotlib_the_remedy_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert explain(photograph()) == 2
-    assert "pip install 'jaxplain[demo]'" in sentence(capsys)
+    assert "pip install 'jaxplain[plot]'" in sentence(capsys)
 
 
 def test_an_interruption_leaves_no_half_written_file(folder, monkeypatch, capsys):

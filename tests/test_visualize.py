@@ -207,6 +207,13 @@ def test_files_that_cannot_be_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
 
 
+def test_a_batch_is_no_picture(tmp_path):
+    batch = overlay(np.zeros((1, 4, 4, 3), np.uint8), np.ones((1, 4, 4)))
+    with pytest.raises(ValueError, match=r"got \(1, 4, 4, 3\) of uint8, of a batch name one, such as pictures\[0\]"):
+        save(batch, tmp_path / "a.png")
+    save(batch[0], tmp_path / "a.png")
+
+
 def test_a_file_tells_its_resolution_and_the_command_that_made_it(tmp_path):
     image = Image.new("RGB", (5, 4))
     image.info["dpi"] = (192, 192)
@@ -248,7 +255,7 @@ def test_what_holds_one_picture_only(tmp_path):
 
 def test_without_matplotlib_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"pip install 'jaxplain\[demo\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'jaxplain\[plot\]'"):
         colorize(ramp(0, 1))
 
 

@@ -44,7 +44,7 @@ def methods(
       without: Only those that need none of these.
       max_cost: Only those with at most so many passes.
       cite: Print the papers of these methods as BibTeX instead; several with commas between.
-      markdown: Print the table of the README.
+      markdown: Print the table of the documentation's page on methods.
     """
     conditions: dict[str, Any] = {"family": family, "max_cost": max_cost}
     conditions |= {"mechanism": words(mechanism), "needs": words(needs), "without": words(without)}

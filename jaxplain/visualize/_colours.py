@@ -113,4 +113,4 @@ def require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise ImportError("pictures need Matplotlib's colour maps: pip install 'jaxplain[demo]'") from None
+        raise ImportError("pictures need Matplotlib's colour maps: pip install 'jaxplain[plot]'") from None

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -42,7 +42,8 @@ def save(
       text: what a PNG tells of itself, name -> text, such as the command that made it.
 
     Raises:
-      ValueError: where the extension names no picture format, or none of that kind of picture.
+      ValueError: where the extension names no picture format, or none of that kind of picture, and for arrays that are
+        no picture, such as a batch of them.
       OSError: where the file cannot be written, or is a folder, a pipe or a device.
 
     Example:
@@ -63,7 +64,8 @@ def save(
         picture, options = frames[0], {"save_all": True, "append_images": frames[1:], "loop": 0}
         options |= {"duration": round(1000 * seconds)} | ({"lossless": True} if file_format == "WEBP" else {})
     else:
-        picture, options = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image)), {}
+        picture = image if isinstance(image, Image.Image) else one_picture(cast("ArrayLike", image))
+        options = {}
     if "dpi" in picture.info and file_format in WITH_RESOLUTION:
         options["dpi"] = picture.info["dpi"]
     if text and file_format == "PNG":
@@ -71,6 +73,15 @@ def save(
         for name, value in text.items():
             options["pnginfo"].add_itxt(name, value)
     write_whole(path, lambda file: picture.save(file, file_format, **options))
+
+
+def one_picture(image: ArrayLike) -> Image.Image:
+    """The array as an image, if it is one picture: `overlay` and `colorize` return batches of them."""
+    array = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3):
+        batch = ", of a batch name one, such as pictures[0]" if array.ndim == 4 else ""
+        raise ValueError(f"a picture is (H, W, 3) of uint8, got {array.shape} of {array.dtype}{batch}")
+    return Image.fromarray(array)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
