@@ -25,6 +25,7 @@ PACKAGES = (
 TOP = [
     "Comparison",
     "accelerate",
+    "attentions",
     "cam",
     "chunked",
     "cite",
