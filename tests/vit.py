@@ -47,10 +47,10 @@ def attend(w, x):
     return jax.nn.softmax(q @ k.swapaxes(2, 3) / (WIDTH // HEADS) ** 0.5), v
 
 
-def block(w, x, change=0.0):
+def block(w, x, change=None):
     """A block; ``change`` is added to its attention's weights."""
     weights, v = attend(w, norm(x, w["norm1"]))
-    mixed = ((weights + change) @ v).swapaxes(1, 2)
+    mixed = ((weights if change is None else weights + change) @ v).swapaxes(1, 2)
     x = x + mixed.reshape(x.shape) @ w["out"]
     return x + jax.nn.gelu(norm(x, w["norm2"]) @ w["up"], approximate=False) @ w["down"]
 

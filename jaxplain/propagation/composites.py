@@ -29,8 +29,10 @@ from ._unit_call import Composite, Rule, UnitCall
 from ._units import KINDS, WEIGHTED, Unit
 
 __all__ = [
+    "attn_lrp",
     "beta_smooth",
     "by_gradient",
+    "cp_lrp",
     "deconvnet",
     "epsilon",
     "epsilon_alpha2_beta1",
@@ -200,6 +202,36 @@ def sequential_preset_b(epsilon: ArrayLike = 0.1) -> Composite:
 def sequential_preset_b_flat(epsilon: ArrayLike = 0.1) -> Composite:
     """`sequential_preset_b` with the flat rule in the first layer."""
     return layered(conv=rules.alpha_beta(2.0, 1.0), dense=rules.epsilon(epsilon), first=rules.flat())
+
+
+def attn_lrp(gamma: ArrayLike = 0.05, *, conv_gamma: ArrayLike = 0.25) -> Composite:
+    """Transformers: dense layers and convolutions by γ, softmax by its first order, products half each.
+
+    Normalisations are the identity. Without γ, dense layers by ε, as for language models, relevance of both signs grows
+    from layer to layer; the paper has γ for vision transformers.
+
+    Args:
+      gamma: of dense layers; 0 is ε.
+      conv_gamma: of convolutions, such as that of the patches.
+
+    Reference:
+      Achtibat et al.: AttnLRP: Attention-Aware Layer-wise Relevance Propagation for Transformers. ICML 2024.
+    """
+    return first_match(("conv", rules.gamma(conv_gamma)), ("dense", rules.gamma(gamma)))
+
+
+def cp_lrp(gamma: ArrayLike = 0.05, *, conv_gamma: ArrayLike = 0.25) -> Composite:
+    """`attn_lrp` with attention's weights held fixed, and the standard deviations of normalisations.
+
+    Args:
+      gamma: of dense layers; 0 is ε.
+      conv_gamma: of convolutions.
+
+    Reference:
+      Ali et al.: XAI for Transformers: Better Explanations through Conservative Propagation. ICML 2022.
+    """
+    fixed = (("product", rules.values()), ("norm", rules.layer_norm()))
+    return first_match(("conv", rules.gamma(conv_gamma)), ("dense", rules.gamma(gamma)), *fixed)
 
 
 # ------------------------------------------------- composites that change activations only, the rest by its gradient
