@@ -162,8 +162,8 @@ def accuracy(model, images, labels):
     """The share of images whose class is predicted."""
     graph, state = nnx.split(model)
     predict = jax.jit(lambda state, x: nnx.merge(graph, state)(x).argmax(axis=1))
-    batches = range(0, len(labels), 1000)
-    return float(np.concatenate([predict(state, images[i : i + 1000]) for i in batches] == labels).mean())
+    predicted = [predict(state, images[i : i + 1000]) for i in range(0, len(labels), 1000)]
+    return float((np.concatenate(predicted) == labels).mean())
 
 
 def networks():

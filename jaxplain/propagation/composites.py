@@ -349,6 +349,7 @@ READY_MADE: dict[str, Callable[..., Composite]] = {
         *(epsilon, z_plus, epsilon_plus, epsilon_plus_flat, epsilon_gamma_box),
         *(epsilon_alpha2_beta1, epsilon_alpha2_beta1_flat),
         *(sequential_preset_a, sequential_preset_a_flat, sequential_preset_b, sequential_preset_b_flat),
+        *(attn_lrp, cp_lrp),
         *(excitation_backprop, guided_backprop, deconvnet, beta_smooth),
     )
 }
