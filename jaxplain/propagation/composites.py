@@ -205,10 +205,11 @@ def sequential_preset_b_flat(epsilon: ArrayLike = 0.1) -> Composite:
 
 
 def attn_lrp(gamma: ArrayLike = 0.05, *, conv_gamma: ArrayLike = 0.25) -> Composite:
-    """Transformers: dense layers and convolutions by γ, softmax by its first order, products half each.
+    """AttnLRP: dense layers and convolutions by γ, softmax by its first order, products half each.
 
-    Normalisations are the identity. Without γ, dense layers by ε, as for language models, relevance of both signs grows
-    from layer to layer; the paper has γ for vision transformers.
+    Normalisations are the identity, as in the paper, and relevance of both signs may grow from layer to layer: on a
+    small vision transformer of Fashion-MNIST its absolute values sum to 69 times the score at γ = 0.05, and to 1.5 times
+    at γ = 1 (medians of 64 images). `cp_lrp` keeps to 1.4 times at γ = 0.05.
 
     Args:
       gamma: of dense layers; 0 is ε.
@@ -217,7 +218,7 @@ def attn_lrp(gamma: ArrayLike = 0.05, *, conv_gamma: ArrayLike = 0.25) -> Compos
     Reference:
       Achtibat et al.: AttnLRP: Attention-Aware Layer-wise Relevance Propagation for Transformers. ICML 2024.
     """
-    return first_match(("conv", rules.gamma(conv_gamma)), ("dense", rules.gamma(gamma)))
+    return first_match(("conv", rules.gamma(conv_gamma)), ("dense", rules.gamma(gamma)), ("norm", rules.pass_through()))
 
 
 def cp_lrp(gamma: ArrayLike = 0.05, *, conv_gamma: ArrayLike = 0.25) -> Composite:
@@ -302,7 +303,8 @@ def positive_sums(*, conv: Rule, dense: Rule, first: Rule | None = None, bias: b
     """`layered`, with averages and sums divided over their positive terms, and single scales without a bias."""
     weighted, z_plus = layered(conv=conv, dense=dense, first=first), rules.z_plus(bias=bias)
     scale = rules.epsilon() if bias else rules.pass_through()
-    others = first_match(("pool", z_plus), ("sum", rules.proportional(positive=True)), ("scale", scale))
+    norm = rules.pass_through()  # whose relevance stays positive
+    others = first_match(("pool", z_plus), ("sum", rules.proportional(positive=True)), ("scale", scale), ("norm", norm))
     return lambda unit: weighted(unit) or others(unit)
 
 
@@ -334,7 +336,7 @@ DEFAULTS: dict[str, Any] = {
     "product": rules.half(),
     "division": rules.numerator(),
     "activation": rules.pass_through(),
-    "norm": rules.pass_through(),
+    "norm": rules.layer_norm(),
     "softmax": rules.softmax(),
     "sort": rules.winner(),
     "select": rules.gradient(),
