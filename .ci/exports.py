@@ -26,6 +26,7 @@ PACKAGES = (
 TOP = [
     "Comparison",
     "accelerate",
+    "attentions",
     "cam",
     "chunked",
     "cite",

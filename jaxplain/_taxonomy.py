@@ -27,7 +27,9 @@ Mechanism: TypeAlias = Literal[
     "sampled masks",
     "attention",
 ]
-Need: TypeAlias = Literal["gradient", "layer", "baseline", "segments", "data", "composite", "patterns", "key"]
+Need: TypeAlias = Literal[
+    "gradient", "layer", "baseline", "segments", "data", "composite", "patterns", "key", "attention"
+]
 Resolution: TypeAlias = Literal["colour", "pixel", "layer", "region"]
 Total: TypeAlias = Literal["", "score", "difference", "1", "0"]
 SURVEY_YEAR = 2021
@@ -73,7 +75,7 @@ class Method:
         masks"`` watch the score while parts are covered; ``"attention"`` reads how tokens look at each other.
       needs: what it asks for: a ``"gradient"``, that is a network to walk back through; of its user a ``"layer"`` (the
         last feature map by default), a ``"baseline"`` (0 by default), ``"segments"`` of the image (a grid by default),
-        a ``"composite"`` of rules (defaults exist), ``"data"``, ``"patterns"`` fitted to data, a random ``"key"``.
+        a ``"composite"`` of rules (defaults exist), ``"data"``, ``"patterns"`` fitted to data, a random ``"key"``; a network with ``"attention"`` between tokens.
       summary: what it computes, in one line.
       make: the public function, ``make(apply, **options) -> explain``.
       citations: keys of `jaxplain.cite`'s bibliography, that of the method first.
@@ -112,9 +114,16 @@ class Method:
 
     @property
     def in_survey(self) -> bool:
-        """Whether it is of the survey's kind and time: white-box, published up to 2021. The others extend it."""
+        """Whether it is of the survey's kind and time: white-box, for convolutional networks, up to 2021.
+
+        The others extend it.
+        """
         is_white_box = not {"gradient", "layer"}.isdisjoint(self.needs)
-        return is_white_box and int(_references.field(self.citations[0], "year")) <= SURVEY_YEAR
+        return (
+            is_white_box
+            and "attention" not in self.needs
+            and int(_references.field(self.citations[0], "year")) <= SURVEY_YEAR
+        )
 
     @property
     def composite(self) -> str | None:
@@ -203,6 +212,10 @@ _TABLE = [
     _structure("modified gradient", propagation.pattern_attribution, ("gradient", "patterns"), "what the signal contributes", "kindermans2018", class_discriminative=False),
     _structure("feature statistics", features.fem, ("layer",), "where channels are unusually strong, of no class", "fuad2020", cost=Cost(1, 0), resolution="layer", class_discriminative=False, signed=False),
     _structure("feature statistics", features.multilayer_fem, ("layer",), "FEM at several layers, combined", "bourroux2022", "fuad2020", cost=Cost(1, 0), resolution="layer", class_discriminative=False, signed=False),
+    _structure("attention", features.attention_rollout, ("attention",), "attention and skip connections, multiplied over layers, of no class", "abnar2020", cost=Cost(1, 0), resolution="layer", class_discriminative=False, signed=False),
+    _structure("attention", features.attention_relevance, ("gradient", "attention"), "attention weighted by its gradient, from layer to layer", "chefer2021", resolution="layer", signed=False),
+    _structure("attention", features.legrad, ("gradient", "attention"), "the positive gradient in the attention of every block", "bousselham2025", resolution="layer", signed=False),
+    _structure("attention", features.rfem, ("attention",), "attention that stands out in its head, rolled out, of no class", "ayyar2025", "fuad2020", cost=Cost(1, 0), resolution="layer", class_discriminative=False, signed=False),
     _structure("gradient", features.layer_attribution, ("gradient", "layer"), "any method, at the features of a layer", "kokhlikyan2020", resolution="layer", total="score"),
     _structure("path integral", features.conductance, ("gradient", "layer", "baseline"), "what flows through a layer on the way from a baseline", "dhamdhere2019", cost=lambda steps: Cost(2 * steps, steps), resolution="layer", total="difference"),
     _structure("path integral", features.internal_influence, ("gradient", "layer", "baseline"), "a layer's mean gradient on the way from a baseline", "leino2018", cost=lambda steps: Cost(steps, steps), resolution="layer", class_discriminative=False),
@@ -241,7 +254,7 @@ def methods(
       mechanism: one or several, see `Method`: methods of any of them; without any, all.
       needs: one need or several, see `Method`: methods that have them all.
       without: one need or several: methods that have none of them. What explains a function that cannot be looked into
-        are the methods ``without=["gradient", "layer"]``.
+        are the methods ``without=["gradient", "layer", "attention"]``.
       max_cost: the largest number of forward and backward passes together. A method whose number depends on the
         network or the data (see `Cost`) fits no such limit.
 

@@ -20,6 +20,7 @@ import numpy as np
 
 import jaxplain
 from jaxplain._taxonomy import METHODS
+from tests.vit import maker
 
 IMAGES, SIZE = 64, 12  # eight a device, which computes one row of a reference besides, as one device alone does
 RNG = np.random.default_rng(0)
@@ -56,7 +57,7 @@ TRANSFORMS = {
 
 
 def explainer(name):
-    return TRANSFORMS[name](network) if name in TRANSFORMS else METHODS[name].make(network, **NEEDED.get(name, dict)())
+    return (TRANSFORMS.get(name) or maker(METHODS[name], **NEEDED.get(name, dict)()))(network)
 
 
 def compiled(explain, place_all, place_batch):

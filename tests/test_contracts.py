@@ -13,6 +13,7 @@ from jaxplain._taxonomy import METHODS
 from tests.close import within
 from tests.convolution import conv
 from tests.frameworks import LINEN, TWINS
+from tests.vit import maker
 
 pytestmark = pytest.mark.filterwarnings("ignore:deep_taylor divides positive scores")
 
@@ -70,7 +71,7 @@ TRANSFORMS = {
     "smooth_map_of_a_layer": lambda f: jaxplain.smooth(jaxplain.layer_cam(f), samples=2),
 }
 EXPLAINERS = {
-    name: functools.partial(m.make, **OPTIONS.get(name, {})) for name, m in METHODS.items() if name not in ELSEWHERE
+    name: maker(m, **OPTIONS.get(name, {})) for name, m in METHODS.items() if name not in ELSEWHERE
 } | TRANSFORMS
 
 

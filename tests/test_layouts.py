@@ -20,6 +20,7 @@ from jaxplain.perturbation import generators
 from tests.close import within
 from tests.metrics.test_metric_contracts import OF_ATTRIBUTIONS
 from tests.test_contracts import OPTIONS
+from tests.vit import attending
 
 KEY, TARGETS = jax.random.key(5), jnp.array([3, 1])
 SHAPE = (2, 8, 9, 3)
@@ -113,6 +114,8 @@ def made(name, apply, options):
     """The explainer, called with parameters, images, target and key."""
     if name in ("pattern_net", "pattern_attribution"):
         return fitted(METHODS[name].make)(apply)
+    if "attention" in METHODS[name].needs:
+        apply = attending(apply, 1 if apply is FIRST else -1)
     return of_a_neuron(apply) if name == "neuron_attribution" else METHODS[name].make(apply, **options)
 
 

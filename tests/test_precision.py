@@ -16,6 +16,7 @@ from jaxplain._graph.equations import unclose
 from jaxplain._taxonomy import METHODS
 from tests.convolution import conv
 from tests.rounding import is_product, with_rounded_products
+from tests.vit import maker
 
 KEY = jax.random.key(0)
 X = jnp.asarray(np.random.default_rng(1).normal(size=(3, 8, 8, 3)), jnp.float32)
@@ -70,7 +71,7 @@ ASK_THEMSELVES = (  # functions of JAX and Optax that these call: `solve`, `imag
 
 
 def explainer_of(name, apply):
-    return METHODS[name].make(apply, **OPTIONS.get(name, {}))
+    return maker(METHODS[name], **OPTIONS.get(name, {}))(apply)
 
 
 def precisions(f, *args):

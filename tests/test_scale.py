@@ -17,6 +17,7 @@ from jaxplain.features._cam import first_component
 from jaxplain.metrics.faithfulness._road import impute
 from jaxplain.perturbation import pgd
 from tests.convolution import conv
+from tests.vit import maker
 
 
 def draw(seed, *shape):
@@ -33,7 +34,15 @@ def network(x):
     return jax.nn.relu(conv(x, FIRST)).mean(axis=(1, 2)) @ LAST
 
 
-DEGREE = {"deepfool": 0, "ablation_cam": 0, "eigen_cam": 0, "fem": 0, "multilayer_fem": 0}
+DEGREE = {
+    "deepfool": 0,
+    "ablation_cam": 0,
+    "eigen_cam": 0,
+    "fem": 0,
+    "multilayer_fem": 0,
+    "attention_rollout": 0,
+    "rfem": 0,
+}
 OPTIONS = {
     "expected_gradients": {"baselines": X * 0.1, "samples": 4},
     "deep_shap": {"baselines": X * 0.1},
@@ -57,6 +66,7 @@ OTHER_DEFINITIONS = (  # not homogeneous in the score
     *("extremal_perturbation", "perceptual_ball", "similar_adversarial"),  # the score weighed with something else
     *("guided_grad_cam", "vargrad"),  # of the second degree: there is no such number as 1e-60
     *("grad_cam_plus_plus",),  # α = 1 / (2 + ...)
+    *("attention_relevance",),  # I + ...
     *("pattern_net", "pattern_attribution", "neuron_attribution"),  # of a fitted network; of a neuron
 )
 
@@ -64,7 +74,7 @@ OTHER_DEFINITIONS = (  # not homogeneous in the score
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in OTHER_DEFINITIONS])
 def test_maps_scale_with_the_score(name):
     def explain(scale):
-        make = METHODS[name].make(lambda x: network(x) * scale, **OPTIONS.get(name, {}))
+        make = maker(METHODS[name], **OPTIONS.get(name, {}))(lambda x: network(x) * scale)
         return make(X, target=jnp.array([1, 3]), key=jax.random.key(0))
 
     explain = jax.jit(explain)

@@ -20,14 +20,13 @@ from jaxplain._options import options_of
 from jaxplain._taxonomy import METHODS
 from tests.convolution import conv
 from tests.test_contracts import OPTIONS
+from tests.vit import attending, maker
 
 KEY = jax.random.key(3)
 X = jax.random.normal(jax.random.key(1), (4, 6, 6, 3), jnp.float64)
 TARGETS = jnp.array([4, 0, 2, 1])
 WIDTH, CLASSES = 37, 23
-EXAMPLES = {
-    name: functools.partial(m.make, **OPTIONS.get(name, {})) for name, m in METHODS.items() if "patterns" not in m.needs
-}
+EXAMPLES = {name: maker(m, **OPTIONS.get(name, {})) for name, m in METHODS.items() if "patterns" not in m.needs}
 of_a_class = pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "neuron_attribution"])
 
 
@@ -56,7 +55,7 @@ def maps(name, classes=(4, 0, 2, 1)):
 
 def unlike(a, b):
     """Whether maps differ by more than a factor."""
-    flat = [m.reshape(len(m), -1) for m in (a, b)]
+    flat = [m.reshape(len(m), -1) - m.reshape(len(m), -1).mean(axis=1, keepdims=True) for m in (a, b)]
     a, b = (m / np.maximum(np.linalg.norm(m, axis=1, keepdims=True), 1e-12) for m in flat)
     return bool((np.abs((a * b).sum(axis=1)) < 0.999).any())
 
@@ -71,7 +70,7 @@ def test_what_is_needed_can_be_given(method):
     taken |= {"composite": "composite", "patterns": "patterns"}
     optional = {"layer"} if method.name == "lrp" else set()  # it explains the input unless it is asked for a layer
     found = {need for need, option in taken.items() if option in options}
-    assert found - optional == {*method.needs} - {"gradient", "key"}
+    assert found - optional == {*method.needs} - {"gradient", "key", "attention"}
     assert ("gradient" in method.needs) == (method.cost.backward > 0)
     assert getattr(jaxplain, method.name) is method.make
 
@@ -79,7 +78,7 @@ def test_what_is_needed_can_be_given(method):
 def test_filters():
     everything = jaxplain.methods()
     assert len({m.name for m in everything}) == len(everything) > 40
-    black_box = jaxplain.methods(without=["gradient", "layer"])
+    black_box = jaxplain.methods(without=["gradient", "layer", "attention"])
     assert [m.name for m in black_box] == ["occlusion", "rise", "lime", "kernel_shap"]
     assert jaxplain.methods(needs=["data", "key"]) == [METHODS["expected_gradients"]]
     assert jaxplain.methods(needs="key") == [m for m in everything if not m.deterministic]
@@ -96,6 +95,7 @@ def test_mechanisms_show_in_needs_and_costs():
     named = lambda *mechanisms: jaxplain.methods(mechanism=mechanisms)
     assert all(m.cost.backward == 0 and m.family == "perturbation" for m in named("sampled masks"))
     assert all("layer" in m.needs for m in named("weighted features", "feature statistics"))
+    assert named("attention") == jaxplain.methods(needs="attention")
     assert all("gradient" in m.needs for m in named("gradient", "modified gradient", "path integral"))
     assert all(m.cost.backward > 10 for m in named("path integral", "optimisation"))
     assert all(m.cost.forward <= 2 for m in named("relevance rules"))
@@ -103,7 +103,9 @@ def test_mechanisms_show_in_needs_and_costs():
 
 def test_what_is_black_box_or_later_than_the_survey_extends_it():
     beyond = {m.name for m in jaxplain.methods() if not m.in_survey}
-    assert beyond == {"occlusion", "rise", "lime", "kernel_shap", "multilayer_fem"}
+    black_box, of_attention = jaxplain.methods(family="perturbation"), jaxplain.methods(needs="attention")
+    optimised = {"meaningful_perturbation", "extremal_perturbation"}  # through the network
+    assert beyond == {m.name for m in [*black_box, *of_attention]} - optimised | {"multilayer_fem"}
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_what_is_black_box_or_later_than_the_survey_extends_it():
         ({"mechanism": "mask"}, "unknown mechanism 'mask': did you mean sampled masks?"),
         ({"family": "linearization"}, "unknown family 'linearization': did you mean linearisation?"),
         ({"needs": "layers"}, "unknown need 'layers': did you mean layer?"),
-        ({"without": ["key", "xyz"]}, "unknown need 'xyz': choose gradient, layer, baseline, .* or key"),
+        ({"without": ["key", "xyz"]}, "unknown need 'xyz': choose gradient, layer, baseline, .* or attention"),
     ],
 )
 def test_unknown_conditions(options, message):
@@ -243,13 +245,15 @@ def test_cost(name):
     options, many = MANY.get(name, (NEEDED.get(name, {}), 1))
     if "chunk" in options_of(method.make):
         options = options | {"chunk": 1}  # so that no last chunk is filled up
-    plain = jaxplain.accelerate(network, False)
+    plain = jaxplain.accelerate(attending(network) if "attention" in method.needs else network, False)
     w, x = weights(WIDTH, CLASSES), jnp.zeros((1, 16, 16, 3))
     target = None if name == "neuron_attribution" else 1
     explain = lambda w, x: method.make(plain, **options)(w, x, target=target, key=KEY)
     passes = work(jax.make_jaxpr(explain)(w, x)) / work(jax.make_jaxpr(plain)(w, x))
     forward, backward = method.cost.forward * many, method.cost.backward * many
-    if name in TO_A_LAYER:  # behind the last layer there is hardly anything
+    if method.needs == ("attention",):  # what is behind the last one is not evaluated
+        assert passes <= forward
+    elif name in TO_A_LAYER:  # behind the last layer there is hardly anything
         assert min(1, forward) - 0.01 < passes < forward + backward + 0.2
     elif name in OTHER_RULES:
         assert forward + backward <= passes <= forward + 2.5 * backward

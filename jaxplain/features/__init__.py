@@ -1,5 +1,7 @@
 """Methods that look at a layer: class activation maps, feature explanation, attributions to and of neurons."""
 
+from ._attention import attentions
+from ._attention_maps import attention_relevance, attention_rollout, legrad, rfem
 from ._cam import (
     cam,
     eigen_cam,
@@ -21,6 +23,9 @@ from ._tap import tap
 
 __all__ = [
     "ablation_cam",
+    "attention_relevance",
+    "attention_rollout",
+    "attentions",
     "cam",
     "conductance",
     "eigen_cam",
@@ -36,8 +41,10 @@ __all__ = [
     "layer_attribution",
     "layer_cam",
     "layers",
+    "legrad",
     "multilayer_fem",
     "neuron_attribution",
+    "rfem",
     "score_cam",
     "tap",
     "xgrad_cam",

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import jax
+from jax.extend.core import primitives as P
 
 from .._convention import Array
-from .._graph.trace import run
+from .._graph.primitives import ROOTS
+from .._graph.trace import read, run
 from ._affine_map import AffineMap
 from ._ledger import Account
 from ._units import Unit
@@ -56,6 +58,18 @@ class UnitCall:
         """What the network computes here: an array, or a tuple where the unit has several results."""
         outputs = self.results(inputs)
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def with_fixed_scale(self, x: Array) -> Array:
+        """What a normalisation computes with its divisor held fixed in derivatives: a linear function of ``x``."""
+        env = {**self.constants, self.unit.inputs[0]: x}
+        for op in self.unit.ops:
+            values = read(op.inputs, env)
+            if op.primitive is P.div_p:
+                values[1] = jax.lax.stop_gradient(values[1])
+            results = op.bind(*values)
+            fixed = jax.lax.stop_gradient(results) if op.primitive in ROOTS else results
+            env.update(zip(op.outputs, fixed, strict=True))
+        return env[self.unit.outputs[0]]
 
     def results(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """All results of the unit."""

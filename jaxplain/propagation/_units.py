@@ -49,6 +49,9 @@ class Unit:
       input_dtypes: and their dtypes.
       output_shape: the shape of the result.
       is_float: whether the result is of floating point, and not a predicate or an index.
+      affine: how an affine unit is put together.
+      gates: which operands of a product are gates (see `jaxplain.rules.signal`).
+      attention: which operands of a product are weights that a softmax made.
     """
 
     kind: str
@@ -66,6 +69,7 @@ class Unit:
     is_float: bool = True
     affine: Affine | None = None
     gates: tuple[bool, ...] = ()
+    attention: tuple[bool, ...] = ()
     position: int = -1
     layer: int = -1
     first: bool = False

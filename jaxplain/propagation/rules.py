@@ -32,6 +32,7 @@ __all__ = [
     "gamma",
     "gradient",
     "half",
+    "layer_norm",
     "named",
     "negative",
     "numerator",
@@ -41,6 +42,7 @@ __all__ = [
     "proportional",
     "signal",
     "softmax",
+    "values",
     "w_square",
     "winner",
     "z_box",
@@ -353,6 +355,48 @@ def numerator() -> Rule:
     def rule(call: UnitCall, x: Any, y: Array, r: Array) -> Any:
         divisor = jnp.zeros_like(x[1])
         return (call.vjp((x[0] * 0, jnp.ones_like(x[1])), r)[0], divisor)
+
+    return rule
+
+
+@named
+def values(stabilizer: float = STABILIZER) -> Rule:
+    """An attention's weights applied to its values: all of the relevance to the values, the weights held fixed.
+
+    The weights are the factor that softmax made. Of other products each factor gets half.
+
+    Reference:
+      Ali et al.: XAI for Transformers: Better Explanations through Conservative Propagation. ICML 2022.
+    """
+    equal = half(stabilizer)
+
+    def rule(call: UnitCall, x: Any, y: Array, r: Array) -> Any:
+        if not isinstance(x, tuple) or sum(call.unit.attention) != 1:
+            return equal(call, x, y, r)
+        pulled = call.vjp(x, call.account.divide(r, y, stabilizer))
+        of_weights = zip(x, pulled, call.unit.attention, strict=True)
+        return tuple(jnp.zeros_like(a) if flag else a * c for a, c, flag in of_weights)
+
+    return rule
+
+
+@named
+def layer_norm(epsilon: ArrayLike = STABILIZER) -> Rule:
+    """ε for a normalisation whose standard deviation is held fixed: ``R_i = x_i Σ_j c_ij R_j / (y_j + ε sign y_j)``.
+
+    ``y = x c`` is then linear, ``c = (I - 1/d) / σ`` for LayerNorm, ``I / σ`` for RMSNorm, where the rule is the
+    identity; for GroupNorm over its groups. The identity, `pass_through`, leaves out how the mean is subtracted.
+
+    Args:
+      epsilon: absorbs relevance where the output is small; may be traced.
+
+    Reference:
+      Ali et al.: XAI for Transformers: Better Explanations through Conservative Propagation. ICML 2022.
+    """
+
+    def rule(call: UnitCall, x: Array, y: Array, r: Array) -> Array:
+        _, pull = jax.vjp(call.with_fixed_scale, x)
+        return x * pull(call.account.divide(r, y, epsilon))[0]
 
     return rule
 

@@ -1,7 +1,5 @@
 """Every explanation is the same however XLA compiles it: alone, reduced, mapped, beside other results."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +10,7 @@ from jaxplain import composites
 from jaxplain._taxonomy import METHODS
 from tests.close import close
 from tests.compiled.networks import CLASSES, SHAPE, apply, images, parameters
+from tests.vit import maker
 
 KEY = jax.random.key(7)
 UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -60,9 +59,9 @@ ELSEWHERE = {  # in tests/perturbation, where a last digit does not decide which
     *("meaningful_perturbation", "extremal_perturbation", "guided_integrated_gradients"),
     *("pattern_net", "pattern_attribution", "cam", "neuron_attribution"),  # of networks of one form
 }
-EXPLAINERS = {
-    name: functools.partial(m.make, **OPTIONS.get(name, {})) for name, m in METHODS.items() if name not in ELSEWHERE
-} | {f"lrp {name}": lambda f, composite=composite: jaxplain.lrp(f, composite) for name, composite in COMPOSITES.items()}
+EXPLAINERS = {name: maker(m, **OPTIONS.get(name, {})) for name, m in METHODS.items() if name not in ELSEWHERE} | {
+    f"lrp {name}": lambda f, composite=composite: jaxplain.lrp(f, composite) for name, composite in COMPOSITES.items()
+}
 
 
 def compiled(f, *args, **options):

@@ -22,9 +22,12 @@ SEVERAL = {  # what an operation of several explained operands is
 def match(view: View, op: Op, outputs: tuple[int, ...] | None = None) -> Unit:
     """The unit of one operation, or of some of its results."""
     operands, outputs = view.explained(op), outputs or op.outputs
-    gates = tuple(is_gate(view, a, op) for a in operands)
+    factors = {
+        "gates": tuple(is_gate(view, a, op) for a in operands),
+        "attention": tuple(map(view.by_softmax, operands)),
+    }
     kind = kind_of(view, op, operands, outputs)
-    return view.new_unit(kind, (op,), tuple(dict.fromkeys(operands)), outputs, gates=gates)
+    return view.new_unit(kind, (op,), tuple(dict.fromkeys(operands)), outputs, **factors)
 
 
 def is_gate(view: View, atom: Atom, op: Op) -> bool:

@@ -94,6 +94,23 @@ class View:
         (value,) = self.explained(op)
         return self.shape(value) == self.shape(op.outputs[0])
 
+    def by_softmax(self, value: int) -> bool:
+        """Whether a value is a quotient by a sum, as a softmax makes it, wherever its numbers have been moved since."""
+        maker = self.behind_moves(value)
+        if maker is None or maker.primitive is not P.div_p or not all(map(self.depends, maker.inputs)):
+            return False
+        divisor = self.behind_moves(maker.inputs[1])
+        return divisor is not None and divisor.primitive is P.reduce_sum_p
+
+    def behind_moves(self, atom: Atom) -> Op | None:
+        """The operation that makes a value, those left out that only move it, or set it to a number by a mask."""
+        maker = self.producer.get(atom) if isinstance(atom, int) else None
+        while (
+            maker and (maker.primitive in MOVES or maker.primitive is P.select_n_p) and len(self.explained(maker)) == 1
+        ):
+            maker = self.producer.get(self.explained(maker)[0])
+        return maker
+
     def is_shift_or_scale(self, op: Op) -> bool:
         """Whether an operation is ``v + c``, ``v - c``, ``c - v``, ``v · c``, ``v / c`` or ``-v``, c a constant."""
         operands = self.explained(op)
