@@ -208,8 +208,8 @@ def attn_lrp(gamma: ArrayLike = 0.05, *, conv_gamma: ArrayLike = 0.25) -> Compos
     """AttnLRP: dense layers and convolutions by γ, softmax by its first order, products half each.
 
     Normalisations are the identity, as in the paper, and relevance of both signs may grow from layer to layer: on a
-    small vision transformer of Fashion-MNIST its absolute values sum to 69 times the score at γ = 0.05, and to 1.5 times
-    at γ = 1 (medians of 64 images). `cp_lrp` keeps to 1.4 times at γ = 0.05.
+    small vision transformer of Fashion-MNIST its absolute values sum to 69 times the score at γ = 0.05, to 1.5 times at
+    γ = 1 (medians of 64 images). `cp_lrp` keeps to 1.4 times at γ = 0.05.
 
     Args:
       gamma: of dense layers; 0 is ε.
