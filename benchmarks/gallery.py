@@ -3,7 +3,9 @@
 pip install '.[demo]' && python -m benchmarks.gallery [METHOD ...]
 
 Two photographs: a cat, and a cup of coffee with a spoon beside it. `calls.json` says how each method was called; what
-the cards say beside the pictures is read from the docstrings and the taxonomy when the site is built.
+the cards say beside the pictures is read from the docstrings and the taxonomy when the site is built. Methods that need
+attention are shown on a bag and an ankle boot of Fashion-MNIST, by the vision transformer that
+`python -m benchmarks.trained --data FOLDER` trains: `python -m benchmarks.gallery --data FOLDER [METHOD ...]`.
 """
 
 import io
@@ -109,15 +111,44 @@ def note(name, line):
     print(line, flush=True)
 
 
+def of_transformers(chosen, folder):
+    """Draw the methods that need attention."""
+    from benchmarks import trained
+
+    f = trained.network("vit")
+    images, labels = trained.fashion(folder)[1]
+    right = np.asarray(f(images[:200])).argmax(axis=1) == labels[:200]
+    first = [int(np.flatnonzero(right & (labels[:200] == label))[0]) for label in (8, 9)]
+    grey = np.uint8(np.clip((images[first] * trained.STD + trained.MEAN) * 255, 0, 255))
+    large = lambda a: np.asarray(Image.fromarray(a).resize((SIDE, SIDE), Image.Resampling.NEAREST))
+    seen = np.stack([large(np.repeat(a, 3, axis=-1)) for a in grey])
+    for method in chosen:
+        maps = np.asarray(jax.jit(method.make(f))(images[first], target=labels[first]))
+        maps = np.stack([large(m.astype(np.float32)) for m in maps])
+        save(visualize.overlay(seen, maps), OUT / f"{method.name}.png")
+        note(method.name, f"{method.name}(f)  # a vision transformer of Fashion-MNIST")
+
+
 def main(names):
     """Draw the methods of these names, or all."""
     OUT.mkdir(parents=True, exist_ok=True)
+    folder = names.pop(names.index("--data") + 1) if "--data" in names else None
+    names = [name for name in names if name != "--data"]
+    chosen = [method for method in jaxplain.methods() if not names or method.name in names]
+    if folder:
+        of_transformers([method for method in chosen if "attention" in method.needs], folder)
+    of_photographs([method for method in chosen if "attention" not in method.needs])
+
+
+def of_photographs(chosen):
+    """Draw the methods that explain a convolutional network."""
+    if not chosen:
+        return
     module, variables, preprocess = models.efficientnet_lite0()
     photographs = [getattr(skimage.data, name)() for name in CLASSES]
     images, targets = preprocess(photographs), np.array([*CLASSES.values()])
     seen = preprocess.view(photographs)
     save(seen, OUT / "photographs.png")
-    chosen = [method for method in jaxplain.methods() if not names or method.name in names]
     used = {value for method in chosen for value in OPTIONS.get(method.name, {}).values() if isinstance(value, str)}
     named = arrays(module.apply, variables, preprocess, used)
     for method in chosen:

@@ -44,7 +44,7 @@ def card(method) -> list[str]:
     kinds += ["deterministic" if method.deterministic else "random, by its key"]
     body = [
         f".. image:: images/gallery/{method.name}.png",
-        f"   :alt: The maps that {method.name} makes of both photographs",
+        f"   :alt: The maps that {method.name} makes of two images",
         "   :loading: lazy",
         "",
         *about(method),
