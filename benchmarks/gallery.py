@@ -117,7 +117,7 @@ def main(names):
     images, targets = preprocess(photographs), np.array([*CLASSES.values()])
     seen = preprocess.view(photographs)
     save(seen, OUT / "photographs.png")
-    chosen = [method for method in jaxplain.methods() if not names or method.name in names]
+    chosen = [method for method in jaxplain.methods(without="attention") if not names or method.name in names]
     used = {value for method in chosen for value in OPTIONS.get(method.name, {}).values() if isinstance(value, str)}
     named = arrays(module.apply, variables, preprocess, used)
     for method in chosen:

@@ -36,16 +36,20 @@ RESOLUTIONS = {
 
 def card(method) -> list[str]:
     """A method's card in reStructuredText."""
-    call = json.loads((PICTURES / "calls.json").read_text("utf-8"))[method.name]
+    draws = "attention" not in method.needs
+    call = json.loads((PICTURES / "calls.json").read_text("utf-8"))[method.name] if draws else f"{method.name}(f)"
+    picture = [
+        f".. image:: images/gallery/{method.name}.png",
+        f"   :alt: The maps that {method.name} makes of both photographs",
+        "   :loading: lazy",
+    ]
     needs = ", ".join(method.needs) or "outputs alone"
     kinds = ["tells classes apart" if method.class_discriminative else "hardly tells classes apart"]
     kinds += ["signed" if method.signed else "not negative", RESOLUTIONS[method.resolution]]
     kinds += [TOTALS[method.total]] if method.total else []
     kinds += ["deterministic" if method.deterministic else "random, by its key"]
     body = [
-        f".. image:: images/gallery/{method.name}.png",
-        f"   :alt: The maps that {method.name} makes of both photographs",
-        "   :loading: lazy",
+        *(picture if draws else ["*Of vision transformers only: the network of these pictures has no attention.*"]),
         "",
         *about(method),
         "",
