@@ -268,7 +268,7 @@ def methods(
       >>> import jaxplain
       >>> [m.name for m in jaxplain.methods(needs="data")]
       ['expected_gradients', 'deep_shap']
-      >>> [m.name for m in jaxplain.methods(family="structure", without="layer", max_cost=2)]
+      >>> [m.name for m in jaxplain.methods(family="structure", without=["layer", "attention"], max_cost=2)]
       ['lrp', 'deep_taylor', 'softmax_gradient_lrp', 'pattern_net', 'pattern_attribution']
       >>> [m.name for m in jaxplain.methods(mechanism="feature statistics")]
       ['eigen_cam', 'eigen_grad_cam', 'fem', 'multilayer_fem']

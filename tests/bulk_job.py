@@ -6,6 +6,8 @@ Several of them make one job where `processes`, `index` and `port` say so. A sma
 
 import json
 import os
+import resource
+import signal
 import sys
 import time
 
@@ -57,6 +59,9 @@ class Preprocess:
 
 def main(folder, store, method="smoothgrad", *words):
     options = {name: json.loads(value) for name, value in (word.split("=") for word in words)}
+    if largest := options.pop("largest_file", None):  # as on a full disk: no file grows beyond so many bytes
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     processes, index, port = (options.pop(name, None) for name in ("processes", "index", "port"))
     if processes:
         jax.distributed.initialize(

@@ -20,7 +20,7 @@ import numpy as np
 
 import jaxplain
 from jaxplain._taxonomy import METHODS
-from tests.vit import maker
+from tests.attending import maker
 
 IMAGES, SIZE = 64, 12  # eight a device, which computes one row of a reference besides, as one device alone does
 RNG = np.random.default_rng(0)

@@ -6,8 +6,6 @@ The default run has one story of them; `pytest -m "slow or not slow" tests/test_
 import json
 import os
 import random
-import resource
-import signal
 import socket
 import subprocess
 import sys
@@ -42,7 +40,7 @@ def folder(tmp_path_factory):
     return photographs(tmp_path_factory.mktemp("bulk") / "photographs", 24)
 
 
-def start(folder, store, *words, processes=1, **options):
+def start(folder, store, *words, processes=1):
     """Start the processes of a job, of one device each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -51,7 +49,7 @@ def start(folder, store, *words, processes=1, **options):
     command = [sys.executable, "-m", "tests.bulk_job", str(folder), str(store), *words]
     several = lambda i: [f"processes={processes}", f"index={i}", f"port={port}"] if processes > 1 else []
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": flags}
-    return [subprocess.Popen([*command, *several(i)], **pipes, **options) for i in range(processes)]
+    return [subprocess.Popen([*command, *several(i)], **pipes) for i in range(processes)]
 
 
 def finish(job):
@@ -94,12 +92,6 @@ def equal(one, other):
         np.testing.assert_array_equal(one[name], other[name], name)
 
 
-def small_files():
-    """As on a full disk, no file can grow: not beyond a map's header."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-
-
 @pytest.mark.parametrize("method", ["smoothgrad"])  # the only case, which stays in the default run
 def test_killed_told_to_stop_out_of_space_and_started_again(folder, tmp_path, method):
     whole, store = tmp_path / "whole.zarr", tmp_path / "store.zarr"
@@ -117,7 +109,7 @@ def test_killed_told_to_stop_out_of_space_and_started_again(folder, tmp_path, me
     (end,) = finish([process])
     assert killed + 2 <= end["done"] == done(store) < 24
 
-    (process,) = start(folder, store, method, preexec_fn=small_files)
+    (process,) = start(folder, store, method, "largest_file=1000")
     error = process.communicate(timeout=LIMIT)[1]
     assert process.returncode == 1
     assert "store.zarr/ cannot be written: " in error.splitlines()[-1]

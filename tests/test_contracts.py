@@ -10,10 +10,10 @@ import pytest
 
 import jaxplain
 from jaxplain._taxonomy import METHODS
+from tests.attending import maker
 from tests.close import within
 from tests.convolution import conv
 from tests.frameworks import LINEN, TWINS
-from tests.vit import maker
 
 pytestmark = pytest.mark.filterwarnings("ignore:deep_taylor divides positive scores")
 

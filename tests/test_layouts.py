@@ -17,10 +17,10 @@ from jaxplain._channels import channel_axis
 from jaxplain._taxonomy import METHODS
 from jaxplain.cli._network import Network
 from jaxplain.perturbation import generators
+from tests.attending import attending
 from tests.close import within
 from tests.metrics.test_metric_contracts import OF_ATTRIBUTIONS
 from tests.test_contracts import OPTIONS
-from tests.vit import attending
 
 KEY, TARGETS = jax.random.key(5), jnp.array([3, 1])
 SHAPE = (2, 8, 9, 3)

@@ -14,9 +14,9 @@ import jaxplain
 from jaxplain import composites, full_precision, metrics, rules
 from jaxplain._graph.equations import unclose
 from jaxplain._taxonomy import METHODS
+from tests.attending import maker
 from tests.convolution import conv
 from tests.rounding import is_product, with_rounded_products
-from tests.vit import maker
 
 KEY = jax.random.key(0)
 X = jnp.asarray(np.random.default_rng(1).normal(size=(3, 8, 8, 3)), jnp.float32)

@@ -16,8 +16,8 @@ from jaxplain._taxonomy import METHODS
 from jaxplain.features._cam import first_component
 from jaxplain.metrics.faithfulness._road import impute
 from jaxplain.perturbation import pgd
+from tests.attending import maker
 from tests.convolution import conv
-from tests.vit import maker
 
 
 def draw(seed, *shape):

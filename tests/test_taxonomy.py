@@ -18,9 +18,9 @@ from jaxplain import _references as references
 from jaxplain._images import gaussian_blur
 from jaxplain._options import options_of
 from jaxplain._taxonomy import METHODS
+from tests.attending import attending, maker
 from tests.convolution import conv
 from tests.test_contracts import OPTIONS
-from tests.vit import attending, maker
 
 KEY = jax.random.key(3)
 X = jax.random.normal(jax.random.key(1), (4, 6, 6, 3), jnp.float64)

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..evaluation._fingerprint import fingerprint
-from ..models._reading import FORMATS, ImageError, checksum_of, read
+from ..models._reading import ImageError, checksum_of, read
 
 PROBED = 100  # so many images are tried before all are thought to be unreadable
 SAMPLED = 4  # of so many images the fingerprint looks at the contents
@@ -248,7 +248,7 @@ def listed(where: str) -> tuple[Path, list[str]]:
     Raises:
       ValueError: where there is none.
     """
-    endings = tuple(ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS)
+    endings = tuple(Image.registered_extensions())
     is_picture = lambda name: name.lower().endswith(endings) and not os.path.basename(name).startswith(".")
     if os.path.isdir(where):
         root = Path(where)

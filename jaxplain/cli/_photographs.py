@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..models._reading import FORMATS, read
+from ..models._reading import read
 from ..visualize._files import picture_format
 from ._terminal import UsageError
 
@@ -66,7 +66,7 @@ def expanded(paths: Sequence[Path]) -> list[Path]:
 
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures of a folder; what has no ending of a picture is none."""
-    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
+    endings = Image.registered_extensions()
     try:
         return sorted(p for p in folder.iterdir() if p.suffix.lower() in endings and not p.name.startswith("."))
     except OSError as error:

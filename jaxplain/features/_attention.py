@@ -66,9 +66,9 @@ def attentions(apply: Apply) -> Callable[..., Attentions]:
       >>> import jax, jax.numpy as jnp, jaxplain
       >>> f = lambda x: (jax.nn.softmax(x @ x.swapaxes(1, 2)) @ x).mean(axis=1)
       >>> outputs, weights, pullback = jaxplain.attentions(f)(jnp.array([[[1.0, 0.0], [0.0, 1.0]]]))
-      >>> print(weights[0].round(2))
-      [[[[0.73 0.27]
-         [0.27 0.73]]]]
+      >>> print((100 * weights[0]).round())
+      [[[[73. 27.]
+         [27. 73.]]]]
       >>> pullback(jnp.array([[1.0, 0.0]]))[0].shape
       (1, 1, 2, 2)
     """

@@ -60,9 +60,9 @@ def attention_rollout(apply: Apply, **options: Unpack[TokenOptions]) -> Explain:
       ...     tokens = x.reshape(1, 4, 1)
       ...     return (jax.nn.softmax(tokens @ tokens.swapaxes(1, 2)) @ tokens).mean(axis=1)
       >>> x = jnp.array([[[[0.0], [0.0]], [[0.0], [2.0]]]])
-      >>> print(jaxplain.attention_rollout(f)(x).round(2))
-      [[[0.22 0.22]
-        [0.22 0.34]]]
+      >>> print((100 * jaxplain.attention_rollout(f)(x)).round())
+      [[[22. 22.]
+        [22. 34.]]]
 
     Reference:
       Abnar, Zuidema: Quantifying Attention Flow in Transformers. ACL 2020.
@@ -101,9 +101,9 @@ def attention_relevance(apply: Apply, **options: Unpack[TokenOptions]) -> Explai
       ...     tokens = x.reshape(1, 4, 1)
       ...     return (jax.nn.softmax(tokens @ tokens.swapaxes(1, 2)) @ tokens).mean(axis=1)
       >>> x = jnp.array([[[[0.0], [0.0]], [[0.0], [2.0]]]])
-      >>> print(jaxplain.attention_relevance(f)(x, target=0).round(2))
-      [[[0.25 0.25]
-        [0.25 0.46]]]
+      >>> print((100 * jaxplain.attention_relevance(f)(x, target=0)).round())
+      [[[25. 25.]
+        [25. 46.]]]
 
     Reference:
       Chefer, Gur, Wolf: Generic Attention-model Explainability for Interpreting Bi-Modal and Encoder-Decoder
@@ -142,9 +142,9 @@ def legrad(apply: Apply, **options: Unpack[TokenOptions]) -> Explain:
       ...     tokens = x.reshape(1, 4, 1)
       ...     return (tokens + jax.nn.softmax(tokens @ tokens.swapaxes(1, 2)) @ tokens).mean(axis=1)
       >>> x = jnp.array([[[[0.0], [0.0]], [[0.0], [2.0]]]])
-      >>> print(jaxplain.legrad(f)(x, target=0).round(2))
-      [[[0.  0. ]
-        [0.  0.5]]]
+      >>> print((100 * jaxplain.legrad(f)(x, target=0)).round())
+      [[[ 0.  0.]
+        [ 0. 50.]]]
 
     Reference:
       Bousselham, Boggust, Chaybouti, Strobelt, Kuehne: LeGrad: An Explainability Method for Vision Transformers via
@@ -190,9 +190,9 @@ def rfem(apply: Apply, *, k: float = 1.0, class_specific: bool = False, **option
       ...     tokens = x.reshape(1, 4, 1)
       ...     return (jax.nn.softmax(tokens @ tokens.swapaxes(1, 2)) @ tokens).mean(axis=1)
       >>> x = jnp.array([[[[0.0], [0.0]], [[0.0], [2.0]]]])
-      >>> print(jaxplain.rfem(f)(x).round(2))
-      [[[0.   0.  ]
-        [0.   0.34]]]
+      >>> print((100 * jaxplain.rfem(f)(x)).round())
+      [[[ 0.  0.]
+        [ 0. 34.]]]
 
     Reference:
       Ayyar, Benois-Pineau, Zemmari: There is More to Attention: Statistical Filtering Enhances Explanations in Vision

@@ -59,17 +59,21 @@ class UnitCall:
         outputs = self.results(inputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def with_fixed_scale(self, x: Array) -> Array:
-        """What a normalisation computes with its divisor held fixed in derivatives: a linear function of ``x``."""
-        env = {**self.constants, self.unit.inputs[0]: x}
-        for op in self.unit.ops:
-            values = read(op.inputs, env)
-            if op.primitive is P.div_p:
-                values[1] = jax.lax.stop_gradient(values[1])
-            results = op.bind(*values)
-            fixed = jax.lax.stop_gradient(results) if op.primitive in ROOTS else results
-            env.update(zip(op.outputs, fixed, strict=True))
-        return env[self.unit.outputs[0]]
+    def with_fixed_scale(self, x: Array) -> Callable[[Array], Array]:
+        """What a normalisation computes with the divisor that it has at ``x``: a linear function, up to a shift."""
+        at_x = run(self.unit.ops, {**self.constants, self.unit.inputs[0]: x})
+
+        def normalise(x: Array) -> Array:
+            env = {**self.constants, self.unit.inputs[0]: x}
+            for op in self.unit.ops:
+                operands = read(op.inputs, env)
+                if op.primitive is P.div_p:
+                    operands[1] = read(op.inputs, at_x)[1]
+                is_scale = op.primitive in ROOTS
+                env.update(zip(op.outputs, read(op.outputs, at_x) if is_scale else op.bind(*operands), strict=True))
+            return env[self.unit.outputs[0]]
+
+        return normalise
 
     def results(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """All results of the unit."""

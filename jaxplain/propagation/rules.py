@@ -395,7 +395,7 @@ def layer_norm(epsilon: ArrayLike = STABILIZER) -> Rule:
     """
 
     def rule(call: UnitCall, x: Array, y: Array, r: Array) -> Array:
-        _, pull = jax.vjp(call.with_fixed_scale, x)
+        _, pull = jax.vjp(call.with_fixed_scale(x), x)
         return x * pull(call.account.divide(r, y, epsilon))[0]
 
     return rule

@@ -8,9 +8,9 @@ import pytest
 import jaxplain
 from jaxplain import composites
 from jaxplain._taxonomy import METHODS
+from tests.attending import maker
 from tests.close import close
 from tests.compiled.networks import CLASSES, SHAPE, apply, images, parameters
-from tests.vit import maker
 
 KEY = jax.random.key(7)
 UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

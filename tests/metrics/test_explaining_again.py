@@ -261,7 +261,7 @@ def test_input_invariance_as_its_authors_found_it():
 
 def test_the_ledger_closes_under_rules_that_conserve_only():
     composites = jaxplain.composites
-    for composite in (None, composites.epsilon_plus(), composites.epsilon_alpha2_beta1()):
+    for composite in ("epsilon", composites.epsilon_plus(), composites.epsilon_alpha2_beta1()):
         assert metrics.ledger(MODULE.apply, composite)(VARIABLES, X, target=TARGETS) < 1e-12
     gradient = lambda unit: jaxplain.rules.gradient()
     assert metrics.ledger(MODULE.apply, gradient)(VARIABLES, X, target=TARGETS) > 0.1
