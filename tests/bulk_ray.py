@@ -6,7 +6,6 @@ import sys
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import numpy as np
-import ray
 
 from jaxplain import bulk
 from tests.bulk_job import METHODS, WEIGHTS, network
@@ -15,6 +14,8 @@ IMAGES = np.float32(np.random.default_rng(1).random((7, 16, 16, 3)))
 
 
 def main():
+    import ray  # which the tests may have to do without
+
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     try:
         dataset = ray.data.from_items([{"image": x, "index": i} for i, x in enumerate(IMAGES)], override_num_blocks=4)
