@@ -338,7 +338,9 @@ def evaluate_through(
     Tokens behind a block are taken as constants by what comes behind them.
     """
     env = {**graph.constants, **dict(zip(graph.inputs, args, strict=True))}
-    at = {place.op: (place, change) for place, change in zip(places, changes, strict=True)}
+    at: dict[int, tuple[Place | None, Any]] = {
+        place.op: (place, change) for place, change in zip(places, changes, strict=True)
+    }
     found: Tree = []
     for number, op in enumerate(graph.ops):
         operands = read(op.inputs, env)

@@ -22,12 +22,9 @@ SEVERAL = {  # what an operation of several explained operands is
 def match(view: View, op: Op, outputs: tuple[int, ...] | None = None) -> Unit:
     """The unit of one operation, or of some of its results."""
     operands, outputs = view.explained(op), outputs or op.outputs
-    factors = {
-        "gates": tuple(is_gate(view, a, op) for a in operands),
-        "attention": tuple(map(view.by_softmax, operands)),
-    }
-    kind = kind_of(view, op, operands, outputs)
-    return view.new_unit(kind, (op,), tuple(dict.fromkeys(operands)), outputs, **factors)
+    gates, attention = tuple(is_gate(view, a, op) for a in operands), tuple(map(view.by_softmax, operands))
+    kind, inputs = kind_of(view, op, operands, outputs), tuple(dict.fromkeys(operands))
+    return view.new_unit(kind, (op,), inputs, outputs, gates=gates, attention=attention)
 
 
 def is_gate(view: View, atom: Atom, op: Op) -> bool:
