@@ -63,6 +63,7 @@ def test_the_commands_run(command, folder):
     before = {"photos/b.png", "more/c.png", *photographs}
     pictures = {path for path in folder.rglob("*.png") if path.relative_to(folder).as_posix() not in before}
     explained = sum(given.get(word, 0) for word in shlex.split(command)) or 1
+    explained = 0 if ".zarr" in command else explained  # a store has the maps, and no pictures of them
     assert len(pictures) == {"explain": explained, "compare": 1}.get(command.split()[0], 0)
 
 
