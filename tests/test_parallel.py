@@ -14,7 +14,7 @@ import jaxplain
 from jaxplain._batching import vmap_behind
 from tests.convolution import conv
 
-WITH_LOOPS = ("integrated_gradients", "smoothgrad", "score_cam", "chunked")
+WITH_LOOPS = ("integrated_gradients", "smoothgrad", "score_cam", "chunked", "deeplift")
 
 
 def keep_to_their_share(*names):

@@ -60,7 +60,7 @@ def attentions(apply: Apply) -> Callable[..., Attentions]:
       A function ``(*args) -> Attentions(outputs, weights, pullback)``.
 
     Raises:
-      ValueError: if there is no attention between tokens, or one within windows that share the axis of the examples.
+      ValueError: if there is no attention between tokens, or one within windows.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxplain
@@ -224,7 +224,8 @@ def attention_axes(op: Op, labels: Origins | None, keys: int, channels: int) -> 
 
     Tokens are made of positions, as channels that read each other are not.
     """
-    is_token = lambda label: not label.isdisjoint({QUERIES, KEYS}) and any(i > 0 and i != channels for i in label)
+    of_positions = lambda label: any(i > 0 and i != channels for i in label)
+    is_token = lambda label: not label.isdisjoint({QUERIES, KEYS}) and of_positions(label)
     tokens = [i for i, label in enumerate(labels or ()) if is_token(label)]
     if len(tokens) != 2 or keys not in tokens or labels is None:
         return None
@@ -233,10 +234,10 @@ def attention_axes(op: Op, labels: Origins | None, keys: int, channels: int) -> 
     shape = op.eqn.outvars[0].aval.shape
     # Of one example alone, any axis of size 1 will do.
     examples = [i for i in others if labels[i] - {CONVOLVED} == {0}] or [i for i in others if shape[i] == 1]
-    if not examples:
+    if not examples or any(of_positions(labels[i]) for i in others):
         raise ValueError(
-            f"the attention at {op.place} reads tokens within windows that share an axis with the examples: its "
-            "weights are no map of the image"
+            f"the attention at {op.place} reads tokens within windows, or along rows: its weights are no map of the "
+            "image"
         )
     return examples[0], queries, keys
 

@@ -198,9 +198,21 @@ def windows(x):
     return attend(parts).reshape(n, -1, c).mean(axis=1)
 
 
-def test_attention_within_windows():
-    with pytest.raises(ValueError, match=r"reads tokens within windows that share an axis with the examples"):
-        jaxplain.attention_rollout(windows)(X)
+def windows_apart(x):
+    n, h, w, c = x.shape
+    parts = x.reshape(n, h // 4, 4, w // 4, 4, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, -1, 16, c)
+    return (jax.nn.softmax(parts @ parts.swapaxes(2, 3)) @ parts).mean(axis=(1, 2))
+
+
+def along_rows(x):
+    return (jax.nn.softmax(x @ x.swapaxes(2, 3)) @ x).mean(axis=(1, 2))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("f", [windows, windows_apart, along_rows])
+def test_attention_within_windows(f, count):
+    with pytest.raises(ValueError, match="reads tokens within windows, or along rows"):
+        jaxplain.attention_rollout(f)(X[:count])
 
 
 def test_attentions_between_other_tokens_cannot_be_rolled_out():
