@@ -13,6 +13,7 @@ from jax.extend.core import primitives as P
 
 from ..._graph.dependence import dependents
 from ..._graph.equations import is_elementwise_call
+from ..._graph.makers import Makers
 from ..._graph.primitives import ELEMENTWISE, MOVES, REDUCTIONS, RELABEL, SHIFTS
 from ..._graph.signs import NONE, NONNEGATIVE, NONPOSITIVE, Sign, signs
 from ..._graph.trace import Atom, Graph, Op
@@ -34,7 +35,8 @@ class View:
     def __init__(self, graph: Graph, flags: Sequence[bool], regions: bool):
         self.graph, self.regions = graph, regions
         self.dependent = frozenset(dependents(graph, flags))
-        self.producer = {out: op for op in graph.ops for out in op.outputs}
+        self.makers = Makers(graph)
+        self.producer = self.makers.producer
 
     @cached_property
     def uses(self) -> Counter[int]:
@@ -95,21 +97,9 @@ class View:
         return self.shape(value) == self.shape(op.outputs[0])
 
     def by_softmax(self, value: int) -> bool:
-        """Whether a value is a quotient by a sum, as a softmax makes it, wherever its numbers have been moved since."""
-        maker = self.behind_moves(value)
-        if maker is None or maker.primitive is not P.div_p or not all(map(self.depends, maker.inputs)):
-            return False
-        divisor = self.behind_moves(maker.inputs[1])
-        return divisor is not None and divisor.primitive is P.reduce_sum_p
-
-    def behind_moves(self, atom: Atom) -> Op | None:
-        """The operation that makes a value, those left out that only move it, or set it to a number by a mask."""
-        maker = self.producer.get(atom) if isinstance(atom, int) else None
-        while (
-            maker and (maker.primitive in MOVES or maker.primitive is P.select_n_p) and len(self.explained(maker)) == 1
-        ):
-            maker = self.producer.get(self.explained(maker)[0])
-        return maker
+        """Whether a value was divided by its own sum, as by a softmax, wherever its numbers have been moved since."""
+        maker = self.producer.get(self.makers.behind_moves(value))
+        return maker is not None and self.makers.normalised_axis(maker) is not None
 
     def is_shift_or_scale(self, op: Op) -> bool:
         """Whether an operation is ``v + c``, ``v - c``, ``c - v``, ``v · c``, ``v / c`` or ``-v``, c a constant."""
