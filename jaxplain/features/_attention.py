@@ -6,6 +6,7 @@ traced, and evaluated again with a zero added to the weights of each attention, 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
@@ -16,8 +17,9 @@ from jax.extend.core import primitives as P
 
 from .._channels import channels_read
 from .._convention import Apply, Array, Function, outputs_of, split, zero_each
-from .._graph.dependence import dependents
+from .._graph.dependence import DEPENDENCE, dependents
 from .._graph.equations import called_jaxpr, function_of, has_own_derivative, unclose
+from .._graph.forward import forward
 from .._graph.makers import Makers
 from .._graph.names import Site, dependent_inside
 from .._graph.origins import CONVOLVED, KEYS, QUERIES, Origins, follow, inside_loop, of_input
@@ -124,8 +126,24 @@ def places_in(graph: Graph, given: dict[int, Origins], channels: int) -> tuple[P
             found += [Place(number, inner=inner)] if inner else []
         elif (keys := makers.normalised_axis(op)) is not None:
             axes = attention_axes(op, known.get(op.outputs[0]), keys, channels)
+            again = makers.behind_moves(op.inputs[0])  # weights that are normalised twice are those of one attention
+            found = [it for it in found if it.inner or makers.behind_moves(graph.ops[it.op].outputs[0]) != again]
             found += [Place(makers.masked(number), axes)] if axes else []
     return tuple(found)
+
+
+def require_sequence(graph: Graph, places: Sequence[Place]) -> None:
+    """Raise where an attention does not read what the one before it made: they lie beside each other in a block."""
+    for place, later in itertools.pairwise(places):
+        behind = forward(graph, dict.fromkeys(graph.ops[place.op].outputs, True), DEPENDENCE)
+        if not any(out in behind for out in graph.ops[later.op].outputs):
+            raise ValueError(
+                f"the attentions at {graph.ops[place.op].place} and {graph.ops[later.op].place} lie beside each other: "
+                "a rollout needs one behind the other; jaxplain.attentions reads both"
+            )
+    for place in places:
+        if place.inner:
+            require_sequence(graph.ops[place.op].bodies[0], place.inner)
 
 
 def with_blocks(graph: Graph, places: Sequence[Place], varying: set[int]) -> tuple[Place, ...]:

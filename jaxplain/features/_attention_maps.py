@@ -15,7 +15,7 @@ from .._graph.layout import layouts
 from .._graph.trace import Graph
 from .._images import enlarge
 from .._reductions import deviation
-from ._attention import AttentionNetwork
+from ._attention import AttentionNetwork, require_sequence
 
 __all__ = ["attention_relevance", "attention_rollout", "legrad", "rfem"]
 
@@ -51,8 +51,8 @@ def attention_rollout(apply: Apply, **options: Unpack[TokenOptions]) -> Explain:
       An explainer; maps ``(N, H, W)``. The target does not matter.
 
     Raises:
-      ValueError: if the network has no attention between tokens, if attentions are not between the same tokens, or the
-        tokens fit no grid.
+      ValueError: if the network has no attention between tokens, if attentions are not between the same tokens or
+        not one behind the other, or the tokens fit no grid.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxplain
@@ -69,6 +69,7 @@ def attention_rollout(apply: Apply, **options: Unpack[TokenOptions]) -> Explain:
     """
 
     def rollout(net: AttentionNetwork, target: Target) -> Array:
+        require_sequence(net.graph, net.places)
         _, _, weights = net.vjp()
         return rolled_out([half_residual(A.mean(axis=1)) for A in weights])
 
@@ -111,6 +112,7 @@ def attention_relevance(apply: Apply, **options: Unpack[TokenOptions]) -> Explai
     """
 
     def relevance(net: AttentionNetwork, target: Target) -> Array:
+        require_sequence(net.graph, net.places)
         products = gradient_times_weights(net, target)
         return rolled_out([with_identity(jnp.maximum(gA, 0).mean(axis=1)) for gA in products])
 
@@ -200,6 +202,7 @@ def rfem(apply: Apply, *, k: float = 1.0, class_specific: bool = False, **option
     """
 
     def rollout(net: AttentionNetwork, target: Target) -> Array:
+        require_sequence(net.graph, net.places)
         if not class_specific:
             return rolled_out([half_residual(A) for A in net.vjp()[2]])
         return rolled_out([with_identity(jnp.maximum(gA, 0)) for gA in gradient_times_weights(net, target)])

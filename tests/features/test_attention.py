@@ -231,6 +231,29 @@ def test_attentions_between_other_tokens_cannot_be_rolled_out():
         jaxplain.attention_rollout(g, grid=(12, 8))(X)
 
 
+def test_attentions_beside_each_other_cannot_be_rolled_out():
+    def differential(x):
+        x = x.reshape(len(x), 96, 3)
+        one, other = jax.nn.softmax(x @ x.swapaxes(1, 2)), jax.nn.softmax(2 * x @ x.swapaxes(1, 2))
+        return (x + (one - 0.5 * other) @ x).mean(axis=1)
+
+    assert len(jaxplain.attentions(differential)(X).weights) == 2
+    for method in (jaxplain.attention_rollout, jaxplain.attention_relevance, jaxplain.rfem):
+        with pytest.raises(ValueError, match="lie beside each other: a rollout needs one behind the other"):
+            method(differential)(X)
+
+
+def test_weights_that_are_normalised_twice_are_those_of_one_attention():
+    def f(x, mask):
+        x = x.reshape(len(x), 96, 3)
+        weights = jnp.where(mask[None], jax.nn.softmax(x @ x.swapaxes(1, 2)), 0)
+        return (x + weights / weights.sum(axis=-1, keepdims=True) @ x).mean(axis=1)
+
+    (weights,) = jaxplain.attentions(lambda x: f(x, MASK))(X).weights
+    logits = X.reshape(3, 96, 3) @ X.reshape(3, 96, 3).swapaxes(1, 2)
+    close(weights[:, 0], jax.nn.softmax(jnp.where(MASK[None], logits, -1e30)))
+
+
 def with_others(count):
     """Tokens of single pixels behind some others, without a convolution."""
 
