@@ -25,7 +25,8 @@ def excitation_backprop(
     equals the z+ map divided by z_c. Contrastive: the same walk with the last layer's weights negated is subtracted,
     and the difference, summed over the channels of a position, clamped at zero. At the input, which keeps its shape,
     the channels keep their differences where that sum is positive and are zero elsewhere, so that their sum is the map;
-    an input without positions, ``(N, D)``, is clamped value by value.
+    an input without positions, ``(N, D)``, is clamped value by value. Attention and gates get LRP's rules, whose shares
+    have both signs: behind them the walk is no probability.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.

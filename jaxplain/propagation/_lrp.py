@@ -125,7 +125,8 @@ def deep_taylor(apply: Apply, low: ArrayLike | None = None, high: ArrayLike | No
     """Deep Taylor decomposition of a ReLU network.
 
     z+ in every layer, sum and average; in the first layer, zᴮ where pixels are bounded and w² where they are not.
-    Biases take no share, and the relevance starts as ``max(z_c, 0)``.
+    Biases take no share, and the relevance starts as ``max(z_c, 0)``. Behind attention, gates and activations of both
+    signs the rules are LRP's: maps may have negative values there, and nothing of the paper is claimed.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
