@@ -6,6 +6,7 @@ traced, and evaluated again with a zero added to the weights of each attention, 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax.extend.core import primitives as P
+from jax.tree_util import Partial
 
 from .._channels import channels_read
 from .._convention import Apply, Array, Function, outputs_of, split, zero_each
@@ -36,7 +38,8 @@ class Attentions(NamedTuple):
       outputs: what the network returns.
       weights: those of each attention, in the order of evaluation, ``(N, heads, queries, keys)``; they sum to 1 over
         the keys.
-      pullback: the derivative, from a cotangent of the outputs to those of all weights.
+      pullback: the derivative, from a cotangent of the outputs to those of all weights; a pytree, as that of `jax.vjp`,
+        so that `jax.jit` can return it.
     """
 
     outputs: Array
@@ -78,7 +81,7 @@ def attentions(apply: Apply) -> Callable[..., Attentions]:
         context, x = split(args)
         net = AttentionNetwork(lambda x: outputs_of(apply, (*context, x)), x)
         outputs, pullback, weights = net.vjp()
-        return Attentions(outputs, tuple(weights), lambda cotangent: tuple(pullback(cotangent)))
+        return Attentions(outputs, weights, pullback)
 
     return attended
 
@@ -94,11 +97,13 @@ class Place:
       op: the number of the operation.
       axes: of an attention's weights: that of the examples, of the queries and of the keys.
       inner: the places in the body of a loop.
+      turns: of a loop, in the order of evaluation.
     """
 
     op: int
     axes: tuple[int, int, int] | None = None
     inner: tuple[Place, ...] = ()
+    turns: tuple[int, ...] = ()
 
     def arranged(self, weights: Array) -> Array:
         """The weights as ``(N, heads, queries, keys)``; tokens as they are."""
@@ -123,7 +128,10 @@ def places_in(graph: Graph, given: dict[int, Origins], channels: int) -> tuple[P
     for number, op in enumerate(graph.ops):
         if op.primitive is P.scan_p:
             inner = places_in(op.bodies[0], inside_loop(op, known), channels)
-            found += [Place(number, inner=inner)] if inner else []
+            turns = range(op.params["length"])
+            found += (
+                [Place(number, inner=inner, turns=(*turns[:: -1 if op.params["reverse"] else 1],))] if inner else []
+            )
         elif (keys := makers.normalised_axis(op)) is not None:
             axes = attention_axes(op, known.get(op.outputs[0]), keys, channels)
             again = makers.behind_moves(op.inputs[0])  # weights that are normalised twice are those of one attention
@@ -238,7 +246,7 @@ class AttentionNetwork:
                 'where it has one in a compiled kernel, choose its implementation in plain JAX, such as "xla"'
             )
 
-    def vjp(self) -> tuple[Array, Callable[[Array], list[Array]], list[Array]]:
+    def vjp(self) -> tuple[Array, Callable[[Array], tuple[Array, ...]], tuple[Array, ...]]:
         """The outputs, the pull-back to the weights of all attentions, and these."""
 
         def run(changes: Tree) -> tuple[Array, Tree]:
@@ -246,10 +254,10 @@ class AttentionNetwork:
             return outputs, weights
 
         outputs, pullback, weights = jax.vjp(run, nothing(self.graph, self.places, self.x), has_aux=True)
-        arranged = lambda tree: [array for _, array in listed(self.graph, self.places, tree)]
-        return outputs, lambda v: arranged(pullback(v)[0]), arranged(weights)
+        arranged = functools.partial(attentions_of, self.places)
+        return outputs, Partial(functools.partial(pulled_back, arranged), pullback), arranged(weights)
 
-    def vjp_by_block(self) -> tuple[Array, list[Array], Callable[[list[Array]], list[Array]]]:
+    def vjp_by_block(self) -> tuple[Array, list[Array], Callable[[list[Array]], tuple[Array, ...]]]:
         """The outputs; those of every block, its tokens read by what is behind the last one; and the pull-back.
 
         It leads from cotangents of each block's outputs to the weights of that block's attention alone.
@@ -259,12 +267,11 @@ class AttentionNetwork:
 
         def run(changes: Tree) -> tuple[list[Array], Array]:
             (outputs,), values = evaluate_through(self.graph, [self.x], places, changes)
-            tokens = [array for place, array in listed(self.graph, places, values) if place.axes is None]
+            tokens = [array for place, array in listed(places, values) if place.axes is None]
             return [head(array)[0] for array in tokens], outputs
 
         by_block, pullback, outputs = jax.vjp(run, nothing(self.graph, places, self.x), has_aux=True)
-        weights = lambda tree: [array for place, array in listed(self.graph, places, tree) if place.axes]
-        return outputs, by_block, lambda cotangents: weights(pullback(cotangents)[0])
+        return outputs, by_block, lambda cotangents: attentions_of(places, pullback(cotangents)[0])
 
 
 def last_site(graph: Graph, places: Sequence[Place]) -> Site:
@@ -334,15 +341,21 @@ def loop_through(op: Op, operands: Sequence[Any], places: Sequence[Place], chang
     return [*carry, *stacked], values
 
 
-def listed(graph: Graph, places: Sequence[Place], values: Tree) -> list[tuple[Place, Array]]:
+def listed(places: Sequence[Place], values: Tree) -> list[tuple[Place, Array]]:
     """The places with their values, or with derivatives of these, in the order of evaluation; of loops every turn."""
     found: list[tuple[Place, Array]] = []
     for place, value in zip(places, values, strict=True):
-        if not place.inner:
-            found.append((place, place.arranged(value)))
-            continue
-        op = graph.ops[place.op]
-        turns = range(op.params["length"])
-        for turn in reversed(turns) if op.params["reverse"] else turns:
-            found += listed(op.bodies[0], place.inner, [jax.tree.map(lambda a, t=turn: a[t], it) for it in value])
+        found += [] if place.inner else [(place, place.arranged(value))]
+        for turn in place.turns:
+            found += listed(place.inner, [jax.tree.map(lambda a, t=turn: a[t], it) for it in value])
     return found
+
+
+def attentions_of(places: Sequence[Place], values: Tree) -> tuple[Array, ...]:
+    """The weights among the values at all places, or their derivatives."""
+    return tuple(array for place, array in listed(places, values) if place.axes)
+
+
+def pulled_back(arranged: Callable[[Tree], tuple[Array, ...]], pullback: Function, cotangent: Array) -> Any:
+    """A pull-back to the weights, these arranged; with it closed over nothing traced, `jax.jit` returns it."""
+    return arranged(pullback(cotangent)[0])

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from .._channels import axis_of_channels, channels_read, is_picture
 from .._convention import Apply, Array, Function, outputs_of, split
@@ -22,7 +23,8 @@ class Tapped(NamedTuple):
     Attributes:
       outputs: what the network returns.
       features: what the layer returned, its channels last.
-      pullback: the derivative, from a cotangent of the outputs to one of the features.
+      pullback: the derivative, from a cotangent of the outputs to one of the features; a pytree, as that of `jax.vjp`,
+        so that `jax.jit` can return it.
     """
 
     outputs: Array
@@ -62,9 +64,14 @@ def tap(apply: Apply, layer: str | None = None) -> Callable[..., Tapped]:
         context, x = split(args)
         features, head = features_of(lambda x: outputs_of(apply, (*context, x)), x, layer)
         outputs, pullback = jax.vjp(head, features)
-        return Tapped(outputs, features, lambda cotangent: pullback(cotangent)[0])
+        return Tapped(outputs, features, Partial(pulled_back, pullback))
 
     return tapped
+
+
+def pulled_back(pullback: Function, cotangent: Array) -> Array:
+    """The one result of a pull-back; closed over nothing traced, so that `jax.jit` returns it."""
+    return pullback(cotangent)[0]
 
 
 def features_of(f: Function, x: Array, layer: str | None) -> tuple[Array, Function]:

@@ -81,6 +81,16 @@ def test_weights_and_the_way_back_to_them():
     close(tuple(a.sum(axis=-1) for a in weights), tuple(np.ones(A.shape[1:-1]) for _ in A))
 
 
+def test_what_jit_and_vmap_return_can_be_walked_back():
+    every = jax.nn.one_hot(TARGET, vit.CLASSES)
+    looped = jaxplain.attentions(vit.backwards)
+    for read in (jaxplain.attentions(network), looped):
+        close(jax.jit(read)(WEIGHTS, X).pullback(every), tuple(G))
+        one_by_one = jax.vmap(lambda x, read=read: read(WEIGHTS, x[None]))(X)
+        pulled = jax.vmap(lambda back, v: back(v[None]))(one_by_one.pullback, every)
+        close(tuple(a[:, 0] for a in pulled), tuple(G))
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_maps_are_those_of_the_definition(name):
     explain = METHODS[name](network, upsample=False)

@@ -96,6 +96,15 @@ def test_gradient_is_that_of_an_array_added_to_the_module(layer, call):
     close(pullback(jnp.zeros((2, 5)).at[:, 2].set(1)), jax.grad(score)(jnp.zeros((2, 8, 8, 4))))
 
 
+def test_what_jit_and_vmap_return_can_be_walked_back():
+    read = jaxplain.tap(NET.apply, "stem")
+    wanted = read(VARIABLES, X)
+    close(jax.jit(read)(VARIABLES, X).pullback(wanted.outputs), wanted.pullback(wanted.outputs))
+    each = jax.vmap(lambda x: read(VARIABLES, x[None]))(X)
+    pulled = jax.vmap(lambda back, v: back(v))(each.pullback, each.outputs)
+    close(pulled[:, 0], wanted.pullback(wanted.outputs))
+
+
 def test_under_jit_vmap_and_closures():
     wanted = jaxplain.tap(NET.apply, "stem")(VARIABLES, X).features
     close(jax.jit(lambda v, x: jaxplain.tap(NET.apply, "stem")(v, x).features)(VARIABLES, X), wanted)
