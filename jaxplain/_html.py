@@ -8,7 +8,7 @@ from html import escape
 LONGEST = 1000  # characters of a list of names: a `repr` of two lists stays readable
 
 
-def html_table(heading: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
+def html_table(heading: Sequence[str], rows: Iterable[Iterable[str]], caption: str = "") -> str:
     """A table in HTML; all text is escaped."""
     head = "".join(f"<th style='text-align: left'>{escape(cell)}</th>" for cell in heading)
     cells = ("".join(f"<td style='text-align: left'>{escape(cell)}</td>" for cell in row) for row in rows)

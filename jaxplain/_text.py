@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:
@@ -48,6 +48,24 @@ def as_known(name: str, names: Iterable[str]) -> str:
 def bare(name: str) -> str:
     """The letters and digits of a name."""
     return re.sub(r"[\W_]", "", name.replace("+", "plus").casefold())
+
+
+def text_table(heading: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: int) -> str:
+    """Rows below their heading and a line, for `print`; columns from one on hold numbers, which stand to the right.
+
+    Example:
+      >>> from jaxplain._text import text_table
+      >>> print(text_table(["layer", "size"], [["conv", "8"], ["dense", "10"]], numbers_from=1))
+      layer  size
+      -----  ----
+      conv      8
+      dense    10
+    """
+    lines = [heading, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
+    aligned = lambda i, cell: cell.rjust(widths[i]) if i >= numbers_from else cell.ljust(widths[i])
+    return "\n".join("  ".join(aligned(i, cell) for i, cell in enumerate(line)).rstrip() for line in lines)
 
 
 def as_list(names: str | Collection[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +9,12 @@ from typing import Any
 from .._convention import Apply, outputs_of, split
 from .._graph.described import Description
 from .._graph.names import marked_trace, sites_by_name
+from .._html import html_table
+from .._text import text_table
 
 __all__ = ["layers"]
+
+HEADING = ("layer", "kind", "output", "parameters")
 
 
 @dataclass(frozen=True)
@@ -48,20 +51,11 @@ class Layers(dict[str, tuple[int, ...]]):
     lines: tuple[Line, ...] = ()
 
     def __str__(self) -> str:
-        rows = [("layer", "kind", "output", "parameters"), *(line.cells for line in self.tree())]
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        rows.insert(1, tuple("-" * width for width in widths))  # type: ignore[arg-type]
-        table = [
-            [cell.rjust(w) if i == 3 else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
-            for row in rows
-        ]
-        return "\n".join("  ".join(row).rstrip() for row in table)
+        return text_table(HEADING, (line.cells for line in self.tree()), numbers_from=3)
 
     def _repr_html_(self) -> str:
-        cell = lambda text, tag="td": f"<{tag} style='text-align:left;white-space:pre'>{html.escape(text)}</{tag}>"
-        head = "".join(cell(text, "th") for text in ("layer", "kind", "output", "parameters"))
-        rows = "".join(f"<tr>{''.join(map(cell, line.cells))}</tr>" for line in self.tree())
-        return f"<table><tr>{head}</tr>{rows}</table>"
+        unbroken = lambda cell: cell.replace(" ", "\N{NO-BREAK SPACE}")  # which keeps the tree's indents
+        return html_table(HEADING, (map(unbroken, line.cells) for line in self.tree()))
 
     def tree(self) -> list[Line]:
         """The layers, each behind the module that it is in; modules without a value of their own included."""

@@ -11,6 +11,7 @@ import jax
 from .._convention import Apply, Array, Target, full_precision, outputs_of, split
 from .._execution import executable
 from .._html import counted, html_table
+from .._text import text_table
 from . import composites
 from ._ledger import Entry, no_entry, total
 from ._lrp import prepared, start
@@ -69,17 +70,7 @@ class Summary:
         )
 
     def __str__(self) -> str:
-        lines = [HEADING, *map(_cells, self._shown())]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(HEADING))]
-        numbers = range(6, len(HEADING))
-        table = [
-            "  ".join(
-                c.rjust(w) if i in numbers else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in lines
-        ]
-        table.insert(1, "  ".join("-" * w for w in widths))
-        return "\n".join(line.rstrip() for line in (*table, "", self._sums()))
+        return f"{text_table(HEADING, map(_cells, self._shown()), numbers_from=6)}\n\n{self._sums()}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:

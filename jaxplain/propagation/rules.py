@@ -22,6 +22,7 @@ from jax.typing import ArrayLike
 
 from .._convention import Array
 from ._unit_call import Rule, UnitCall
+from ._units import Unit
 
 __all__ = [
     "alpha_beta",
@@ -317,12 +318,7 @@ def half(stabilizer: float = STABILIZER) -> Rule:
     Reference:
       Achtibat et al.: AttnLRP. ICML 2024, arXiv:2402.05602.
     """
-
-    def rule(call: UnitCall, x: Any, y: Array, r: Array) -> Any:
-        pulled = call.vjp(x, call.account.divide(r, y, stabilizer))
-        return tuple(a * c / 2 for a, c in zip(x, pulled, strict=True)) if isinstance(x, tuple) else x * pulled / 2
-
-    return rule
+    return product(lambda unit: (), stabilizer)
 
 
 @named
@@ -335,28 +331,7 @@ def signal(stabilizer: float = STABILIZER) -> Rule:
     Reference:
       Arras et al.: Explaining and interpreting LSTMs. 2019, arXiv:1909.12114.
     """
-    equal = half(stabilizer)
-
-    def rule(call: UnitCall, x: Any, y: Array, r: Array) -> Any:
-        if not isinstance(x, tuple) or sum(call.unit.gates) != 1:
-            return equal(call, x, y, r)
-        pulled = call.vjp(x, call.account.divide(r, y, stabilizer))
-        return tuple(
-            jnp.zeros_like(a) if gate else a * c for a, c, gate in zip(x, pulled, call.unit.gates, strict=True)
-        )
-
-    return rule
-
-
-@named
-def numerator() -> Rule:
-    """A division of two explained operands: all of the relevance to the dividend."""
-
-    def rule(call: UnitCall, x: Any, y: Array, r: Array) -> Any:
-        divisor = jnp.zeros_like(x[1])
-        return (call.vjp((x[0] * 0, jnp.ones_like(x[1])), r)[0], divisor)
-
-    return rule
+    return product(lambda unit: unit.gates, stabilizer)
 
 
 @named
@@ -368,14 +343,38 @@ def values(stabilizer: float = STABILIZER) -> Rule:
     Reference:
       Ali et al.: XAI for Transformers: Better Explanations through Conservative Propagation. ICML 2022.
     """
-    equal = half(stabilizer)
+    return product(lambda unit: unit.attention, stabilizer)
+
+
+def product(fixed: Callable[[Unit], Sequence[bool]], stabilizer: float) -> Rule:
+    """A product of two operands: ``R_i = c_i x_i Jᵀ R / y``, c = 0 for the one that is held fixed, 1 for the other.
+
+    Where none or both are, ``c = 1/2`` for each.
+
+    Args:
+      fixed: which factors of a unit are.
+      stabilizer: of the denominator.
+    """
 
     def rule(call: UnitCall, x: Any, y: Array, r: Array) -> Any:
-        if not isinstance(x, tuple) or sum(call.unit.attention) != 1:
-            return equal(call, x, y, r)
         pulled = call.vjp(x, call.account.divide(r, y, stabilizer))
-        of_weights = zip(x, pulled, call.unit.attention, strict=True)
-        return tuple(jnp.zeros_like(a) if flag else a * c for a, c, flag in of_weights)
+        if not isinstance(x, tuple):  # a square: one operand, twice
+            return x * pulled / 2
+        is_fixed = fixed(call.unit)
+        if sum(is_fixed) != 1:
+            return tuple(a * c / 2 for a, c in zip(x, pulled, strict=True))
+        return tuple(jnp.zeros_like(a) if f else a * c for a, c, f in zip(x, pulled, is_fixed, strict=True))
+
+    return rule
+
+
+@named
+def numerator() -> Rule:
+    """A division of two explained operands: all of the relevance to the dividend."""
+
+    def rule(call: UnitCall, x: Any, y: Array, r: Array) -> Any:
+        divisor = jnp.zeros_like(x[1])
+        return (call.vjp((x[0] * 0, jnp.ones_like(x[1])), r)[0], divisor)
 
     return rule
 
