@@ -36,6 +36,7 @@ OPTIONS = {
     "lrp": {"composite": "epsilon_plus"},
     "deep_taylor": {"low": "black", "high": "white"},
     "excitation_backprop": {"layer": "_blocks.10"},
+    "concept_relevance": {"composite": "epsilon_plus_flat", "layer": "_blocks.10", "channels": 102},
     "softmax_gradient_lrp": {"composite": "epsilon_plus"},
     "pattern_net": {"patterns": "patterns"},
     "pattern_attribution": {"patterns": "patterns"},

@@ -58,6 +58,7 @@ from .perturbation import (
 )
 from .propagation import (
     composites,
+    concept_relevance,
     contrastive_lrp,
     deconvnet,
     deep_shap,
@@ -88,6 +89,7 @@ __all__ = [
     "cite",
     "compare",
     "composites",
+    "concept_relevance",
     "conductance",
     "contrast",
     "contrastive_lrp",

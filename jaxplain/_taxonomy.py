@@ -207,6 +207,7 @@ _TABLE = [
     _structure("relevance rules", propagation.deep_taylor, ("gradient",), "relevance by z+, bounded pixels by the box rule", "montavon2017", total="score", class_discriminative=False, signed=False),
     _structure("relevance rules", propagation.excitation_backprop, ("gradient", "layer"), "the probability of a winner-take-all walk from the target", "zhang2016", total="1", class_discriminative=False, signed=False),
     _structure("relevance rules", propagation.contrastive_lrp, ("gradient", "composite"), "the target's relevance less a dual concept's", "gu2018", cost=Cost(1, 2), signed=False),
+    _structure("relevance rules", propagation.concept_relevance, ("gradient", "layer", "composite"), "the part of LRP through some channels of a layer", "achtibat2023", cost=Cost(2, 2), total="score"),
     _structure("relevance rules", propagation.softmax_gradient_lrp, ("gradient", "composite"), "relevance from the gradient of the softmax", "iwana2019", total="0"),
     _structure("modified gradient", propagation.pattern_net, ("gradient", "patterns"), "the signal, by patterns in place of weights", "kindermans2018", class_discriminative=False),
     _structure("modified gradient", propagation.pattern_attribution, ("gradient", "patterns"), "what the signal contributes", "kindermans2018", class_discriminative=False),

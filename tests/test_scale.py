@@ -61,7 +61,8 @@ OPTIONS = {
     "deepfool": {"steps": 3},
 }
 OTHER_DEFINITIONS = (  # not homogeneous in the score
-    *("lrp", "deep_taylor", "excitation_backprop", "contrastive_lrp", "softmax_gradient_lrp"),  # an absolute stabiliser
+    # An absolute stabiliser.
+    *("lrp", "concept_relevance", "deep_taylor", "excitation_backprop", "contrastive_lrp", "softmax_gradient_lrp"),
     *("score_cam", "fgvis", "adversarial_gradient_integration", "meaningful_perturbation"),  # of a probability
     *("extremal_perturbation", "perceptual_ball", "similar_adversarial"),  # the score weighed with something else
     *("guided_grad_cam", "vargrad"),  # of the second degree: there is no such number as 1e-60

@@ -356,6 +356,6 @@ def attentions_of(places: Sequence[Place], values: Tree) -> tuple[Array, ...]:
     return tuple(array for place, array in listed(places, values) if place.axes)
 
 
-def pulled_back(arranged: Callable[[Tree], tuple[Array, ...]], pullback: Function, cotangent: Array) -> Any:
+def pulled_back(arranged: Callable[[Tree], tuple[Array, ...]], pullback: Callable[[Any], Any], cotangent: Array) -> Any:
     """A pull-back to the weights, these arranged; with it closed over nothing traced, `jax.jit` returns it."""
     return arranged(pullback(cotangent)[0])

@@ -1,6 +1,7 @@
 """Backpropagation with other rules: one engine, and the methods that are nothing but their rules."""
 
 from . import composites, rules
+from ._concepts import concept_relevance
 from ._deeplift import deep_shap, deeplift
 from ._excitation import excitation_backprop
 from ._guided import deconvnet, guided_backprop
@@ -10,6 +11,7 @@ from ._summary import summary
 
 __all__ = [
     "composites",
+    "concept_relevance",
     "contrastive_lrp",
     "deconvnet",
     "deep_shap",

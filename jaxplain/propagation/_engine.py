@@ -76,6 +76,17 @@ class TracedNetwork:
         """The same network, its softmax and normalisation fallen into their operations."""
         return dataclasses.replace(self, plan=find_units(self.plan.graph, [True], regions=False))
 
+    def value_of(self, unit: Unit, rule_of: Composite, x: Array) -> Array:
+        """What a unit outside loops returns, so that `jax.vjp` walks back from there."""
+        found: list[Array] = []
+
+        def record(each: Unit, inputs: tuple[Lanes, ...], constants: dict[int, Any], outputs: Lanes) -> None:
+            if each.position == unit.position:
+                found.append(outputs[0])
+
+        _Evaluation(rule_of, 1, {}, {}, record).plan(self.plan, [(x,)])
+        return found[0]
+
     def affine_values(self, x: Array) -> dict[int, tuple[UnitCall, Array, Array]]:
         """The affine units outside loops with their input and output, by position."""
         found: dict[int, tuple[UnitCall, Array, Array]] = {}

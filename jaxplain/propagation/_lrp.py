@@ -28,7 +28,7 @@ from .._migration import takes_old_options
 from . import composites, rules
 from ._engine import TracedNetwork, no_rule, refuse_training_mode, trace_network
 from ._unit_call import Composite, Rule, UnitCall
-from ._unit_of_layer import unit_of_layer
+from ._unit_of_layer import UnitOfLayer, unit_of_layer
 from ._units import Unit
 from .composites import NamedComposite
 
@@ -106,11 +106,15 @@ def walk(f: Function, x: Array, composite: Composite, layer: str | None = None) 
     if layer is None:
         outputs, pullback = jax.vjp(lambda x: network(rule_of, x), x)
         return outputs, lambda relevance: pullback(relevance)[0]
-    at = unit_of_layer(network, layer)
-    unit, dtype = at.unit, at.unit.ops[-1].eqn.outvars[0].aval.dtype
-    probe = jnp.zeros((*at.lengths, *unit.output_shape), dtype)
-    outputs, pullback = jax.vjp(lambda probe: network(rule_of, x, probes={unit.position: probe}), probe)
-    return outputs, lambda relevance: pullback(relevance)[0][at.index]
+    return walk_to(network, rule_of, x, unit_of_layer(network, layer))
+
+
+def walk_to(network: TracedNetwork, rule_of: Composite, x: Array, at: UnitOfLayer) -> tuple[Array, Function]:
+    """The outputs of a network, and the walk from their relevance back to that of a layer."""
+    run = lambda x, probe: network(rule_of, x, probes={at.unit.position: probe})
+    # In the input as well: what lies before the layer is then differentiated as the values that it has, not by rules.
+    outputs, pullback = jax.vjp(run, x, at.zeros(x))
+    return outputs, lambda relevance: pullback(relevance)[1][at.index]
 
 
 def prepared(f: Function, x: Array, composite: Composite, *, names: bool = False) -> tuple[TracedNetwork, Composite]:

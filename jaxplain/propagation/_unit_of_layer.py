@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .._graph.names import Site, find
-from .._graph.origins import Origins, follow, inside_loop, of_input
+import jax.numpy as jnp
+
+from .._convention import Array, zero_each
+from .._graph.names import Site, find, last_feature_map
+from .._graph.origins import CONVOLVED, Origins, follow, inside_loop, of_input
 from ._engine import TracedNetwork
 from ._units import ControlFlow, Plan, Unit
 
@@ -26,18 +29,31 @@ class UnitOfLayer:
     lengths: tuple[int, ...] = ()
     index: tuple[int, ...] = ()
 
+    def zeros(self, x: Array) -> Array:
+        """Zeros of the shape of the layer's value, in all turns, on the devices where the examples of ``x`` are."""
+        shape, zero = self.unit.output_shape, zero_each(x, self.unit.ops[-1].eqn.outvars[0].aval.dtype)
+        axis = next((i for i, label in enumerate(self.labels or ()) if label - {CONVOLVED} == {0}), 0)
+        if axis < len(shape) and shape[axis] == x.shape[0]:
+            zero = zero.reshape([1] * (len(self.lengths) + axis) + [x.shape[0]] + [1] * (len(shape) - axis - 1))
+        else:  # examples lie together with positions
+            zero = zero.sum()
+        return jnp.broadcast_to(zero, (*self.lengths, *shape))
 
-def unit_of_layer(network: TracedNetwork, layer: str) -> UnitOfLayer:
+
+def unit_of_layer(network: TracedNetwork, layer: str | None) -> UnitOfLayer:
     """The unit whose result is the value of a layer: where it absorbs what is behind, as a BatchNorm, that included.
+
+    Without a name, of the last convolutional feature map.
 
     Raises:
       ValueError: where no layer has that name, or its value is no unit's result.
     """
     graph = network.plan.graph
-    return unit_of_site(network.plan, find(graph, layer), layer, of_input(graph))
+    site = last_feature_map(graph) if layer is None else find(graph, layer)
+    return unit_of_site(network.plan, site, layer, of_input(graph))
 
 
-def unit_of_site(plan: Plan, site: Site, layer: str, given: dict[int, Origins]) -> UnitOfLayer:
+def unit_of_site(plan: Plan, site: Site, layer: str | None, given: dict[int, Origins]) -> UnitOfLayer:
     """`unit_of_layer`, of the value in a graph, or in the body of a loop."""
     op, known = plan.graph.ops[site.op], follow(plan.graph, given)
     if site.inner is not None:

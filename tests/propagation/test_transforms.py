@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxplain
 from jaxplain import composites, rules
 from tests.close import within
+from tests.convolution import conv
 from tests.zoo import IMAGES, TARGETS, ZOO
 from tests.zoo.layers import draw
 
@@ -145,3 +147,38 @@ def test_gradients_of_explanations_are_finite(method):
     gradient = jax.grad(loss, argnums=(0, 1))
     _, second = jax.jit(lambda v, x: jax.jvp(lambda x: gradient(v, x), (x,), (jnp.ones_like(x),)))(floats, images)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(second))
+
+
+@pytest.mark.parametrize("make", [jaxplain.lrp, jaxplain.excitation_backprop])
+def test_at_a_layer_the_derivative_in_parameters_is_that_of_the_values(make):
+    """What lies before the layer has rules as well, by which it must not be differentiated."""
+
+    def f(w, x):
+        y = checkpoint_name(jnp.tanh(conv(x, w["first"])), "middle")
+        return jnp.tanh(conv(y, w["second"])).sum(axis=(1, 2))
+
+    keys = jax.random.split(jax.random.key(8), 3)
+    normal = lambda key, *shape: 0.3 * jax.random.normal(key, shape, jnp.float64)
+    w = {"first": normal(keys[0], 3, 3, 3, 4), "second": normal(keys[1], 3, 3, 4, 5)}
+    options = {} if make is jaxplain.lrp else {"upsample": False}
+    loss = lambda w: (make(f, layer="middle", **options)(w, IMAGES, target=TARGETS) ** 2).sum()
+    direction = {name: jax.random.normal(keys[2], v.shape, v.dtype) for name, v in w.items()}
+    along = lambda step: loss(jax.tree.map(lambda a, d: a + step * d, w, direction))
+    slope = sum(jnp.vdot(g, direction[name]) for name, g in jax.grad(loss)(w).items())
+    np.testing.assert_allclose(slope, (along(1e-6) - along(-1e-6)) / 2e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("layer", ["middle", "turn[1]"])
+def test_at_a_layer_every_device_has_its_own_examples(layer):
+    def f(w, x):
+        y = checkpoint_name(jax.nn.relu(conv(x, w[0])), "middle")
+        turn = lambda y, w: (checkpoint_name(jax.nn.relu(conv(y, w)), "turn"), None)
+        return jax.lax.scan(turn, y, w[1:])[0].sum(axis=(1, 2))
+
+    w = 0.3 * jax.random.normal(jax.random.key(8), (3, 3, 3, 3, 3), jnp.float64)
+    call = lambda x, target: jaxplain.lrp(f, layer=layer)(w, x, target=target)
+    mesh = jax.make_mesh((2,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
+    spec = PartitionSpec("batch")
+    mapped = jax.jit(jax.shard_map(call, mesh=mesh, in_specs=spec, out_specs=spec))
+    targets = jnp.array([2, 0])
+    close(mapped(IMAGES, targets), call(IMAGES, targets))
