@@ -26,6 +26,7 @@ PACKAGES = (
 TOP = [
     "Comparison",
     "accelerate",
+    "augment",
     "attentions",
     "cam",
     "chunked",

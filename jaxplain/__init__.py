@@ -1,6 +1,7 @@
 """Explanations of image classifiers as JAX function transforms."""
 
 from . import metrics
+from ._augment import augment
 from ._channels import layout
 from ._compose import chunked, contrast, ensemble, heatmap, multiply, smooth, smoothgrad, vargrad
 from ._convention import explainer, full_precision, scores
@@ -83,6 +84,7 @@ __all__ = [
     "attention_relevance",
     "attention_rollout",
     "attentions",
+    "augment",
     "blur_integrated_gradients",
     "cam",
     "chunked",

@@ -66,6 +66,7 @@ TRANSFORMS = {
     "smooth_of_smooth": lambda f: jaxplain.smooth(jaxplain.smoothgrad(f, samples=2), samples=3),
     "multiply": lambda f: jaxplain.multiply(jaxplain.gradient(f), jaxplain.smoothgrad(f, samples=3)),
     "ensemble": lambda f: jaxplain.ensemble([jaxplain.gradient(f), jaxplain.smoothgrad(f, samples=3)], normalize=True),
+    "augment": lambda f: jaxplain.augment(jaxplain.smoothgrad(f, samples=2)),
     "contrast": lambda f: jaxplain.contrast(jaxplain.input_x_gradient(f), "softmax"),
     "chunked": lambda f: jaxplain.chunked(jaxplain.smoothgrad(f, samples=3), 2),
     "smooth_map_of_a_layer": lambda f: jaxplain.smooth(jaxplain.layer_cam(f), samples=2),
