@@ -160,7 +160,15 @@ __all__ = [
 
 __version__ = "1.0.0"
 
+from typing import NoReturn
+
 from ._execution import execute_with
+from ._text import as_known, did_you_mean
 from .fast._accelerate import accelerated_for
 
 execute_with(accelerated_for)
+
+
+def __getattr__(name: str) -> NoReturn:
+    """Tell the name that was meant."""
+    raise AttributeError(f"module 'jaxplain' has no attribute {name!r}{did_you_mean(as_known(name, __all__), __all__)}")

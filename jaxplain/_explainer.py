@@ -24,7 +24,13 @@ class Explainer:
         self.function = function
         vars(self).update(attributes)
 
-    def __call__(self, *args: Any, target: Any = None, key: jax.Array | None = None) -> jax.Array:
+    def __call__(self, *args: Any, target: Any = None, key: jax.Array | None = None, **others: Any) -> jax.Array:
+        if others:
+            name = next(iter(others))
+            raise TypeError(
+                f"an explainer is called with the arguments of the network, target= and key=: {name}= is an option of "
+                f"the method, or of the network, functools.partial(apply, {name}=...)"
+            )
         return self.function(*args, target=target, key=key)
 
     def __repr__(self) -> str:

@@ -730,3 +730,26 @@ def test_compare_goes_on_without_what_cannot_be_read(folder, capsys):
 def test_mistakes_in_a_comparison(words, complaint, capsys):
     assert compare(photograph(), "--methods", "gradient", "--metrics", "sparseness", *words) == 2
     assert sentence(capsys).startswith(complaint)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["explian"], "unknown command 'explian': did you mean explain?"),
+        (
+            ["compare", "--methods", "lrp", "grad_cam"],
+            "--methods takes names with commas between: --methods lrp,grad_cam",
+        ),
+    ],
+)
+def test_words_that_are_nearly_right(words, message, capsys):
+    assert main(words) == 2
+    assert sentence(capsys) == message
+
+
+def test_the_class_that_was_asked_for_is_printed(folder, capsys):
+    assert explain(photograph(), "--target", "1", "--top", "1", "--save", "maps.npz") == 0
+    told = capsys.readouterr()
+    numbers = [line.split()[1] for line in told.out.splitlines()[1:]]
+    assert "1" in numbers
+    assert "note: the maps are in maps.npz" in told.err

@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 
 import jaxplain
+from jaxplain import composites, rules
 
 WEIGHTS = jnp.arange(12.0).reshape(4, 3)
 X = jnp.ones((2, 4))
@@ -342,3 +343,35 @@ def test_one_entry_of_an_input_that_is_a_dict_is_explained_as_the_sentence_says(
     network = lambda w, inputs: (inputs["image"] * inputs["mask"]) @ w
     wrapped = lambda *args: network(*args[:-1], {**inputs, "image": args[-1]})
     np.testing.assert_array_equal(jaxplain.gradient(wrapped)(WEIGHTS, X, target=1)[0], [1, 0, 7, 10])
+
+
+NO_RULES = [
+    (lambda: composites.first_match("dense", rules.epsilon()), r"first_match takes pairs \(matcher, rule\)"),
+    (
+        lambda: composites.first_match(("dense", rules.epsilon)),
+        r"rules.epsilon makes rules: call it, rules.epsilon\(\)",
+    ),
+    (lambda: jaxplain.lrp(apply, lambda unit: rules.gamma)(X), r"rules.gamma makes rules: call it, rules.gamma\(\)"),
+    (lambda: jaxplain.lrp(apply, lambda unit: 0.25)(X), r"0.25 is no rule: pass a function \(call, inputs"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), NO_RULES)
+def test_what_is_no_rule(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_options_in_the_wrong_place():
+    with pytest.raises(TypeError, match=r"train= is an option of the method, or of the network, functools.partial"):
+        explain(X, train=False)
+
+
+def test_names_that_are_nearly_right():
+    with pytest.raises(AttributeError, match="no attribute 'GradCAM': did you mean grad_cam"):
+        jaxplain.GradCAM  # noqa: B018
+
+
+def test_maps_with_their_channels_first_in_metrics_of_maps():
+    with pytest.raises(ValueError, match=r'sum them before, jaxplain.heatmap\(attribution, channels="first"\)'):
+        jaxplain.metrics.pointing_game(jnp.ones((1, 3, 32, 32)), jnp.ones((1, 32, 32)))

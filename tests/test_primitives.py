@@ -33,6 +33,7 @@ from jaxplain._graph.primitives import (
     NOT_IN_EVERY_JAX,
     REFUSED,
     SPLIT,
+    TRAITS,
     UNSTACK,
     is_known,
     primitive,
@@ -251,3 +252,30 @@ def test_a_function_that_jax_defines_by_others_is_entered():
         pytest.skip("this JAX has no such functions")
     (eqn,) = [e for e in jax.make_jaxpr(jnp.frexp)(1.0).eqns[0].params["jaxpr"].eqns if "_prim" in e.params]
     assert has_own_derivative(eqn)
+
+
+def evaluated(p, x):
+    """The result of an elementwise primitive of one operand; None where it takes more, or other parameters."""
+    for params in ({}, {"accuracy": None}, {"rounding_method": lax.RoundingMethod.TO_NEAREST_EVEN}):
+        try:
+            return np.asarray(p.bind(x, **params))
+        except (TypeError, ValueError, KeyError, AssertionError):
+            continue
+    return None
+
+
+def test_what_the_table_says_of_signs_holds():
+    x = jnp.concatenate([-jnp.linspace(0.01, 3, 50), jnp.zeros(1), jnp.linspace(0.01, 3, 50)])
+    tried = 0
+    for p, traits in TRAITS.items():
+        if "elementwise" not in traits or (y := evaluated(p, x)) is None or y.dtype.kind != "f":
+            continue
+        tried, defined = tried + 1, np.isfinite(y)
+        keeps = bool((np.sign(y) * np.sign(x) >= 0)[defined].all())
+        if "positive" in traits:
+            assert (y[defined] >= 0).all(), p
+        if "keeps-sign" in traits:
+            assert keeps, p
+        if "flips" in traits:
+            assert (np.sign(y) * np.sign(x) <= 0)[defined].all(), p
+    assert tried > 30

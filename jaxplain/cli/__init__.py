@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import tyro
 
 from .. import __version__
+from .._taxonomy import methods as explanation_methods
+from .._text import as_known, did_you_mean, either
 from ._compare import compare
 from ._evaluate import evaluate
 from ._explain import explain
@@ -32,6 +34,17 @@ COMMANDS = {
 }
 
 
+def require_words(words: Sequence[str]) -> None:
+    """Refuse what is told better here: an unknown command, and names of methods without commas between."""
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        meant = did_you_mean(words[0], COMMANDS) or f": choose {either(COMMANDS)}"
+        raise UsageError(f"unknown command {words[0]!r}{meant}")
+    names = [method.name for method in explanation_methods()]
+    for option, first, second in zip(words, words[1:], words[2:], strict=False):
+        if option == "--methods" and as_known(second.partition(":")[0], names) in names:
+            raise UsageError(f"--methods takes names with commas between: --methods {first},{second}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; ``argv`` defaults to the words after the program's name."""
     words = sys.argv[1:] if argv is None else list(argv)
@@ -41,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         STDOUT.print(f"jaxplain {__version__}")
         return 0
     try:
+        require_words(words)
         return tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="jaxplain",

@@ -110,11 +110,12 @@ def explain(
             probability = softmax(outputs)
             with report.failures_of(example.photograph.name):
                 draw(example, attribution, probability, label, spec.title, network)
-                report.success(ranking(example, probability, top, network))
+                report.success(ranking(example, probability, top, label, network))
             if save:
                 kept.append((example.photograph.name, attribution, outputs))
         if save and kept:
             keep(save, spec.label, kept, label, {**command_line(), "model": model, "seed": seed})
+            report.note(f"the maps are in {save}")
     return 1 if report.failed else 0
 
 
@@ -241,9 +242,10 @@ def class_line(probability: np.ndarray, label: int | None, network: Network) -> 
     return caption
 
 
-def ranking(example: Prepared, probability: np.ndarray, top: int, network: Network) -> str:
-    """The most probable classes of one image, a line each: probability, number, name."""
+def ranking(example: Prepared, probability: np.ndarray, top: int, label: int | None, network: Network) -> str:
+    """The most probable classes of one image and the one that is explained: probability, number, name."""
     lines = [f"{example.photograph.name} -> {example.photograph.out}"]
-    for index in np.argsort(-probability)[:top]:
+    shown = [*map(int, np.argsort(-probability)[:top])]
+    for index in shown if label is None or label in shown else [*shown, label]:
         lines.append(f"{probability[index]:8.1%}  {index:4}  {network.class_name(index)}")
     return "\n".join(lines)

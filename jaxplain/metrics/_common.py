@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from .._channels import channel_axis
+from .._channels import channel_axis, said_axis
 from .._compose import heatmap
 from .._convention import (
     Apply,
@@ -77,7 +77,10 @@ def metric(apply: Apply) -> Callable[[Metric], Metric]:
 
 def to_heatmap(attribution: ArrayLike) -> Array:
     """An attribution as maps ``(N, H, W)`` in at least float32: channels are summed."""
-    return heatmap(at_least_float32(finite(attribution)))
+    a = at_least_float32(finite(attribution))
+    if a.ndim == 4:
+        said_axis(a.shape, None, 'sum them before, jaxplain.heatmap(attribution, channels="first")')
+    return heatmap(a)
 
 
 def heatmap_and_mask(attribution: ArrayLike, mask: ArrayLike) -> tuple[Array, Array]:

@@ -42,6 +42,7 @@ def complete_composite(composite: Composite) -> Composite:
         if unit.kind == "shape":
             return None
         rule = composite(unit) or composites.lrp_defaults(unit)
+        rules.require_rule(rule)
         if rule is None:
             raise no_rule(unit)
         return rule

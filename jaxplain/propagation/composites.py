@@ -93,11 +93,20 @@ def first_match(*pairs: tuple[Matcher, Rule], strict: bool = True) -> Composite:
     Returns:
       A composite.
 
+    Raises:
+      TypeError: for what is no pair, or no rule.
+
     Example:
       >>> import jaxplain
       >>> from jaxplain import composites, rules
       >>> mine = composites.first_match((composites.first_layer, rules.flat()), ("conv", rules.gamma(0.1)))
     """
+    for pair in pairs:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise TypeError(
+                f"first_match takes pairs (matcher, rule), as first_match(('conv', rules.gamma())): got {pair!r}"
+            )
+        rules.require_rule(pair[1])
 
     def composite(unit: Unit) -> Rule | None:
         return next((rule for matcher, rule in pairs if matches(matcher, unit)), None)

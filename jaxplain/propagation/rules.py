@@ -65,7 +65,16 @@ def named(make: Callable[..., Rule]) -> Callable[..., Rule]:
         rule.__name__ = f"{make.__name__}({', '.join(shown)})"
         return rule
 
+    vars(makes)["makes_rules"] = True
     return makes
+
+
+def require_rule(rule: Any) -> None:
+    """Refuse what only makes rules, and what is none."""
+    if getattr(rule, "makes_rules", False):
+        raise TypeError(f"rules.{rule.__name__} makes rules: call it, rules.{rule.__name__}()")
+    if not (rule is None or callable(rule)):
+        raise TypeError(f"{rule!r} is no rule: pass a function (call, inputs, outputs, relevance) -> relevance")
 
 
 def short(value: Any) -> str:

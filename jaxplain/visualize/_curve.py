@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._intervals import half_width
+from ._colours import require_matplotlib
 
 __all__ = ["curve"]
 
@@ -51,6 +52,7 @@ def curve(
       'score'
     """
     if ax is None:
+        require_matplotlib()
         from matplotlib.figure import Figure
 
         ax = Figure((width, 0.75 * width), layout="constrained").subplots()

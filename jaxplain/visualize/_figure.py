@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DOTS = 600  # an inch, of the layout
-HEADING, BODY = 8, 6.5  # points
+HEADING, BODY, SMALLEST = 8, 6.5, 5  # points; the last where legends would leave no room for a column otherwise
 LONGEST = 640  # pixels of a photograph: 300 an inch where it is 2 inches wide
 
 
@@ -83,8 +83,8 @@ def figure(
     if ax is not None:
         return drawn_into(ax, content, photographs, seen, captions)
     notes = notes_of(content[1:], percentile, shared, is_cropped(seen, photographs))
-    layout, texts = fitted(content, photographs, captions, notes, columns, round(width * DOTS))
-    return new_figure(layout, texts, content, photographs, seen)
+    points, layout, texts = fitted(content, photographs, captions, notes, columns, round(width * DOTS))
+    return new_figure(points, layout, texts, content, photographs, seen)
 
 
 def fitted(
@@ -94,26 +94,29 @@ def fitted(
     notes: str,
     most: int | None,
     width: int,
-) -> tuple[Layout, dict[tuple[str, int, int], Lines]]:
-    """The layout of a panel in a given width: as many columns side by side as the legends leave room for."""
-    fonts = [typeface(points / 72 * DOTS) for points in (HEADING, BODY)]
-    text = Type(*fonts, unit=1, line=round(1.35 * HEADING / 72 * DOTS))
-    legend = max((legend_width(c.content, text) for c in content if isinstance(c.content, Scaled)), default=text.line)
-    gap = 2 * (text.line // 2)
-    across = lambda column: (width - 4 * (text.line // 2) + gap) // column - gap
-    most = min(most or len(content), max(len(content) - 1, 1))
-    while most > 1 and across(1 + most) < legend:
-        most -= 1
+) -> tuple[float, Layout, dict[tuple[str, int, int], Lines]]:
+    """The size of small text, and the layout of a panel in a given width: as many columns as legends leave room for."""
+    line = round(1.35 * HEADING / 72 * DOTS)
+    gap = 2 * (line // 2)
+    across = lambda column: (width - 4 * (line // 2) + gap) // column - gap
+    wanted = min(most or len(content), max(len(content) - 1, 1))
+    for points in (BODY, SMALLEST):
+        text = Type(*(typeface(size / 72 * DOTS) for size in (HEADING, points)), unit=1, line=line)
+        legend = max((legend_width(c.content, text) for c in content if isinstance(c.content, Scaled)), default=line)
+        most = next((number for number in range(wanted, 1, -1) if across(1 + number) >= legend), 1)
+        if most == wanted:
+            break
     side = across(1 + max(map(len, blocks_of(range(1, len(content)), len(photographs), most))))
     factors = [min(side / p.shape[1], 2 * side / p.shape[0]) for p in photographs]
     sizes = [
         (max(1, round(f * p.shape[1])), max(1, round(f * p.shape[0])))
         for f, p in zip(factors, photographs, strict=True)
     ]
-    return arranged(content, sizes, captions, notes, most, text)
+    return points, *arranged(content, sizes, captions, notes, most, text)
 
 
 def new_figure(
+    points: float,
     layout: Layout,
     texts: Mapping[tuple[str, int, int], Lines],
     content: Sequence[Column],
@@ -129,13 +132,14 @@ def new_figure(
         if part.what == "tile":
             draw(figure.add_axes(share(part.box, layout)), column, part.row, photographs[part.row], boxes[part.row])
         elif part.what == "legend" and isinstance(column.content, Scaled):
-            scale_bar(figure.add_axes(share(part.box, layout)), column.content, part.row, part.box.size[0] / DOTS)
+            axes, inches = figure.add_axes(share(part.box, layout)), part.box.size[0] / DOTS
+            scale_bar(axes, column.content, part.row, inches, points)
         else:
             lines = texts[part.what, part.row, part.column]
             for i, (line, is_heading) in enumerate(lines):
                 y = part.box.top + (i + 0.5) * (part.box.bottom - part.box.top) / len(lines)
                 style: dict[str, Any] = (
-                    {"fontsize": HEADING, "color": "0.1"} if is_heading else {"fontsize": BODY, "color": "0.4"}
+                    {"fontsize": HEADING, "color": "0.1"} if is_heading else {"fontsize": points, "color": "0.4"}
                 )
                 figure.text(part.box.left / layout.width, 1 - y / layout.height, line, va="center_baseline", **style)
     return figure
@@ -216,14 +220,14 @@ def shrunk(photograph: Photograph) -> Photograph:
     return tiles.shrunk_or_enlarged(photograph, (max(1, round(factor * width)), max(1, round(factor * height))))
 
 
-def scale_bar(ax: Axes, scaled: Scaled, row: int, inches: float) -> None:
+def scale_bar(ax: Axes, scaled: Scaled, row: int, inches: float, points: float = BODY) -> None:
     """A colour bar between the values at its ends, in axes of its own, so many inches wide."""
     ax.axis("off")
-    font = typeface(DOTS * BODY / 72)
+    font = typeface(DOTS * points / 72)
     ends_of_bar = []
     for side, label in zip(("left", "right"), ends(scaled, row), strict=True):
         at = float(side == "right")
-        ax.text(at, 0.5, label, transform=ax.transAxes, ha=side, va="center_baseline", fontsize=BODY, color="0.4")
+        ax.text(at, 0.5, label, transform=ax.transAxes, ha=side, va="center_baseline", fontsize=points, color="0.4")
         room = font.getlength(label + " ") / DOTS / inches
         ends_of_bar.append(abs(at - room))
     left, right = ends_of_bar

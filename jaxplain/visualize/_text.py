@@ -7,9 +7,12 @@ from pathlib import Path
 
 from PIL import ImageFont
 
+from ._colours import require_matplotlib
+
 
 def typeface(size: float, bold: bool = False) -> ImageFont.FreeTypeFont:
     """Matplotlib's own font, which has the letters of more languages than Pillow's."""
+    require_matplotlib()
     import matplotlib
 
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
