@@ -65,7 +65,7 @@ class Segmented:
     chunk: int | None
 
     def score_of(self, shown: Array) -> Array:
-        """The score of the images with only some segments, ``(N, S)`` booleans, and the baseline elsewhere."""
+        """The score of the images with each segment shown or not, ``(1 or N, S)``, or in part, from 0 to 1."""
         return self.score(blend(paint(shown, self.labels, self.x), self.x, self.x0))
 
 
@@ -116,7 +116,7 @@ def segments_of(segments: ArrayLike | None, count: int | None, x: Array) -> tupl
 
 
 def paint(values: Array, labels: Array, x: Array) -> Array:
-    """Give every pixel of images like ``x`` the value ``(N, S)`` of its segment, ``(N, H, W)``."""
+    """Give every pixel of images like ``x`` the value ``(1 or N, S)`` of its segment, ``(N, H, W)``."""
     labels = jnp.broadcast_to(labels, (x.shape[0], labels.shape[1]))
     return jnp.take_along_axis(values, labels, axis=1).reshape(x.shape[:3])
 
