@@ -223,9 +223,9 @@ def agrees_with_float64(make, dtype, tolerance):
 
 # It ranks the pixels of a mask that is constant at first, so that rounding errors decide.
 ROUNDED = [name for name in EXPLAINERS if name != "extremal_perturbation"]
-# Guided integrated gradients sort the gradients, and bfloat16 has too few distinct ones to agree on an order; at which
-# of the small steps towards a boundary the class changes is decided by rounding errors.
-NOT_IN_BFLOAT16 = ("guided_integrated_gradients", *TOWARDS_A_BOUNDARY)
+# Guided integrated gradients sort the gradients, XRAI the densities of regions, and bfloat16 has too few distinct ones
+# to agree on an order; at which of the small steps towards a boundary the class changes is decided by rounding errors.
+NOT_IN_BFLOAT16 = ("guided_integrated_gradients", "xrai", *TOWARDS_A_BOUNDARY)
 
 
 @explainers(ROUNDED)
