@@ -31,7 +31,8 @@ def feature_ablation(
     it. Segments are any sets of pixels; those of a grid are what `occlusion` covers if its windows do not overlap.
 
     Args:
-      apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
+      apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``, or of signals, volumes or tables
+        (see `SegmentOptions`).
       segments: labels of the pixels, ``(H, W)`` or ``(N, H, W)`` integers from 0. Without them a grid of 7 by 7:
         the same wherever it runs, so superpixels of `slic` must be asked for, ``segments=slic(images)``.
       baseline: x0, what the segment is replaced by: a number or anything that broadcasts against the input.

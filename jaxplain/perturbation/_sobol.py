@@ -35,7 +35,8 @@ def sobol(
     how much depends on a segment, not whether it speaks for the class.
 
     Args:
-      apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
+      apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``, or of signals, volumes or tables
+        (see `SegmentOptions`).
       segments: labels of the pixels, ``(H, W)`` or ``(N, H, W)`` integers from 0. Without them a grid of 7 by 7:
         the same wherever it runs, so superpixels of `slic` must be asked for, ``segments=slic(images)``.
       samples: n, a power of two; ``n (S + 1)`` images are evaluated for each example, S the number of segments.

@@ -9,20 +9,20 @@ from jax.typing import ArrayLike
 
 from .._channels import Channels, said_axis
 from .._convention import concrete, require_positive
-from ._blending import require_images, require_pair
+from ._blending import require_images, require_sizes
 
 __all__ = ["felzenszwalb", "grid_segments", "slic"]
 
 
-def grid_segments(shape: tuple[int, int], grid: tuple[int, int] = (7, 7)) -> np.ndarray:
-    """Cut images into a regular grid of segments.
+def grid_segments(shape: tuple[int, ...], grid: tuple[int, ...] | None = None) -> np.ndarray:
+    """Cut images, signals or volumes into a regular grid of segments.
 
     Args:
-      shape: the height and width of the images, in pixels.
-      grid: the number of cells along the rows and the columns; their sizes differ by at most one pixel.
+      shape: the height and width of the images, in pixels; of a signal its length, of volumes three numbers.
+      grid: the number of cells along each axis, 7 without it; their sizes differ by at most one pixel.
 
     Returns:
-      Labels ``(H, W)`` from 0, row by row.
+      Labels in that shape from 0, row by row.
 
     Raises:
       ValueError: if there are more cells than pixels.
@@ -33,11 +33,12 @@ def grid_segments(shape: tuple[int, int], grid: tuple[int, int] = (7, 7)) -> np.
       array([[0, 0, 0, 1, 1],
              [0, 0, 0, 1, 1]], dtype=int32)
     """
-    require_pair(shape=shape, grid=grid)
-    if grid[0] > shape[0] or grid[1] > shape[1]:
+    grid = (7,) * len(shape) if grid is None else grid
+    require_sizes(len(shape), shape=shape, grid=grid)
+    if any(cells > size for size, cells in zip(shape, grid, strict=True)):
         raise ValueError(f"a grid of {grid} segments does not fit images of {shape} pixels: pass a coarser one")
-    rows, columns = (np.arange(size) * cells // size for size, cells in zip(shape, grid, strict=True))
-    return (rows[:, None] * grid[1] + columns[None]).astype(np.int32)
+    cell = [np.arange(size) * cells // size for size, cells in zip(shape, grid, strict=True)]
+    return np.ravel_multi_index(np.ix_(*cell), grid).astype(np.int32)
 
 
 def slic(
