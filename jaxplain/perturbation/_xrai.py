@@ -140,6 +140,8 @@ def masks_of(segments: ArrayLike | Sequence[ArrayLike] | None, count: int | None
         return reached.reshape(masks.shape).astype(masks.dtype)
 
     scales = segments if isinstance(segments, Sequence) else [segments]
+    if not scales:
+        raise ValueError("segments is an empty list: pass the labels of one scale or more")
     masks = [of(*segments_of(labels, count, x)) for labels in scales]
     n = max(len(mask) for mask in masks)
     return jnp.concatenate([jnp.broadcast_to(mask, (n, *mask.shape[1:])) for mask in masks], axis=1)

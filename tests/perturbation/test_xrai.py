@@ -99,6 +99,7 @@ def test_felzenszwalb_follows_edges():
         ({"smallest": 0}, "smallest=0 must be a positive integer"),
         ({"steps": 0}, "steps=0 must be a positive integer"),
         ({"segments": [SCALES[0], SCALES[1] * 0.5]}, "segments have dtype float64: pass an integer label"),
+        ({"segments": []}, "segments is an empty list: pass the labels of one scale or more"),
         ({"segments": np.ones((3, 12, 14), int)}, r"segments have shape \(3, 12, 14\): pass \(12, 14\) for all images"),
         ({"method": given(np.ones((2, 6, 7)))}, r"method returned maps of shape \(2, 6, 7\): xrai takes \(2, 12, 14"),
     ],
