@@ -19,10 +19,11 @@ import skimage.data
 from PIL import Image
 
 import jaxplain
-from jaxplain import composites, models, visualize
+from jaxplain import composites, models, perturbation, visualize
 
 OUT = Path(__file__).parents[1] / "notebooks" / "images" / "gallery"
 CLASSES = {"cat": 282, "coffee": 967}  # tiger cat; espresso
+SCALES = (50, 100, 150, 250, 500, 1200)  # of the segments in the paper of XRAI
 SIDE, GAP, LARGEST = 224, 8, 60_000  # pixels, pixels, bytes of a picture
 
 # A value that is a name of `arrays` stands for what it names. All else is the method's default.
@@ -49,6 +50,7 @@ OPTIONS = {
     "rise": {"masks": 1000},
     "lime": {"samples": 500},
     "kernel_shap": {"samples": 500},
+    "xrai": {"segments": "felzenszwalb"},
 }
 
 
@@ -63,8 +65,8 @@ def crops(photographs, count):
         yield square[:, ::-1] if rng.random() < 0.5 else square
 
 
-def arrays(f, variables, preprocess, names):
-    """What options name: bounds of the pixels, a composite, photographs to compare with, patterns fitted to crops."""
+def arrays(f, variables, preprocess, images, names):
+    """What options name: bounds of the pixels, photographs to compare with, patterns fitted to crops, segments, ..."""
     low, high = (bound.reshape(1, 1, 1, 3) for bound in preprocess.bounds)
     others = [skimage.data.astronaut(), skimage.data.rocket(), skimage.data.stereo_motorcycle()[0]]
     photographs = preprocess([*others, *(np.flip(photograph, axis=1) for photograph in others)])
@@ -72,12 +74,16 @@ def arrays(f, variables, preprocess, names):
     if "patterns" in names:
         squares = preprocess([*crops([*others, skimage.data.cat(), skimage.data.coffee()], 32)])
         patterns = jaxplain.fit_patterns(f, variables, batches=np.split(squares, 4))
+    segments = None
+    if "felzenszwalb" in names:
+        segments = [perturbation.felzenszwalb(images, scale=scale) for scale in SCALES]
     return {
         "black": low,
         "white": high,
         "photographs": photographs,
         "patterns": patterns,
         "epsilon_plus": composites.epsilon_plus(),
+        "felzenszwalb": segments,
     }
 
 
@@ -87,7 +93,7 @@ def call(name, options):
     return f"{name}({', '.join(['f', *words])})"
 
 
-NAMES = ("black", "white", "photographs", "patterns", "epsilon_plus")
+NAMES = ("black", "white", "photographs", "patterns", "epsilon_plus", "felzenszwalb")
 
 
 def save(pictures, path):
@@ -151,7 +157,7 @@ def of_photographs(chosen):
     seen = preprocess.view(photographs)
     save(seen, OUT / "photographs.png")
     used = {value for method in chosen for value in OPTIONS.get(method.name, {}).values() if isinstance(value, str)}
-    named = arrays(module.apply, variables, preprocess, used)
+    named = arrays(module.apply, variables, preprocess, images, used)
     for method in chosen:
         options = OPTIONS.get(method.name, {})
         values = {key: named[value] if value in NAMES else value for key, value in options.items()}

@@ -48,7 +48,9 @@ from .perturbation import (
     adversarial_gradient_integration,
     deepfool,
     extremal_perturbation,
+    feature_ablation,
     fgvis,
+    hsic,
     kernel_shap,
     lime,
     meaningful_perturbation,
@@ -56,6 +58,8 @@ from .perturbation import (
     perceptual_ball,
     rise,
     similar_adversarial,
+    sobol,
+    xrai,
 )
 from .propagation import (
     composites,
@@ -107,6 +111,7 @@ __all__ = [
     "expected_gradients",
     "explainer",
     "extremal_perturbation",
+    "feature_ablation",
     "fem",
     "fgvis",
     "fit_patterns",
@@ -121,6 +126,7 @@ __all__ = [
     "guided_integrated_gradients",
     "heatmap",
     "hires_cam",
+    "hsic",
     "input_x_gradient",
     "integrated_gradients",
     "internal_influence",
@@ -151,11 +157,13 @@ __all__ = [
     "similar_adversarial",
     "smooth",
     "smoothgrad",
+    "sobol",
     "softmax_gradient_lrp",
     "summary",
     "tap",
     "vargrad",
     "xgrad_cam",
+    "xrai",
 ]
 
 __version__ = "1.0.0"

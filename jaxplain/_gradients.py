@@ -38,6 +38,7 @@ __all__ = [
     "integrated_gradients",
 ]
 
+Path = Callable[[Array, Array, Array], Array]
 Quadrature = Literal["gauss_legendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid"]
 
 
@@ -107,19 +108,23 @@ def integrated_gradients(
     apply: Apply,
     *,
     baseline: ArrayLike = 0.0,
+    path: Path | None = None,
     steps: int = 50,
     rule: Quadrature = "gauss_legendre",
     chunk: int | None = 10,
 ) -> Explain:
-    """The gradient integrated along the straight line from a baseline to the input.
+    """The gradient integrated along the straight line from a baseline to the input, or along another path.
 
     ``A = (x - x0) · ∫ ∂z_c/∂x (x0 + t (x - x0)) dt,  t from 0 to 1``
 
-    Complete: the attribution of an example sums to ``z_c(x) - z_c(x0)``, up to the error of the quadrature.
+    Complete: the attribution of an example sums to ``z_c(x) - z_c(x0)``, up to the error of the quadrature. Along
+    another path γ from x0 to x it is ``∫ ∂z_c/∂x (γ(t)) · γ'(t) dt``, and just as complete.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
       baseline: x0, a number or anything that broadcasts against the input, in the input's (preprocessed) units.
+      path: ``path(x0, x, t) -> γ(t)``, of arrays in the input's shape and a number t, a function that JAX
+        differentiates in t; its ends are x0 and x where the map is to be complete. None is the straight line.
       steps: how many gradients the integral is made of.
       rule: the quadrature.
       chunk: how many of them are evaluated at once; memory does not depend on ``steps``.
@@ -128,13 +133,18 @@ def integrated_gradients(
       An explainer; the attribution has the input's shape and the unit of the score.
 
     Raises:
-      ValueError: if ``steps`` or ``chunk`` is not positive, the rule is unknown, or the baseline does not broadcast.
+      ValueError: if ``steps`` or ``chunk`` is not positive, the rule is unknown, the baseline does not broadcast, or
+        the path has points of another shape.
 
     Example:
       >>> import jax.numpy as jnp, jaxplain
       >>> explain = jaxplain.integrated_gradients(lambda x: (x**2).sum(axis=1), baseline=1.0)
       >>> explain(jnp.array([[2.0, 3.0]])).round(4)  # 4 - 1 and 9 - 1
       Array([[3., 8.]], dtype=float32)
+      >>> first_then_second = lambda x0, x, t: x0 + jnp.clip(2 * t - jnp.array([[0, 1]]), 0, 1) * (x - x0)
+      >>> explain = jaxplain.integrated_gradients(lambda x: x[:, 0] * x[:, 1], path=first_then_second)
+      >>> explain(jnp.array([[2.0, 3.0]])).round(4)  # alone the first does nothing
+      Array([[0., 6.]], dtype=float32)
 
     Reference:
       Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks. ICML 2017, arXiv:1703.01365.
@@ -145,7 +155,10 @@ def integrated_gradients(
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         x0 = reference(baseline, x)
-        return path_integral(scores(f, x, target), lambda t: x0 + t * (x - x0), nodes, chunk, x.dtype)
+        along = lambda t: (straight if path is None else path)(x0, x, t)
+        if (shape := jax.eval_shape(along, jnp.zeros(())).shape) != x.shape:
+            raise ValueError(f"path(x0, x, t) returned shape {shape}: return a point in the input's shape {x.shape}")
+        return path_integral(scores(f, x, target), along, nodes, chunk, x.dtype)
 
     return explain
 
@@ -352,6 +365,11 @@ def _guided_step(
 
 
 # ------------------------------------------------------------------------------------------------------------- paths
+
+
+def straight(x0: Array, x: Array, t: Array) -> Array:
+    """The point of the straight line."""
+    return x0 + t * (x - x0)
 
 
 def path_integral(

@@ -33,6 +33,7 @@ Need: TypeAlias = Literal[
 Resolution: TypeAlias = Literal["colour", "pixel", "layer", "region"]
 Total: TypeAlias = Literal["", "score", "difference", "1", "0"]
 SURVEY_YEAR = 2021
+SEGMENTS = 7 * 7  # of the grid that methods of segments take by default
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,7 @@ _TABLE = [
     _linearisation("path integral", _gradients.expected_gradients, ("gradient", "key", "data"), "integrated gradients over baselines drawn from data", "erion2021", cost=lambda samples: Cost(samples, samples), total="difference"),
     _linearisation("path integral", _gradients.blur_integrated_gradients, ("gradient",), "gradients along the path that blurs the image", "xu2020", cost=lambda steps: Cost(steps, steps), total="difference"),
     _linearisation("path integral", _gradients.guided_integrated_gradients, ("gradient", "baseline"), "gradients along a path of small gradients", "kapishnikov2021", cost=lambda steps: Cost(steps, steps), total="difference"),
+    _linearisation("path integral", perturbation.xrai, ("gradient", "segments"), "integrated gradients averaged over regions, the densest first", "kapishnikov2019", cost=lambda steps: Cost(2 * steps, 2 * steps), resolution="region"),
     _linearisation("gradient", _compose.smoothgrad, ("gradient", "key"), "the mean gradient under noise", "smilkov2017", cost=lambda samples: Cost(samples, samples)),
     _linearisation("gradient", _compose.vargrad, ("gradient", "key"), "the variance of the gradient under noise", "adebayo2018", cost=lambda samples: Cost(samples + 1, samples + 1), signed=False),
     _linearisation("modified gradient", propagation.deconvnet, ("gradient",), "the gradient, its negative part cut at activations", "zeiler2014", class_discriminative=False),
@@ -229,9 +231,12 @@ _TABLE = [
     _adversarial("optimisation", perturbation.deepfool, ("gradient",), "the smallest change that makes it another class", "moosavidezfooli2016", cost=lambda steps, candidates: Cost(steps + 1, steps * candidates)),
 
     _perturbation("sampled masks", perturbation.occlusion, ("baseline",), "what the score loses where a window is covered", "zeiler2014", cost=Cost(1, 0, "window"), resolution="region"),
+    _perturbation("sampled masks", perturbation.feature_ablation, ("baseline", "segments"), "what the score loses where a segment is replaced", "kokhlikyan2020", cost=Cost(SEGMENTS + 1, 0), resolution="region"),
     _perturbation("sampled masks", perturbation.rise, ("baseline", "key"), "the mean of random masks, weighted by the score behind them", "petsiuk2018", cost=lambda masks: Cost(masks, 0), resolution="region", signed=False),
     _perturbation("sampled masks", perturbation.lime, ("baseline", "segments", "key"), "a linear model of the score, of which segments are shown", "ribeiro2016", cost=lambda samples: Cost(samples + 1, 0), resolution="region"),
     _perturbation("sampled masks", perturbation.kernel_shap, ("baseline", "segments", "key"), "Shapley values of segments, by least squares", "lundberg2017", "covert2021", cost=lambda samples: Cost(samples + 2, 0), resolution="region", total="difference"),
+    _perturbation("sampled masks", perturbation.sobol, ("baseline", "segments"), "the share of the score's variance that segments have a part in", "fel2021", cost=lambda samples: Cost(samples * (SEGMENTS + 1), 0), resolution="region", signed=False),
+    _perturbation("sampled masks", perturbation.hsic, ("baseline", "segments", "key"), "how far the score depends on which segments are shown, by kernels", "novello2022", cost=lambda samples: Cost(samples, 0), resolution="region", signed=False),
     _perturbation("optimisation", perturbation.meaningful_perturbation, ("gradient", "key"), "the smallest smooth mask that removes the class", "fong2017", cost=lambda steps: Cost(steps + 1, steps), resolution="region", signed=False),
     _perturbation("optimisation", perturbation.extremal_perturbation, ("gradient",), "the smooth mask of a given area that keeps the score highest", "fong2019", cost=lambda steps, areas: Cost(steps * len(areas), steps * len(areas)), resolution="region", signed=False),
 ]

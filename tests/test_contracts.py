@@ -26,6 +26,7 @@ OPTIONS = {
     "expected_gradients": {"baselines": BASELINES, "samples": 6, "chunk": 4},
     "blur_integrated_gradients": {"steps": 6, "max_sigma": 3.0, "chunk": 4},
     "guided_integrated_gradients": {"steps": 4},
+    "xrai": {"segments": [SEGMENTS, SEGMENTS // 3], "steps": 4, "dilation": 1, "smallest": 3, "chunk": 3},
     "smoothgrad": {"samples": 6, "chunk": 4},
     "vargrad": {"samples": 6, "chunk": 4},
     "deeplift": {"baseline": BASELINES[:1], "rule": "reveal_cancel"},
@@ -42,9 +43,12 @@ OPTIONS = {
     "similar_adversarial": {"steps": 8},
     "deepfool": {"steps": 5},
     "occlusion": {"window": (3, 2), "stride": (2, 2), "chunk": 4},
+    "feature_ablation": {"segments": SEGMENTS, "chunk": 4},
     "rise": {"masks": 12, "grid": (2, 3), "chunk": 4},
     "lime": {"segments": SEGMENTS, "samples": 12, "chunk": 4},
     "kernel_shap": {"segments": SEGMENTS, "samples": 24, "chunk": 4},
+    "sobol": {"segments": SEGMENTS, "samples": 4, "chunk": 7},
+    "hsic": {"segments": SEGMENTS, "samples": 12, "chunk": 5},
     "meaningful_perturbation": {"steps": 3, "factor": 2, "mask_blur": 0.0, "jitter": 1, "of": "output"},
     "extremal_perturbation": {"areas": (0.2, 0.5), "steps": 3, "step": 2, "sigma": 2.0, "max_blur": 2.0, "chunk": 1},
 }
@@ -58,7 +62,7 @@ CLASSES_ONLY = (  # contrast a class with the others
 )
 TOWARDS_A_BOUNDARY = ("adversarial_gradient_integration", "similar_adversarial", "deepfool")
 BY_LBFGS = ("perceptual_ball", "similar_adversarial")
-OF_PROBABILITIES = ("softmax_gradient_lrp", "score_cam", "rise", "lime", "meaningful_perturbation")
+OF_PROBABILITIES = ("softmax_gradient_lrp", "score_cam", "rise", "lime", "hsic", "meaningful_perturbation")
 TRANSFORMS = {
     "smooth_squares_of_input_x_gradient": lambda f: jaxplain.smooth(
         jaxplain.input_x_gradient(f), samples=5, statistic="square", chunk=2
@@ -220,9 +224,9 @@ def agrees_with_float64(make, dtype, tolerance):
 
 # It ranks the pixels of a mask that is constant at first, so that rounding errors decide.
 ROUNDED = [name for name in EXPLAINERS if name != "extremal_perturbation"]
-# Guided integrated gradients sort the gradients, and bfloat16 has too few distinct ones to agree on an order; at which
-# of the small steps towards a boundary the class changes is decided by rounding errors.
-NOT_IN_BFLOAT16 = ("guided_integrated_gradients", *TOWARDS_A_BOUNDARY)
+# Guided integrated gradients sort the gradients, XRAI the densities of regions, and bfloat16 has too few distinct ones
+# to agree on an order; at which of the small steps towards a boundary the class changes is decided by rounding errors.
+NOT_IN_BFLOAT16 = ("guided_integrated_gradients", "xrai", *TOWARDS_A_BOUNDARY)
 
 
 @explainers(ROUNDED)

@@ -57,6 +57,40 @@ def test_completeness_of_integrated_gradients(rule):
     np.testing.assert_allclose(total, difference, rtol=1e-12 if rule == "gauss_legendre" else 1e-4)
 
 
+PATHS = {  # from a baseline to the input
+    "straight": lambda x0, x, t: x0 + t * (x - x0),
+    "ever faster": lambda x0, x, t: x0 + t**3 * (x - x0),
+    "around": lambda x0, x, t: x0 + t * (x - x0) + jnp.sin(np.pi * t) * jnp.cos(x),
+    "colour by colour": lambda x0, x, t: x0 + t ** jnp.arange(1, 4).reshape(1, 1, 1, 3) * (x - x0),
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_integrated_gradients_along_a_path(name):
+    """Complete along every one; along the same points at another speed they are the same."""
+    module, variables, _ = PEERS["smooth"]
+    explain = jaxplain.integrated_gradients(module.apply, baseline=BASELINE, path=PATHS[name])
+    maps = jax.jit(explain)(variables, X, target=TARGETS)
+    difference = score("smooth", X) - score("smooth", jnp.broadcast_to(BASELINE, X.shape))
+    np.testing.assert_allclose(maps.sum(axis=(1, 2, 3)), difference, rtol=1e-9)
+    straight = jaxplain.integrated_gradients(module.apply, baseline=BASELINE)(variables, X, target=TARGETS)
+    assert (relative_error(maps, straight) < 1e-9) == (name in ("straight", "ever faster"))
+
+
+def test_blurring_is_a_path():
+    module, variables, _ = PEERS["smooth"]
+    path = lambda x0, x, t: gaussian_blur(x, 3.0 * (1 - t) ** 2)
+    maps = jaxplain.integrated_gradients(module.apply, path=path)(variables, X, target=TARGETS)
+    of_blur = jaxplain.blur_integrated_gradients(module.apply, max_sigma=3.0)(variables, X, target=TARGETS)
+    np.testing.assert_allclose(maps, of_blur, rtol=1e-12)
+
+
+def test_a_path_has_points_like_the_input():
+    explain = jaxplain.integrated_gradients(lambda x: x.sum(axis=(1, 2, 3)), path=lambda x0, x, t: t * x[0])
+    with pytest.raises(ValueError, match=r"path\(x0, x, t\) returned shape \(8, 8, 3\): return a point in the input's"):
+        explain(X)
+
+
 @pytest.mark.parametrize(
     "rule", ["gauss_legendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid"]
 )

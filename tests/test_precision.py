@@ -61,10 +61,14 @@ OPTIONS = {
     "lime": {"segments": SEGMENTS, "samples": 20},
     "kernel_shap": {"segments": SEGMENTS, "samples": 20},
     "rise": {"masks": 4},
+    "xrai": {"segments": SEGMENTS, "steps": 2, "dilation": 1, "smallest": 3},
+    "feature_ablation": {"segments": SEGMENTS},
+    "sobol": {"segments": SEGMENTS, "samples": 2},
+    "hsic": {"segments": SEGMENTS, "samples": 8},
     "meaningful_perturbation": {"steps": 2, "factor": 2, "jitter": 1},
     "extremal_perturbation": {"areas": (0.2,), "steps": 2, "step": 2, "sigma": 2.0, "max_blur": 2.0},
 }
-ASK = {name for name, method in METHODS.items() if method.total} - {"kernel_shap"} | {"contrastive_lrp"}
+ASK = {name for name, method in METHODS.items() if method.total} - {"kernel_shap"} | {"contrastive_lrp", "xrai"}
 ASK_THEMSELVES = (  # functions of JAX and Optax that these call: `solve`, `image.resize`, L-BFGS
     *("kernel_shap", "lime", "meaningful_perturbation", "perceptual_ball", "similar_adversarial"),
 )

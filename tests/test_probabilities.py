@@ -76,6 +76,15 @@ BY_SOFTMAX = {  # what takes a softmax, and the option that declines
         lambda f, of="probability": P.kernel_shap(f, segments=HALVES, of=of)(X),
         {"of": "output"},
     ),
+    "feature_ablation": (
+        lambda f, of="probability": P.feature_ablation(f, segments=HALVES, of=of)(X),
+        {"of": "output"},
+    ),
+    "sobol": (
+        lambda f, of="probability": P.sobol(f, segments=HALVES, samples=4, of=of)(X),
+        {"of": "output"},
+    ),
+    "hsic": (explained(small(P.hsic, samples=8, segments=HALVES), key=KEY), {"of": "output"}),
     "meaningful_perturbation": (
         explained(small(P.meaningful_perturbation, steps=2, factor=2, jitter=0), target=0),
         {"of": "output"},

@@ -42,6 +42,8 @@ DEGREE = {
     "multilayer_fem": 0,
     "attention_rollout": 0,
     "rfem": 0,
+    "sobol": 0,
+    "hsic": 0,
 }
 OPTIONS = {
     "expected_gradients": {"baselines": X * 0.1, "samples": 4},
@@ -55,6 +57,10 @@ OPTIONS = {
     "internal_influence": {"steps": 4},
     "multilayer_fem": {"layer": [None]},
     "occlusion": {"window": (3, 3), "stride": (3, 3)},
+    "xrai": {"segments": SEGMENTS, "steps": 4, "dilation": 1, "smallest": 3},
+    "feature_ablation": {"segments": SEGMENTS},
+    "sobol": {"segments": SEGMENTS, "samples": 8},
+    "hsic": {"segments": SEGMENTS, "samples": 16, "of": "output"},
     "rise": {"masks": 8, "grid": (2, 2), "of": "output"},
     "lime": {"samples": 20, "of": "output", "segments": SEGMENTS},
     "kernel_shap": {"segments": SEGMENTS},

@@ -79,7 +79,9 @@ def test_filters():
     everything = jaxplain.methods()
     assert len({m.name for m in everything}) == len(everything) > 40
     black_box = jaxplain.methods(without=["gradient", "layer", "attention"])
-    assert [m.name for m in black_box] == ["occlusion", "rise", "lime", "kernel_shap"]
+    assert [m.name for m in black_box] == [
+        *("occlusion", "feature_ablation", "rise", "lime", "kernel_shap", "sobol", "hsic"),
+    ]
     assert jaxplain.methods(needs=["data", "key"]) == [METHODS["expected_gradients"]]
     assert jaxplain.methods(needs="key") == [m for m in everything if not m.deterministic]
     assert jaxplain.methods(needs="key", without="key") == []

@@ -37,7 +37,8 @@ def lime(
     a few segments before the regression; here all of them stay.
 
     Args:
-      apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
+      apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``, or of signals, volumes or tables
+        (see `SegmentOptions`).
       segments: labels of the pixels, ``(H, W)`` or ``(N, H, W)`` integers from 0. Without them a grid of 7 by 7:
         the same wherever it runs, so superpixels of `slic` must be asked for, ``segments=slic(images)``.
       samples: how many images are evaluated for each example.

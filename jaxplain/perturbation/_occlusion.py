@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import math
+
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -21,7 +24,7 @@ from .._convention import (
     scores,
 )
 from .._images import like_examples
-from ._blending import blend, require_images, require_pair
+from ._blending import blend, require_positions, require_sizes, with_positions
 
 __all__ = ["occlusion"]
 
@@ -29,8 +32,8 @@ __all__ = ["occlusion"]
 def occlusion(
     apply: Apply,
     *,
-    window: tuple[int, int] = (8, 8),
-    stride: tuple[int, int] = (4, 4),
+    window: tuple[int, ...] = (8, 8),
+    stride: tuple[int, ...] = (4, 4),
     baseline: ArrayLike = 0.0,
     of: Score = "output",
     chunk: int | None = 16,
@@ -43,19 +46,21 @@ def occlusion(
     so every pixel is covered.
 
     Args:
-      apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
-      window: its height and width in pixels; it covers all channels.
-      stride: the steps between windows, along the rows and the columns, in pixels.
+      apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``, or of signals ``(N, T, C)``,
+        volumes ``(N, D, H, W, C)`` or tables ``(N, F)``, whose columns are positions: see window.
+      window: its height and width in pixels; it covers all channels. Of signals and tables it is one number, ``(8,)``,
+        of volumes three.
+      stride: the steps between windows, along the rows and the columns, in pixels; as many numbers.
       baseline: x0, a number or anything that broadcasts against the input, in the input's (preprocessed) units.
       of: ``"output"``, the outputs as they are, or ``"probability"``, the softmax of logits ``(N, K)``.
       chunk: how many windows are evaluated at once; memory does not depend on their number.
 
     Returns:
-      An explainer; its maps ``(N, H, W)`` have the unit of the score.
+      An explainer; its maps ``(N, H, W)``, a value for each position, have the unit of the score.
 
     Raises:
-      ValueError: if the input is not ``(N, H, W, C)``, a window is larger than the image, or the stride larger than
-        the window, so that pixels would never be covered.
+      ValueError: if the window has not as many numbers as the input has axes of positions, is larger than the image, or
+        the stride is larger than the window, so that pixels would never be covered.
 
     Example:
       >>> import jax.numpy as jnp, jaxplain
@@ -67,24 +72,25 @@ def occlusion(
     Reference:
       Zeiler, Fergus: Visualizing and Understanding Convolutional Networks. ECCV 2014, arXiv:1311.2901.
     """
-    require_pair(window=window, stride=stride)
     require_score(of)
 
     @explainer(apply, heed=heed_score(of))
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
-        require_images(x, "occlusion")
-        rows, columns = (covered_by_windows(*sizes) for sizes in zip(x.shape[1:3], window, stride, strict=True))
-        count = rows.sum(axis=0)[:, None] * columns.sum(axis=0)[None]
-        score = scores(f, x, target, of=of)
-        x0, whole = f.reference(baseline, x), score(x)
+        require_positions(x, "occlusion")
+        score, x, x0 = with_positions(scores(f, x, target, of=of), x, f.reference(baseline, x))
+        require_sizes(x.ndim - 2, window=window, stride=stride)
+        axes = [covered_by_windows(*sizes) for sizes in zip(x.shape[1:-1], window, stride, strict=True)]
+        count = functools.reduce(np.multiply.outer, [axis.sum(axis=0) for axis in axes])
+        whole = score(x)
 
         def term(index: Array) -> Array:
-            row, column = jnp.divmod(index, len(columns))
-            covered = (jnp.asarray(rows)[row][:, None] & jnp.asarray(columns)[column][None])[None]
+            where = jnp.unravel_index(index, [len(axis) for axis in axes])
+            along = [jnp.asarray(axis)[i] for axis, i in zip(axes, where, strict=True)]
+            covered = functools.reduce(jnp.logical_and.outer, along)[None]
             return like_examples(whole - score(blend(~covered, x, x0)), covered) * covered
 
-        total = chunked_sum(term, jnp.arange(len(rows) * len(columns)), chunk)
+        total = chunked_sum(term, jnp.arange(math.prod(len(axis) for axis in axes)), chunk)
         return (total / jnp.asarray(count, total.dtype)[None]).astype(x.dtype)
 
     return explain

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -23,7 +25,7 @@ from .._convention import (
     scores,
 )
 from .._images import interpolation, like_examples
-from ._blending import blend, require_images, require_pair
+from ._blending import blend, require_positions, require_sizes
 
 __all__ = ["rise"]
 
@@ -32,7 +34,7 @@ def rise(
     apply: Apply,
     *,
     masks: int = 4000,
-    grid: tuple[int, int] = (7, 7),
+    grid: tuple[int, ...] = (7, 7),
     probability: float = 0.5,
     baseline: ArrayLike = 0.0,
     of: Score = "probability",
@@ -47,9 +49,10 @@ def rise(
     given that a pixel is shown; only its differences tell pixels apart.
 
     Args:
-      apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
+      apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``, or of signals ``(N, T, C)`` or
+        volumes ``(N, D, H, W, C)``: see grid.
       masks: n, how many are drawn for each example. The error of a map falls as ``1/√n``.
-      grid: the cells of a mask, along the rows and the columns.
+      grid: the cells of a mask, along the rows and the columns; of signals one number, ``(7,)``, of volumes three.
       probability: p, with which a cell is shown.
       baseline: x0, what is seen where nothing is shown: a number or anything that broadcasts against the input.
       of: what is explained: ``"probability"``, as in the paper, applies the target to the softmax of logits
@@ -57,10 +60,11 @@ def rise(
       chunk: how many masks are evaluated at once; memory does not depend on ``masks``.
 
     Returns:
-      An explainer that needs ``key``; its maps ``(N, H, W)`` have the unit of the score.
+      An explainer that needs ``key``; its maps ``(N, H, W)``, a value for each position, have the unit of the score.
 
     Raises:
-      ValueError: if ``key`` is missing, the input is not ``(N, H, W, C)``, or an option is out of range.
+      ValueError: if ``key`` is missing, the grid has not as many numbers as the input has axes of positions, or an
+        option is out of range.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxplain
@@ -75,7 +79,6 @@ def rise(
       arXiv:1806.07421.
     """
     require_positive(masks=masks)
-    require_pair(grid=grid)
     require_score(of)
     if not 0 < probability <= 1:
         raise ValueError(f"{probability=} must be in (0, 1]")
@@ -83,10 +86,11 @@ def rise(
     @explainer(apply, heed=heed_score(of))
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
-        require_images(x, "rise")
+        require_positions(x, "rise", tables=False)
+        require_sizes(x.ndim - 2, grid=grid)
         keys = example_keys(key, x, "rise")
         score, x0 = scores(f, x, target, of=of), f.reference(baseline, x)
-        draw = lambda key: random_mask(key, (x.shape[1], x.shape[2]), grid, probability)
+        draw = lambda key: random_mask(key, x.shape[1:-1], grid, probability)
 
         def term(index: Array) -> Array:
             mask = jax.vmap(lambda key: draw(jax.random.fold_in(key, index)))(keys)
@@ -98,9 +102,9 @@ def rise(
     return explain
 
 
-def random_mask(key: Array, shape: tuple[int, int], grid: tuple[int, int], probability: float) -> Array:
-    """One mask ``(H, W)`` in [0, 1], every pixel of it ``probability`` on average."""
-    cells, rows, columns = jax.random.split(key, 3)
+def random_mask(key: Array, shape: tuple[int, ...], grid: tuple[int, ...], probability: float) -> Array:
+    """One mask of a shape, in [0, 1], every pixel of it ``probability`` on average."""
+    cells, *axes = jax.random.split(key, 1 + len(shape))
     shown = (jax.random.uniform(cells, grid, jnp.float32) < probability).astype(jnp.float32)
 
     def along(key: Array, size: int, count: int) -> Array:
@@ -109,4 +113,5 @@ def random_mask(key: Array, shape: tuple[int, int], grid: tuple[int, int], proba
         centres = (jnp.arange(size, dtype=jnp.int32) + shift).astype(jnp.float32) + 0.5
         return interpolation(centres * count / ((count + 1) * cell) - 0.5, count)
 
-    return along(rows, shape[0], grid[0]) @ shown @ along(columns, shape[1], grid[1]).T
+    enlarge = lambda mask, axis: jnp.tensordot(mask, along(*axis), (0, 1))  # its first axis, which becomes the last
+    return functools.reduce(enlarge, zip(axes, shape, grid, strict=True), shown)

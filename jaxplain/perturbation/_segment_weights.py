@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypedDict
@@ -26,12 +27,16 @@ from .._convention import (
     require_score,
     scores,
 )
-from ._blending import blend, require_images
+from ._blending import blend, require_positions, with_positions
 from ._superpixels import grid_segments
 
 
 class SegmentOptions(TypedDict, total=False):
     """The options of every method that weighs segments.
+
+    Signals ``(N, T, C)`` and volumes ``(N, D, H, W, C)`` are explained as images are: labels have the shape of their
+    positions, ``(T,)`` or ``(N, T)``, without them there are 7 segments along each axis, and maps have a value for each
+    position. So are tables ``(N, F)``, whose columns are the positions, and the segments if none are given.
 
     Attributes:
       count: how many segments there are, needed only where ``segments`` is traced.
@@ -49,9 +54,9 @@ class Segmented:
     """Images in segments, of which some are shown to the network.
 
     Attributes:
-      x: the images, ``(N, H, W, C)``.
+      x: the images, ``(N, H, W, C)``, or whatever has positions and channels.
       x0: what hidden segments show.
-      labels: the segment of every pixel, ``(1 or N, H W)``.
+      labels: the segment of every position, ``(1 or N, P)``.
       count: how many segments there are.
       score: the explained score, ``x -> (N,)``.
       chunk: how many images are evaluated at once.
@@ -65,7 +70,7 @@ class Segmented:
     chunk: int | None
 
     def score_of(self, shown: Array) -> Array:
-        """The score of the images with only some segments, ``(N, S)`` booleans, and the baseline elsewhere."""
+        """The score of the images with each segment shown or not, ``(1 or N, S)``, or in part, from 0 to 1."""
         return self.score(blend(paint(shown, self.labels, self.x), self.x, self.x0))
 
 
@@ -87,23 +92,24 @@ def weigh_segments(
     @explainer(apply, heed=heed_score(of))
     @channels_last
     def explain(f: OfImages, x: Array, target: Target, key: Array | None) -> Array:
-        require_images(x, method)
-        labels, size = segments_of(segments, count, x)
-        score = scores(f, x, target, of=of)
-        weights = weigh(Segmented(x, f.reference(baseline, x), labels, size, score, chunk), key).astype(x.dtype)
+        require_positions(x, method)
+        given = np.arange(x.shape[1]) if segments is None and x.ndim == 2 else segments
+        score, x, x0 = with_positions(scores(f, x, target, of=of), x, f.reference(baseline, x))
+        labels, size = segments_of(given, count, x)
+        weights = weigh(Segmented(x, x0, labels, size, score, chunk), key).astype(x.dtype)
         return paint(weights, labels, x) if upsample else weights
 
     return explain
 
 
 def segments_of(segments: ArrayLike | None, count: int | None, x: Array) -> tuple[Array, int]:
-    """The labels of every pixel, ``(1 or N, H W)``, and how many segments there are, checked."""
-    labels = grid_segments((x.shape[1], x.shape[2])) if segments is None else segments
+    """The labels of every position, ``(1 or N, P)``, and how many segments there are, checked."""
+    labels = grid_segments(x.shape[1:-1]) if segments is None else segments
     labels = jnp.asarray(labels) if not concrete(labels) else np.asarray(labels)  # values, also while x is traced
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"segments have dtype {labels.dtype}: pass an integer label for every pixel")
-    if labels.shape not in (x.shape[1:3], x.shape[:3]):
-        raise ValueError(f"segments have shape {labels.shape}: pass {x.shape[1:3]} for all images, or {x.shape[:3]}")
+    if labels.shape not in (x.shape[1:-1], x.shape[:-1]):
+        raise ValueError(f"segments have shape {labels.shape}: pass {x.shape[1:-1]} for all images, or {x.shape[:-1]}")
     if concrete(labels):
         low, high = int(labels.min()), int(labels.max())
         count = high + 1 if count is None else count
@@ -112,13 +118,13 @@ def segments_of(segments: ArrayLike | None, count: int | None, x: Array) -> tupl
     elif count is None:
         raise ValueError("the segments are traced, so their number is unknown: pass count=")
     require_positive(count=count)
-    return jnp.asarray(labels).reshape(-1, labels.shape[-2] * labels.shape[-1]), count
+    return jnp.asarray(labels).reshape(-1, math.prod(x.shape[1:-1])), count
 
 
 def paint(values: Array, labels: Array, x: Array) -> Array:
-    """Give every pixel of images like ``x`` the value ``(N, S)`` of its segment, ``(N, H, W)``."""
+    """Give every position of images like ``x`` the value ``(1 or N, S)`` of its segment, ``(N, H, W)``."""
     labels = jnp.broadcast_to(labels, (x.shape[0], labels.shape[1]))
-    return jnp.take_along_axis(values, labels, axis=1).reshape(x.shape[:3])
+    return jnp.take_along_axis(values, labels, axis=1).reshape(x.shape[:-1])
 
 
 def moments(weight: Array, features: Array, value: Array) -> tuple[Array, Array]:

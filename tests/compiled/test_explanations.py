@@ -32,6 +32,10 @@ OPTIONS = {
     "internal_influence": {"steps": 3},
     "occlusion": {"window": (16, 16), "stride": (8, 8)},
     "rise": {"masks": 6, "grid": (3, 3)},
+    "xrai": {"segments": SEGMENTS, "steps": 3},
+    "feature_ablation": {"segments": SEGMENTS},
+    "sobol": {"segments": SEGMENTS, "samples": 2},
+    "hsic": {"segments": SEGMENTS, "samples": 12},
     "lime": {"segments": SEGMENTS, "samples": 12},
     "kernel_shap": {"segments": SEGMENTS, "samples": 36},
 }

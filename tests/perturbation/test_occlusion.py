@@ -71,8 +71,3 @@ def test_errors(options, sentence):
     module, variables, _ = CAPTUM["chain"]
     with pytest.raises(ValueError, match=sentence):
         occlusion(module.apply, **{"window": (2, 2), "stride": (2, 2)} | options)(variables, X)
-
-
-def test_needs_images():
-    with pytest.raises(ValueError, match=r"occlusion explains images \(N, H, W, C\), got shape \(2, 4\)"):
-        occlusion(lambda x: x)(jnp.ones((2, 4)))

@@ -15,9 +15,13 @@ LENGTHS = {"step": 2, "sigma": 4.0, "max_blur": 5.0}
 # method: (options for images of 32 pixels, what else makes it quick)
 METHODS = {
     "occlusion": ({"window": (4, 4), "stride": (2, 2)}, {}),
+    "feature_ablation": ({"segments": SEGMENTS}, {}),
+    "xrai": ({"segments": SEGMENTS, "dilation": 0, "smallest": 1}, {"steps": 10}),
     "rise": ({}, {"masks": 400}),
     "lime": ({"segments": SEGMENTS}, {"samples": 300}),
     "kernel_shap": ({"segments": SEGMENTS}, {"samples": 300}),
+    "sobol": ({"segments": SEGMENTS}, {"samples": 8}),
+    "hsic": ({"segments": SEGMENTS}, {"samples": 256}),
     "meaningful_perturbation": ({"factor": 2, "mask_blur": 1.0, "image_blur": 5.0, "jitter": 1}, {"steps": 30}),
     "extremal_perturbation": ({"areas": (0.05,), **LENGTHS}, {"steps": 40}),
     "fgvis": ({}, {"steps": 30}),

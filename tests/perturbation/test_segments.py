@@ -1,4 +1,4 @@
-"""LIME and kernel SHAP on segments, against least squares and Shapley values worked out by brute force."""
+"""LIME, kernel SHAP and ablation of segments, against least squares and Shapley values worked out by brute force."""
 
 import itertools
 import math
@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxplain.perturbation import grid_segments, kernel_shap, lime, slic
+from jaxplain.perturbation import feature_ablation, grid_segments, hsic, kernel_shap, lime, slic, sobol
+from tests.networks import peer_numbers
 
 KEY = jax.random.key(4)
 SEGMENTS = np.array([[0, 0, 1], [2, 3, 1], [2, 4, 4]])
@@ -81,6 +82,33 @@ def test_pairs_are_exact_for_products_of_two():
     np.testing.assert_allclose(sampled, exact, rtol=1e-9, atol=1e-11)
 
 
+def test_feature_ablation_is_the_score_less_the_score_without():
+    explain = feature_ablation(network, segments=SEGMENTS, baseline=BASELINE, upsample=False, chunk=2)
+    everything = set(range(SIZE))
+    expected = np.stack([value(everything) - value(everything - {s}) for s in range(SIZE)], axis=1)
+    np.testing.assert_allclose(jax.jit(explain)(X, target=1), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize(("i", "grid"), [(0, (4, 4)), (7, (8, 8)), (9, (1, 1))])
+def test_feature_ablation_of_a_grid_has_captums_numbers(i, grid):
+    """Captum's occlusion is its feature ablation of windows, here of those that do not overlap."""
+    numbers, shared = peer_numbers("captum_occlusion.npz")
+    height, width, down, right = shared["windows"][i]
+    assert (height, width) == (8 // grid[0], 8 // grid[1])
+    assert (height, width) in ((down, right), (8, 8))
+    x, targets, x0 = (jnp.asarray(shared[key]) for key in ("images", "targets", "baseline_colours"))
+    for module, variables, peer in numbers.values():
+        explain = feature_ablation(module.apply, segments=grid_segments((8, 8), grid), baseline=x0)
+        maps = jax.jit(explain)(variables, x, target=targets)
+        np.testing.assert_allclose(maps, peer[f"{i}/colours"], rtol=1e-7, atol=1e-14)
+
+
+def test_feature_ablation_of_an_additive_score_has_its_shapley_values():
+    f = lambda x: 5 + (x * jnp.arange(18.0).reshape(1, 3, 3, 2)).sum(axis=(1, 2, 3))
+    options = {"segments": SEGMENTS, "baseline": BASELINE}
+    np.testing.assert_allclose(feature_ablation(f, **options)(X), kernel_shap(f, **options)(X), rtol=1e-9)
+
+
 def lime_masks(samples, size, n=2):
     """The masks that LIME documents: the image itself, then every segment shown with probability 1/2."""
     keys = jax.vmap(lambda i: jax.random.fold_in(KEY, i))(jnp.arange(n))
@@ -129,18 +157,23 @@ def test_lime_finds_an_additive_score():
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("method", [lime, kernel_shap])
+SAMPLES = {lime: {"samples": 20}, kernel_shap: {"samples": 20}, feature_ablation: {}, sobol: {"samples": 4}}
+SAMPLES |= {hsic: {"samples": 20}}
+every_method = pytest.mark.parametrize("method", SAMPLES, ids=lambda method: method.__name__)
+
+
+@every_method
 def test_segments_in_every_form(method):
     """For all images, for each, traced; and every pixel gets the value of its segment."""
-    values = method(network, segments=SEGMENTS, samples=20, upsample=False)(X, target=0, key=KEY)
-    maps = method(network, segments=SEGMENTS, samples=20)(X, target=0, key=KEY)
+    explain = lambda **options: method(network, **SAMPLES[method], **options)(X, target=0, key=KEY)
+    values, maps = explain(segments=SEGMENTS, upsample=False), explain(segments=SEGMENTS)
     np.testing.assert_array_equal(maps, values[:, SEGMENTS])
     both = np.stack([SEGMENTS, SEGMENTS[::-1]])
-    each = method(network, segments=both, samples=20)(X, target=0, key=KEY)
+    each = explain(segments=both)
     np.testing.assert_allclose(each[0], maps[0], rtol=1e-9)
-    alone = method(network, segments=SEGMENTS[::-1], samples=20)(X, target=0, key=KEY)
+    alone = explain(segments=SEGMENTS[::-1])
     np.testing.assert_allclose(each[1], alone[1], rtol=1e-9)
-    traced = jax.jit(lambda s: method(network, segments=s, count=SIZE, samples=20)(X, target=0, key=KEY))(both)
+    traced = jax.jit(lambda s: explain(segments=s, count=SIZE))(both)
     np.testing.assert_allclose(traced, each, rtol=1e-9)
 
 
@@ -171,7 +204,7 @@ def test_slic_follows_edges():
         assert all(len(np.unique(image[segments == s])) == 1 for s in range(segments.max() + 1))
 
 
-@pytest.mark.parametrize("method", [lime, kernel_shap])
+@every_method
 @pytest.mark.parametrize(
     ("segments", "count", "sentence"),
     [
