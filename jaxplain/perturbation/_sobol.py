@@ -85,6 +85,6 @@ def sobol(
 
 def sobol_points(count: int, dimensions: int) -> np.ndarray:
     """The first points of the Sobol sequence, ``(count, dimensions)`` in [0, 1)."""
-    from scipy.stats import qmc  # which takes a second to import
+    from scipy.stats import qmc  # SciPy comes with JAX, and takes a second to import
 
     return qmc.Sobol(dimensions, scramble=False).random(count)
