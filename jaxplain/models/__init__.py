@@ -2,7 +2,7 @@
 
 from ._checkpoint import load_checkpoint
 from ._densenet import densenet121
-from ._efficientnet import efficientnet_lite0
+from ._efficientnet import efficientnet_lite0, efficientnet_lite1, efficientnet_lite2
 from ._imagenet import imagenet_classes
 from ._mobilenet import mobilenet_v2
 from ._preprocess import Preprocess, to_rgb
@@ -15,6 +15,8 @@ __all__ = [
     "Pretrained",
     "densenet121",
     "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
     "imagenet_classes",
     "load_checkpoint",
     "load_state_dict",

