@@ -413,7 +413,7 @@ def test_a_full_disk(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        ("efficientnet_lite9", "did you mean efficientnet_lite0"),
+        ("resnet_50x", "did you mean resnet50"),
         ("vgg16", "pass --checkpoint"),
         ("mine:netwerk", "has no function netwerk: did you mean network"),
         ("mine.py:netwerk", "mine.py has no function netwerk: did you mean network"),
