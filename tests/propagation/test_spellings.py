@@ -1,5 +1,7 @@
 """However an operation is spelled, its unit is the same; what is no ReLU and no normalisation is not taken for one."""
 
+import functools
+
 import equinox as eqx
 import flax.linen as nn
 import jax
@@ -8,9 +10,11 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 import jaxplain
 from jaxplain import composites, rules
+from tests.convolution import conv
 
 
 def draw(seed, *shape):
@@ -322,3 +326,22 @@ def test_a_path_that_no_unit_has_is_an_error_with_the_nearest():
         close(*(jaxplain.lrp(net.apply, c)(variables, x, target=1) for c in (allowed, "epsilon")))
     for pattern in ("layers_0", "*layers_3", "max_pool"):
         jaxplain.lrp(net.apply, composites.first_match((pattern, rules.gamma(0.1))))(variables, x, target=1)
+
+
+@pytest.mark.parametrize("place", ["behind the layer", "behind its scale", "behind a transpose"])
+def test_a_name_within_a_layer(place):
+    """JAX has no transpose of `checkpoint_name`, which often stands between a convolution and its BatchNorm."""
+    w, scale = 0.3 * jax.random.normal(jax.random.key(1), (3, 3, 3, 4)), jnp.arange(1.0, 5.0)
+
+    def network(named, x):
+        named = {place: lambda y: checkpoint_name(y, "here")} if named else {}
+        do = lambda at, y: named.get(at, lambda y: y)(y)
+        y = do("behind the layer", conv(x, w))
+        y = do("behind its scale", y * scale.reshape(1, 1, 1, 4))
+        y = do("behind a transpose", y.transpose(0, 3, 1, 2)) + 0.1
+        return jax.nn.relu(y).sum(axis=(2, 3))
+
+    x = jax.random.normal(jax.random.key(2), (2, 6, 6, 3))
+    for method in (jaxplain.lrp, jaxplain.deeplift, jaxplain.guided_backprop, jaxplain.excitation_backprop):
+        with_name, without = (method(functools.partial(network, named))(x, target=1) for named in (True, False))
+        np.testing.assert_allclose(with_name, without, rtol=0, atol=1e-12 * np.abs(without).max())
