@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from ._devices import Compute, Devices
+from ._options import Running
 from ._plan import Plan, batches, shares
 from ._processes import stopping, wait_for_all
 from ._source import Example, Examples
@@ -21,18 +22,6 @@ from ._store import DONE, FAILED, NAME_BYTES, PROBLEM_BYTES, WAITING, Store, tex
 __all__ = ["Outcome"]
 
 Judge: TypeAlias = Callable[[Mapping[str, np.ndarray]], str]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a job runs, which changes nothing in its results; see `jaxplain.bulk.explain`."""
-
-    threads: int = 4
-    processes: int = 0
-    every: float = 30.0
-    over: bool = False
-    check: bool = False
-    progress: Callable[[int, int, int], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +64,7 @@ class Job:
     devices: Devices
     compute: Compute
     judge: Judge
-    options: Options
+    options: Running
 
 
 def run(job: Job, pending: np.ndarray) -> Outcome:
