@@ -19,7 +19,10 @@ ts = pytest.importorskip("tensorstore")
 zarr = pytest.importorskip("zarr")
 
 from jaxplain import bulk  # noqa: E402
-from jaxplain.bulk import _lock, _plan, _store  # noqa: E402
+from jaxplain.bulk import _explain, _lock, _plan, _store  # noqa: E402
+from tests.bulk_job import METHODS  # noqa: E402
+from tests.bulk_job import WEIGHTS as FILTERS  # noqa: E402
+from tests.bulk_job import network as convolutional  # noqa: E402
 
 close = within(1e-6)
 RNG = np.random.default_rng(0)
@@ -146,6 +149,19 @@ def test_nothing_is_compiled_again_for_the_last_batch(store):
     job(store, apply=counting, source=IMAGES * 4)
     assert len(traced) == 2 * before
     assert set(traced) == {1, 2}  # one image tells the shapes
+
+
+@pytest.mark.parametrize("name", ["gradient", "lrp", "grad_cam"])
+def test_score_and_probability_cost_no_pass_of_their_own(name):
+    explain, batch = (
+        METHODS[name](convolutional),
+        {"image": jnp.ones((4, 16, 16, 3), jnp.float32), "label": jnp.zeros(4, int)},
+    )
+    flops = lambda f, *args: jax.jit(f).lower(*args).compile().cost_analysis()["flops"]
+    forward = flops(convolutional, FILTERS, batch["image"])
+    alone = flops(lambda weights, x: explain(weights, x), FILTERS, batch["image"])
+    step = flops(functools.partial(_explain.part_of, explain, None, 0, "float32"), (FILTERS,), batch)
+    assert step < alone + 0.05 * forward
 
 
 # ----------------------------------------------------------------------------------------------------------- sources
