@@ -74,7 +74,7 @@ def compiled_step(explain, devices):
 
     mesh = jax.make_mesh((devices,), ("data",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:devices])
     job = _devices.devices_of(mesh, IMAGES // devices)
-    part = partial(_explain.part_of, explain, "label", 0, "float32")
+    part = partial(_explain.part_of, explain, None, 0, "float32")
     numbers = np.arange(IMAGES)
     batch = {"image": np.asarray(X), "label": np.int32(numbers % 5), "index": np.uint32(numbers)}
     placed = {name: job.batch(values) for name, values in batch.items()}
