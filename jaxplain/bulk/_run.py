@@ -123,6 +123,8 @@ def filled(examples: Sequence[Example], indices: Sequence[int], blank: Example) 
 
 def blotted(values: np.ndarray, bad: np.ndarray) -> np.ndarray:
     """Results with NaN, or -1 among integers, where an image failed."""
+    if not bad.any():
+        return values
     fill = np.asarray(-1 if values.dtype.kind == "i" else np.nan, values.dtype)
     return np.where(bad.reshape(-1, *[1] * (values.ndim - 1)), fill, values)
 
@@ -201,8 +203,7 @@ class Writer:
     def flush(self, device: int) -> None:
         """Hand a device's part over to be written."""
         part = self.parts.pop(device)
-        values = {name: np.concatenate([chunk[name] for chunk in part.chunks]) for name in part.chunks[0]}
-        self.writing.append(self.thread.submit(self.job.store.write, part.begin, values))
+        self.writing.append(self.thread.submit(self.job.store.write, part.begin, part.chunks))
 
     def wait(self, most: int) -> None:
         """Wait until so many parts at most are still to be written; whatever went wrong is raised here."""
