@@ -1,7 +1,8 @@
 """One process of a job: `python -m tests.bulk_job FOLDER STORE [METHOD] [OPTION=VALUE ...]`, a line of JSON at the end.
 
 Several of them make one job where `processes`, `index` and `port` say so. A small network explains the photographs;
-`wait` is how many seconds the preparation of an image takes, so that there is time to stop the job. Of several methods,
+`wait` is how many seconds the preparation of an image takes, so that there is time to stop the job, `size` how many
+pixels its sides have then. Of several methods,
 ``gradient,lrp``, each has a store in the folder STORE; ``metrics`` measures two of them.
 """
 
@@ -22,7 +23,6 @@ import jaxplain
 from jaxplain import bulk
 from tests.attending import attending
 
-SIZE = 16
 RNG = np.random.default_rng(0)
 WEIGHTS = {
     "first": np.float32(RNG.normal(size=(3, 3, 3, 8)) * 0.3),
@@ -59,12 +59,12 @@ METRICS = {"deletion": functools.partial(jaxplain.metrics.deletion, steps=4), "s
 
 
 class Preprocess:
-    def __init__(self, wait):
-        self.wait = wait
+    def __init__(self, wait, size):
+        self.wait, self.size = wait, size
 
     def __call__(self, images):
         time.sleep(self.wait)
-        return np.stack([np.asarray(image.resize((SIZE, SIZE)), np.float32) / 255 for image in images])
+        return np.stack([np.asarray(image.resize((self.size, self.size)), np.float32) / 255 for image in images])
 
 
 def main(folder, store, methods="smoothgrad", *words):
@@ -79,7 +79,7 @@ def main(folder, store, methods="smoothgrad", *words):
         )
     scale = np.float32(options.pop("scale", 1))
     weights = {name: w * scale for name, w in WEIGHTS.items()}
-    preprocess = Preprocess(options.pop("wait", 0))
+    preprocess = Preprocess(options.pop("wait", 0), options.pop("size", 16))
     options = {"args": (weights,), "preprocess": preprocess, "batch_size": 2, "every": 0.0, "threads": 1, **options}
     for method in methods.split(","):
         place = store if method == methods else f"{store}/{method}.zarr"

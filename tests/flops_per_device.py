@@ -3,7 +3,8 @@
 A process of its own, since the number of simulated devices is fixed when JAX starts, and under XLA's default flags. For
 every method, or those named as arguments, it prints a line of JSON: ``share`` of one device in the operations, ``sent``
 the largest exchange between devices, over the pixels of the batch, ``turns`` whether the loops of both programs take as
-many, since XLA counts their bodies once. ``bulk.METHOD`` is a step of a job of `jaxplain.bulk`, on one device and on eight.
+many, since XLA counts their bodies once. ``bulk.METHOD`` is a step of a job of `jaxplain.bulk`, of which one device's
+program and that of eight are compared.
 """
 
 import json

@@ -1,6 +1,7 @@
 """Jobs over many images in one process: what is stored, of which sources, and what happens when something fails."""
 
 import functools
+import gc
 import shutil
 from pathlib import Path
 
@@ -163,6 +164,21 @@ def test_score_and_probability_cost_no_pass_of_their_own(name):
     step = flops(functools.partial(_explain.part_of, explain, None, 0, "float32"), (FILTERS,), batch)
     assert step < alone + 0.05 * forward
 
+
+def test_no_objects_are_kept_of_what_is_done(store):
+    steps, objects = [], []
+
+    def progress(done, failed, images):
+        steps.append(done)
+        if len(steps) in (20, 80):
+            gc.collect()
+            objects.append(len(gc.get_objects()))
+
+    job(store, source=IMAGES * 60, progress=progress, every=30.0)
+    assert objects[1] - objects[0] < 120  # two a step
+
+
+# ----------------------------------------------------------------------------------------------------------- sources
 
 # ----------------------------------------------------------------------------------------------------------- sources
 

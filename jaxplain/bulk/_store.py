@@ -21,7 +21,7 @@ from ._extra import tensorstore as ts
 
 WAITING, DONE, FAILED, UNREADABLE = 0, 1, 2, 255
 NAME_BYTES, PROBLEM_BYTES = 256, 512
-FILE_BYTES = 8 << 20  # of maps, uncompressed, in a file
+FILE_BYTES = 4 << 20  # of maps, uncompressed, in a file; a process has up to three of each device
 FILES = 64  # a store has so many files at least, if it has as many chunks: processes share the work by files
 Fields: TypeAlias = "Mapping[str, Field]"
 
