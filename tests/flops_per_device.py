@@ -14,7 +14,8 @@ import re
 import sys
 from functools import partial
 
-os.environ.update(JAX_PLATFORMS="cpu", XLA_FLAGS="--xla_force_host_platform_device_count=8")
+if __name__ == "__main__":  # not where tests import it
+    os.environ.update(JAX_PLATFORMS="cpu", XLA_FLAGS="--xla_force_host_platform_device_count=8")
 
 import jax
 import jax.numpy as jnp

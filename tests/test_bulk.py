@@ -21,6 +21,7 @@ zarr = pytest.importorskip("zarr")
 
 from jaxplain import bulk  # noqa: E402
 from jaxplain.bulk import _explain, _lock, _plan, _store  # noqa: E402
+from tests import flops_per_device  # noqa: E402
 from tests.bulk_job import METHODS  # noqa: E402
 from tests.bulk_job import WEIGHTS as FILTERS  # noqa: E402
 from tests.bulk_job import network as convolutional  # noqa: E402
@@ -405,6 +406,13 @@ def test_a_model_among_the_arguments(store):
     model = {"activation": jnp.tanh, "weights": jnp.asarray(WEIGHTS)}
     job(store, apply=lambda model, x: model["activation"](x.reshape(len(x), -1)) @ model["weights"], args=(model,))
     close(arrays(store)["maps"], jaxplain.gradient(network)(WEIGHTS, STACKED))
+
+
+def test_a_device_does_its_share_of_a_step():
+    """Of four; `tests/test_parallel.py` asks eight, for every method."""
+    steps = [flops_per_device.compiled_step(flops_per_device.explainer("gradient"), devices) for devices in (1, 4)]
+    whole, part = (step.cost_analysis()["flops"] for step in steps)
+    assert 0.8 < 4 * part / whole < 1.2
 
 
 @pytest.mark.parametrize("pending", [[], [0], [*range(10)], [1, 4, 5, 9, 12]])

@@ -31,12 +31,6 @@ def test_a_device_computes_its_share_and_sends_no_images():
     assert keep_to_their_share(*WITH_LOOPS) == []
 
 
-def test_a_step_of_a_job_over_many_images_is_shared_alike():
-    pytest.importorskip("grain")
-    pytest.importorskip("tensorstore")
-    assert keep_to_their_share("bulk.smoothgrad", "bulk.lrp") == []
-
-
 def test_of_every_method():
     assert keep_to_their_share() == []
 
