@@ -66,7 +66,8 @@ class BatchFunction:
         **options: Unpack[BatchOptions],
     ) -> None:
         self.explain, self.args = explain, args
-        self.target, self.dtype = target, choose(dtype, DTYPES, "dtype")
+        self.target: Target = target
+        self.dtype = choose(dtype, DTYPES, "dtype")
         self.options = Batching(**options)
         self.blank: Example | None = None
         self.classes: int | None = None
