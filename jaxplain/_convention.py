@@ -146,7 +146,8 @@ def full_precision(f: F) -> F:
             return f(*args, **options)
 
     if isinstance(f, Explainer):
-        return inherit(precise, f, getattr(f, "apply", None))  # type: ignore[return-value]
+        apply = getattr(f, "apply", None)
+        return inherit(precise, f, apply and full_precision(apply))  # type: ignore[return-value]
     return functools.wraps(f)(precise)  # type: ignore[return-value]
 
 

@@ -3,7 +3,8 @@
 A process of its own, since the number of simulated devices is fixed when JAX starts, and under XLA's default flags. For
 every method, or those named as arguments, it prints a line of JSON: ``share`` of one device in the operations, ``sent``
 the largest exchange between devices, over the pixels of the batch, ``turns`` whether the loops of both programs take as
-many, since XLA counts their bodies once.
+many, since XLA counts their bodies once. ``bulk.METHOD`` is a step of a job of `jaxplain.bulk`, of which one device's
+program and that of eight are compared.
 """
 
 import json
@@ -11,8 +12,10 @@ import math
 import os
 import re
 import sys
+from functools import partial
 
-os.environ.update(JAX_PLATFORMS="cpu", XLA_FLAGS="--xla_force_host_platform_device_count=8")
+if __name__ == "__main__":  # not where tests import it
+    os.environ.update(JAX_PLATFORMS="cpu", XLA_FLAGS="--xla_force_host_platform_device_count=8")
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +70,19 @@ def compiled(explain, place_all, place_batch):
     return jax.jit(call).lower(weights, place_batch(X), targets, key).compile()
 
 
+def compiled_step(explain, devices):
+    """What a job runs at each step on so many devices, for the same images in all."""
+    from jaxplain.bulk import _devices, _explain
+
+    mesh = jax.make_mesh((devices,), ("data",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:devices])
+    job = _devices.devices_of(mesh, IMAGES // devices)
+    part = partial(_explain.part_of, explain, None, 0, "float32")
+    numbers = np.arange(IMAGES)
+    batch = {"image": np.asarray(X), "label": np.int32(numbers % 5), "index": np.uint32(numbers)}
+    placed = {name: job.batch(values) for name, values in batch.items()}
+    return job.program(part, (WEIGHTS,)).lower(job.place((WEIGHTS,)), placed).compile()
+
+
 def largest_exchange(text):
     exchange = r"= (.*?) (?:all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
     shapes = (shape for result in re.findall(exchange, text) for shape in re.findall(r"\w\[([\d,]*)\]", result))
@@ -81,8 +97,11 @@ def main(names):
     mesh = jax.make_mesh((8,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
     place = lambda *spec: lambda values: jax.device_put(values, jax.NamedSharding(mesh, jax.P(*spec)))
     for name in names:
-        explain = explainer(name)
-        whole, part = compiled(explain, lambda v: v, lambda v: v), compiled(explain, place(), place("batch"))
+        explain = explainer(name.removeprefix("bulk."))
+        if name.startswith("bulk."):
+            whole, part = compiled_step(explain, 1), compiled_step(explain, 8)
+        else:
+            whole, part = compiled(explain, lambda v: v, lambda v: v), compiled(explain, place(), place("batch"))
         share = part.cost_analysis()["flops"] / whole.cost_analysis()["flops"]
         exchanged = largest_exchange(part.as_text()) / (IMAGES * SIZE**2)
         same_turns = turns(whole.as_text()) == turns(part.as_text())

@@ -1,6 +1,7 @@
 """Jobs over many images in one process: what is stored, of which sources, and what happens when something fails."""
 
 import functools
+import gc
 import shutil
 from pathlib import Path
 
@@ -19,7 +20,11 @@ ts = pytest.importorskip("tensorstore")
 zarr = pytest.importorskip("zarr")
 
 from jaxplain import bulk  # noqa: E402
-from jaxplain.bulk import _lock, _plan, _store  # noqa: E402
+from jaxplain.bulk import _explain, _lock, _plan, _store  # noqa: E402
+from tests import flops_per_device  # noqa: E402
+from tests.bulk_job import METHODS  # noqa: E402
+from tests.bulk_job import WEIGHTS as FILTERS  # noqa: E402
+from tests.bulk_job import network as convolutional  # noqa: E402
 
 close = within(1e-6)
 RNG = np.random.default_rng(0)
@@ -147,6 +152,34 @@ def test_nothing_is_compiled_again_for_the_last_batch(store):
     assert len(traced) == 2 * before
     assert set(traced) == {1, 2}  # one image tells the shapes
 
+
+@pytest.mark.parametrize("name", ["gradient", "lrp", "grad_cam"])
+def test_score_and_probability_cost_no_pass_of_their_own(name):
+    explain, batch = (
+        METHODS[name](convolutional),
+        {"image": jnp.ones((4, 16, 16, 3), jnp.float32), "label": jnp.zeros(4, int)},
+    )
+    flops = lambda f, *args: jax.jit(f).lower(*args).compile().cost_analysis()["flops"]
+    forward = flops(convolutional, FILTERS, batch["image"])
+    alone = flops(lambda weights, x: explain(weights, x), FILTERS, batch["image"])
+    step = flops(functools.partial(_explain.part_of, explain, None, 0, "float32"), (FILTERS,), batch)
+    assert step < alone + 0.05 * forward
+
+
+def test_no_objects_are_kept_of_what_is_done(store):
+    steps, objects = [], []
+
+    def progress(done, failed, images):
+        steps.append(done)
+        if len(steps) in (20, 80):
+            gc.collect()
+            objects.append(len(gc.get_objects()))
+
+    job(store, source=IMAGES * 60, progress=progress, every=30.0)
+    assert objects[1] - objects[0] < 120  # two a step
+
+
+# ----------------------------------------------------------------------------------------------------------- sources
 
 # ----------------------------------------------------------------------------------------------------------- sources
 
@@ -373,6 +406,13 @@ def test_a_model_among_the_arguments(store):
     model = {"activation": jnp.tanh, "weights": jnp.asarray(WEIGHTS)}
     job(store, apply=lambda model, x: model["activation"](x.reshape(len(x), -1)) @ model["weights"], args=(model,))
     close(arrays(store)["maps"], jaxplain.gradient(network)(WEIGHTS, STACKED))
+
+
+def test_a_device_does_its_share_of_a_step():
+    """Of four; `tests/test_parallel.py` asks eight, for every method."""
+    steps = [flops_per_device.compiled_step(flops_per_device.explainer("gradient"), devices) for devices in (1, 4)]
+    whole, part = (step.cost_analysis()["flops"] for step in steps)
+    assert 0.8 < 4 * part / whole < 1.2
 
 
 @pytest.mark.parametrize("pending", [[], [0], [*range(10)], [1, 4, 5, 9, 12]])

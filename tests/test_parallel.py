@@ -12,6 +12,7 @@ from jax import lax
 
 import jaxplain
 from jaxplain._batching import vmap_behind
+from jaxplain._taxonomy import METHODS
 from tests.convolution import conv
 
 WITH_LOOPS = ("integrated_gradients", "smoothgrad", "score_cam", "chunked", "deeplift")
@@ -32,6 +33,12 @@ def test_a_device_computes_its_share_and_sends_no_images():
 
 def test_of_every_method():
     assert keep_to_their_share() == []
+
+
+def test_a_step_of_a_job_of_every_method():
+    pytest.importorskip("grain")
+    pytest.importorskip("tensorstore")
+    assert keep_to_their_share(*(f"bulk.{name}" for name in METHODS)) == []
 
 
 # ------------------------------------------------------------------------------------------- one axis behind another

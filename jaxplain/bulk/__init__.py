@@ -3,6 +3,16 @@
 from ._batch_function import BatchFunction, batch_function
 from ._evaluate import evaluate, summarize
 from ._explain import explain
+from ._options import BatchOptions, JobOptions
 from ._run import Outcome
 
-__all__ = ["BatchFunction", "Outcome", "batch_function", "evaluate", "explain", "summarize"]
+__all__ = [
+    "BatchFunction",
+    "BatchOptions",
+    "JobOptions",
+    "Outcome",
+    "batch_function",
+    "evaluate",
+    "explain",
+    "summarize",
+]

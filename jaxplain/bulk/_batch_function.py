@@ -4,46 +4,77 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import numpy as np
 
-from .._convention import Explain, network, outputs_of, require_positive
+from .._convention import Explain, network, outputs_of
 from .._explainer import made_by, pickled
 from .._text import choose
-from ._devices import Compute, devices_of
-from ._explain import DTYPES, Dtype, Target, part_of, problem_of, require_target
+from ._devices import Compute, Devices, devices_of
+from ._explain import DTYPES, part_of, problem_of, require_target
+from ._options import Batching, BatchOptions, Dtype, Target
 from ._run import blotted, filled
-from ._source import Example, Examples, Preprocess
+from ._source import Example, Examples
 
 __all__ = ["BatchFunction", "batch_function"]
 
 
 class BatchFunction:
-    """A batch of images as a dict of columns -> the same dict with maps, scores and classes instead of the images.
+    """An explainer as a function of batches, for engines of others, in which it explains as `explain` does.
 
-    It pickles, and compiles at its first call, once: batches of any length are cut and filled up to one size. See
-    `batch_function`, which takes the same arguments.
+    It maps a dict of columns, ``"image"`` one of them, to the other columns with ``maps``, ``target``, ``score``,
+    ``probability`` and ``problem``, a text that is empty where all went well. It pickles, and compiles at its first
+    call, once: batches of any length are cut and filled up to one size.
+
+    For Hugging Face datasets: ``dataset.map(function, batched=True, batch_size=256)``. For Ray, where every actor makes
+    its own and compiles once::
+
+        dataset.map_batches(
+            bulk.BatchFunction, fn_constructor_kwargs={"explain": explain, "args": (variables,)},
+            compute=ray.data.ActorPoolStrategy(size=2),
+        )
+
+    Args:
+      explain: what a method returns, and transforms of it.
+      args: what comes before the images.
+      target: as for `explain`; ``"label"`` is the column of that name.
+      dtype: of the maps.
+      **options: see `BatchOptions`. The source is the column ``image``; random numbers depend on the column ``index``,
+        an image's place in the data set, without which no method that draws any can be used.
+
+    Raises:
+      ValueError: if an option is out of range; when called, if there is no column ``image``.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxplain, numpy as np, pickle
+      >>> from jaxplain import bulk
+      >>> function = bulk.batch_function(jaxplain.gradient(lambda w, x: w * (x**2).sum(axis=(1, 2))), args=(2.0,))
+      >>> batch = pickle.loads(pickle.dumps(function))({"image": np.ones((3, 2, 2, 1), np.float32), "id": [7, 8, 9]})
+      >>> batch["maps"].shape, batch["score"].tolist(), batch["id"]
+      ((3, 2, 2, 1), [8.0, 8.0, 8.0], [7, 8, 9])
     """
 
     def __init__(
         self,
         explain: Explain,
         args: tuple[Any, ...] = (),
-        batch_size: int = 16,
+        *,
         target: Target = None,
-        preprocess: Preprocess | None = None,
         dtype: Dtype = "float32",
-        seed: int = 0,
+        **options: Unpack[BatchOptions],
     ) -> None:
-        require_positive(batch_size=batch_size)
-        self.arguments = explain, args, batch_size, target, preprocess, choose(dtype, DTYPES, "dtype"), seed
+        self.explain, self.args = explain, args
+        self.target: Target = target
+        self.dtype = choose(dtype, DTYPES, "dtype")
+        self.options = Batching(**options)
         self.blank: Example | None = None
         self.classes: int | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return made_by, (BatchFunction, pickled(self.arguments))
+        options = {"target": self.target, "dtype": self.dtype, **vars(self.options)}
+        return made_by, (made_again, pickled((self.explain, self.args, options)))
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The columns of a batch but ``image``, and ``maps``, ``target``, ``score``, ``probability``, ``problem``."""
@@ -60,18 +91,17 @@ class BatchFunction:
 
     def examples(self, batch: Mapping[str, Any]) -> Examples:
         """The images of a batch, whose shape is that of the first one that there ever was."""
-        _, args, _, target, preprocess, _, _ = self.arguments
         if "image" not in batch:
             raise ValueError(f"the batch has the columns {', '.join(map(str, batch))}: call that of the images 'image'")
         columns = [name for name in ("image", "label") if name in batch]
         examples = Examples(
-            [{name: batch[name][i] for name in columns} for i in range(len(batch["image"]))], preprocess
+            [{name: batch[name][i] for name in columns} for i in range(len(batch["image"]))], self.options.preprocess
         )
         if self.blank is None or self.blank.image is None:
             self.blank = examples.probe()
             x = filled([self.blank], [0], self.blank)["image"]
-            apply = network(self.arguments[0])
-            require_target(target, jax.eval_shape(lambda x: outputs_of(apply, (*args, x)), x), examples)
+            outputs = jax.eval_shape(lambda x: outputs_of(network(self.explain), (*self.args, x)), x)
+            require_target(self.target, outputs, examples)
             self.classes = examples.classes
         examples.shape = self.blank.image.shape  # type: ignore[union-attr]
         examples.classes = self.classes
@@ -79,7 +109,6 @@ class BatchFunction:
 
     def explained(self, examples: Sequence[Example], indices: Sequence[int] | None, size: int) -> dict[str, np.ndarray]:
         """The results of some images, as many as are computed at once at most."""
-        *_, dtype, _ = self.arguments
         missing = size - len(examples)
         blank = self.blank
         assert blank is not None
@@ -89,65 +118,27 @@ class BatchFunction:
             del batch["index"]
         results = {name: np.asarray(values)[: len(examples)] for name, values in self.compute(batch).items()}
         each = [{name: values[i] for name, values in results.items()} for i in range(len(examples))]
-        problems = [e.problem or problem_of(dtype, result) for e, result in zip(examples, each, strict=True)]
+        problems = [e.problem or problem_of(self.dtype, result) for e, result in zip(examples, each, strict=True)]
         bad = np.array([bool(problem) for problem in problems])
         stored = {name: blotted(values, bad) for name, values in results.items() if name != "largest"}
         return {**stored, "problem": np.array(problems, object)}
 
     @cached_property
-    def devices(self) -> Any:
+    def devices(self) -> Devices:
         """Those of this process."""
-        return devices_of(None, self.arguments[2])
+        return devices_of(None, self.options.batch_size)
 
     @cached_property
     def compute(self) -> Compute:
         """The compiled function."""
-        explain, args, _, target, _, dtype, seed = self.arguments
-        return self.devices.compute([partial(part_of, explain, target, seed, dtype)], args)
+        part = partial(part_of, self.explain, self.target, self.options.seed, self.dtype)
+        return self.devices.compute([part], self.args)
 
 
-def batch_function(
-    explain: Explain,
-    args: tuple[Any, ...] = (),
-    batch_size: int = 16,
-    target: Target = None,
-    preprocess: Preprocess | None = None,
-    dtype: Dtype = "float32",
-    seed: int = 0,
-) -> BatchFunction:
-    """An explainer as a function of batches, for engines of others, in which it explains as `explain` does.
+def made_again(explain: Explain, args: tuple[Any, ...], options: dict[str, Any]) -> BatchFunction:
+    """What was pickled."""
+    return BatchFunction(explain, args, **options)
 
-    For Hugging Face datasets: ``dataset.map(function, batched=True, batch_size=256)``. For Ray, where every actor makes
-    its own and compiles once::
 
-        dataset.map_batches(
-            bulk.BatchFunction, fn_constructor_kwargs={"explain": explain, "args": (variables,)},
-            compute=ray.data.ActorPoolStrategy(size=2),
-        )
-
-    Args:
-      explain: what a method returns, and transforms of it.
-      args: what comes before the images.
-      batch_size: images that a device explains at once.
-      target: see `explain`; ``"label"`` is the column of that name.
-      preprocess: see `explain`; its images are the entries of the column ``image``.
-      dtype: of the maps.
-      seed: of the random numbers, which depend on it and on the column ``index``, an image's place in the data set;
-        without that column no method that draws any can be used.
-
-    Returns:
-      A function from a dict of columns, ``"image"`` one of them, to the other columns with ``maps``, ``target``,
-      ``score``, ``probability`` and ``problem``, a text that is empty where all went well.
-
-    Raises:
-      ValueError: if an option is out of range; when called, if there is no column ``image``.
-
-    Example:
-      >>> import jax.numpy as jnp, jaxplain, numpy as np, pickle
-      >>> from jaxplain import bulk
-      >>> function = bulk.batch_function(jaxplain.gradient(lambda w, x: w * (x**2).sum(axis=(1, 2))), args=(2.0,))
-      >>> batch = pickle.loads(pickle.dumps(function))({"image": np.ones((3, 2, 2, 1), np.float32), "id": [7, 8, 9]})
-      >>> batch["maps"].shape, batch["score"].tolist(), batch["id"]
-      ((3, 2, 2, 1), [8.0, 8.0, 8.0], [7, 8, 9])
-    """
-    return BatchFunction(explain, args, batch_size, target, preprocess, dtype, seed)
+# The same by another name: a function for engines that call it, a class for those that make one in each process.
+batch_function = BatchFunction

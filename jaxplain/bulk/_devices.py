@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -78,25 +77,25 @@ class Devices:
 
         return jax.tree.map(placed, args)
 
-    def compute(self, parts: Sequence[Part], args: tuple[Any, ...], merge: Merge = merged) -> Compute:
-        """All ``part(args, batch)`` of a whole batch, compiled: from this process's part to results on all devices.
+    def program(self, part: Part, args: tuple[Any, ...]) -> Callable[..., dict[str, jax.Array]]:
+        """``part(args, batch)`` of a whole batch, compiled, as a function of the arguments' arrays and the batch.
 
-        Every device runs the programs of its part, so that what it computes does not depend on how many devices there
+        Every device runs the program of its part, so that what it computes does not depend on how many devices there
         are. What is no array among ``args`` stays bound.
         """
 
-        def whole(part: Part, arrays: Any, batch: Batch) -> Any:
+        def whole(arrays: Any, batch: Batch) -> Any:
             one = lambda arrays, batch: part(with_arrays(args, arrays), batch)
             specs = (jax.P(), jax.P(AXIS))
             options = {"mesh": self.mesh, "axis_names": {AXIS}, "check_vma": False}
             return jax.shard_map(one, in_specs=specs, out_specs=jax.P(AXIS), **options)(arrays, batch)
 
-        compiled = lambda function: jax.jit(function, out_shardings=self.sharding)
-        programs, arrays, merging = (
-            [compiled(partial(whole, part)) for part in parts],
-            self.place(args),
-            compiled(merge),
-        )
+        return jax.jit(whole, out_shardings=self.sharding)
+
+    def compute(self, parts: Sequence[Part], args: tuple[Any, ...], merge: Merge = merged) -> Compute:
+        """The programs of all parts: from this process's part of a batch to results on all devices."""
+        programs, arrays = [self.program(part, args) for part in parts], self.place(args)
+        merging = jax.jit(merge, out_shardings=self.sharding)
 
         def compute(batch: Batch) -> Mapping[str, jax.Array]:
             placed = {name: self.batch(values) for name, values in batch.items()}

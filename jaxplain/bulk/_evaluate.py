@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._convention import Apply, Array, outputs_of, require_classes, require_positive
+from .._convention import Apply, Array, outputs_of, require_classes
 from ..evaluation import Statistic
 from ..evaluation._measures import Methods, Metrics, find_explainers, find_measures, warn_of_softmax
 from ..evaluation._suite import CompiledSuite
 from ..evaluation._table import statistic
 from ._devices import devices_of
 from ._job import Question, answer, fingerprints
-from ._run import Options, Outcome, filled
-from ._source import Examples, Preprocess, Source
+from ._options import JobOptions, Running
+from ._run import Outcome, filled
+from ._source import Examples, Source
 from ._store import DONE, Field, about, kvstore, open_store
 
 __all__ = ["evaluate", "summarize"]
@@ -32,16 +33,7 @@ def evaluate(
     store: Any,
     *,
     args: tuple[Any, ...] = (),
-    batch_size: int = 16,
-    preprocess: Preprocess | None = None,
-    seed: int = 0,
-    mesh: jax.sharding.Mesh | None = None,
-    threads: int = 4,
-    processes: int = 0,
-    every: float = 30.0,
-    over: bool = False,
-    check: bool = False,
-    progress: Callable[[int, int, int], object] | None = None,
+    **options: Unpack[JobOptions],
 ) -> Outcome:
     """Measure methods over all images of a source, on all devices of all processes, and store the numbers.
 
@@ -57,16 +49,7 @@ def evaluate(
       source: see `explain`; every image needs a label, for which it is explained.
       store: see `explain`.
       args: see `explain`.
-      batch_size: see `explain`.
-      preprocess: see `explain`.
-      seed: of the random numbers, which depend on it and on the name of an image.
-      mesh: see `explain`.
-      threads: see `explain`.
-      processes: see `explain`.
-      every: see `explain`.
-      over: see `explain`.
-      check: see `explain`.
-      progress: see `explain`.
+      **options: see `JobOptions`. Here random numbers depend on the seed and on the name of an image.
 
     Returns:
       How many images are done, and how many failed.
@@ -87,9 +70,9 @@ def evaluate(
       >>> bulk.summarize(store)["gradient"]["sparseness"].n
       4
     """
-    require_positive(batch_size=batch_size)
+    chosen = Running(**options)
     explainers, measures = find_explainers(apply, methods), find_measures(metrics)
-    examples, devices = Examples(source, preprocess), devices_of(mesh, batch_size)
+    examples, devices = Examples(source, chosen.preprocess), devices_of(chosen.mesh, chosen.batch_size)
     outputs = jax.eval_shape(lambda x: outputs_of(apply, (*args, x)), examples.probe().image[None])  # type: ignore[index]
     require_classes("bulk.evaluate", outputs)
     examples.classes = outputs.shape[1]
@@ -98,17 +81,15 @@ def evaluate(
     warn_of_softmax(apply, (*args, jnp.asarray(first["image"])), methods, measures)
 
     suite = partial(CompiledSuite, apply, methods=explainers, measures=measures)
-    parts = [partial(measured, suite, label, seed) for label in explainers]
-    settings = {"kind": "evaluate", "methods": [*explainers], "metrics": [*measures], "seed": seed}
+    parts = [partial(measured, suite, label, chosen.seed) for label in explainers]
+    settings = {"kind": "evaluate", "methods": [*explainers], "metrics": [*measures], "seed": chosen.seed}
     question = Question(
         settings | fingerprints(apply, parts, args, examples, first),
         {name: Field("float32", (len(parts),), ("method",)) for name in measures},
         devices.compute(parts, args, side_by_side),
         lambda results: "",
     )
-    return answer(
-        store, examples, example, devices, question, Options(threads, processes, every, over, check, progress)
-    )
+    return answer(store, examples, example, devices, question, chosen)
 
 
 def measured(

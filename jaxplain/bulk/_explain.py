@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .._channels import channel_axis
-from .._convention import Array, Explain, Function, network, outputs_of, require_classes, require_positive, scorer
+from .._convention import Array, Explain, Function, network, outputs_of, require_classes, scorer
 from .._execution import executable
 from .._text import choose
 from ._devices import devices_of
 from ._job import Question, answer, fingerprints
-from ._run import Options, Outcome, filled
-from ._source import Examples, Preprocess, Source
+from ._options import Dtype, JobOptions, Running, Target
+from ._run import Outcome, filled
+from ._source import Examples, Source
 from ._store import Field
 
 __all__ = ["explain"]
 
-Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
-Target: TypeAlias = int | Function | Literal["label"] | None
 DTYPES = ("float32", "bfloat16", "float16")
 LARGEST, SMALLEST = 65504.0, 2.0**-14  # of float16; below, digits are lost
 
@@ -34,18 +33,9 @@ def explain(
     store: Any,
     *,
     args: tuple[Any, ...] = (),
-    batch_size: int = 16,
     target: Target = None,
-    preprocess: Preprocess | None = None,
     dtype: Dtype = "float32",
-    seed: int = 0,
-    mesh: jax.sharding.Mesh | None = None,
-    threads: int = 4,
-    processes: int = 0,
-    every: float = 30.0,
-    over: bool = False,
-    check: bool = False,
-    progress: Callable[[int, int, int], object] | None = None,
+    **options: Unpack[JobOptions],
 ) -> Outcome:
     """Explain all images of a source, on all devices of all processes, and store the maps.
 
@@ -66,20 +56,11 @@ def explain(
       store: a path, or an address such as ``gs://bucket/maps.zarr``.
       args: what comes before the images: variables, state. They are copied to all devices, unless they are sharded over
         all of them already.
-      batch_size: images that a device explains at once. In the store they lie together.
       target: `None` for the predicted class, a class, a function ``outputs -> (N,)``, or ``"label"`` for the class that
         an image has in the source.
-      preprocess: a list of images as the source has them -> ``(1, ...)`` floats as the network takes them.
       dtype: of the stored maps, ``"float32"``, ``"bfloat16"`` (not for the package `zarr`) or ``"float16"``, in which
         an image of which the map is too large or too small for it fails.
-      seed: of the random numbers.
-      mesh: devices in another order, or with more axes than ``"data"``, which is that of the batch.
-      threads: read and prepare images ahead.
-      processes: do so instead, for a ``preprocess`` that keeps Python busy; it must pickle.
-      every: seconds after which results are written even if a file is not full: what a job that is killed loses.
-      over: start over a store that was made with other options, another network or other images.
-      check: read what is done before, and do again what is damaged.
-      progress: called after each step with how many images are done, how many failed, how many there are.
+      **options: see `JobOptions`, and `BatchOptions` for ``batch_size``, ``preprocess`` and ``seed``.
 
     Returns:
       How many images are done, and how many failed: an image that cannot be read or explained keeps no others from it.
@@ -101,16 +82,16 @@ def explain(
       >>> zarr.open_group(store)["maps"][:, 0, 0, 0].tolist()
       [0.0, 1.0, 2.0, 3.0, 4.0]
     """
-    require_positive(batch_size=batch_size)
     choose(dtype, DTYPES, "dtype")
-    apply, examples, devices = network(explain), Examples(source, preprocess), devices_of(mesh, batch_size)
+    chosen, apply = Running(**options), network(explain)
+    examples, devices = Examples(source, chosen.preprocess), devices_of(chosen.mesh, chosen.batch_size)
     example = examples.probe()
     first = filled([example], [0], example)
     of_image = lambda x: outputs_of(apply, (*args, x))
     require_target(target, jax.eval_shape(of_image, first["image"]), examples)
-    part = partial(part_of, explain, target, seed, dtype)
+    part = partial(part_of, explain, target, chosen.seed, dtype)
     maps = jax.eval_shape(partial(part, args), first)["maps"]
-    settings = {"kind": "explain", "target": in_words(target), "seed": seed, "dtype": dtype}
+    settings = {"kind": "explain", "target": in_words(target), "seed": chosen.seed, "dtype": dtype}
     question = Question(
         settings | fingerprints(apply, [part], args, examples, first),
         fields_of(maps, first["image"], of_image, dtype),
@@ -118,9 +99,7 @@ def explain(
         partial(problem_of, dtype),
         {"method": explain.__qualname__.split(".")[0]},
     )
-    return answer(
-        store, examples, example, devices, question, Options(threads, processes, every, over, check, progress)
-    )
+    return answer(store, examples, example, devices, question, chosen)
 
 
 def part_of(

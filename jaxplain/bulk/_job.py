@@ -17,8 +17,9 @@ from ..evaluation._fingerprint import checksum, network_fingerprint
 from ._devices import AXIS, Compute, Devices, Part
 from ._extra import tensorstore as ts
 from ._lock import locked
+from ._options import Running
 from ._processes import by_first, wait_for_all
-from ._run import Job, Judge, Options, Outcome, run
+from ._run import Job, Judge, Outcome, run
 from ._source import Example, Examples
 from ._store import WAITING, Fields, Store, about, create, kvstore, open_store
 
@@ -51,7 +52,7 @@ class Question:
 
 
 def answer(
-    where: Any, examples: Examples, first: Example, devices: Devices, question: Question, options: Options
+    where: Any, examples: Examples, first: Example, devices: Devices, question: Question, options: Running
 ) -> Outcome:
     """Answer the question for all images that the store has no answer for.
 

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from ._devices import Compute, Devices
+from ._options import Running
 from ._plan import Plan, batches, shares
 from ._processes import stopping, wait_for_all
 from ._source import Example, Examples
@@ -21,18 +22,6 @@ from ._store import DONE, FAILED, NAME_BYTES, PROBLEM_BYTES, WAITING, Store, tex
 __all__ = ["Outcome"]
 
 Judge: TypeAlias = Callable[[Mapping[str, np.ndarray]], str]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a job runs, which changes nothing in its results; see `jaxplain.bulk.explain`."""
-
-    threads: int = 4
-    processes: int = 0
-    every: float = 30.0
-    over: bool = False
-    check: bool = False
-    progress: Callable[[int, int, int], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +64,7 @@ class Job:
     devices: Devices
     compute: Compute
     judge: Judge
-    options: Options
+    options: Running
 
 
 def run(job: Job, pending: np.ndarray) -> Outcome:
@@ -134,6 +123,8 @@ def filled(examples: Sequence[Example], indices: Sequence[int], blank: Example) 
 
 def blotted(values: np.ndarray, bad: np.ndarray) -> np.ndarray:
     """Results with NaN, or -1 among integers, where an image failed."""
+    if not bad.any():
+        return values
     fill = np.asarray(-1 if values.dtype.kind == "i" else np.nan, values.dtype)
     return np.where(bad.reshape(-1, *[1] * (values.ndim - 1)), fill, values)
 
@@ -212,8 +203,7 @@ class Writer:
     def flush(self, device: int) -> None:
         """Hand a device's part over to be written."""
         part = self.parts.pop(device)
-        values = {name: np.concatenate([chunk[name] for chunk in part.chunks]) for name in part.chunks[0]}
-        self.writing.append(self.thread.submit(self.job.store.write, part.begin, values))
+        self.writing.append(self.thread.submit(self.job.store.write, part.begin, part.chunks))
 
     def wait(self, most: int) -> None:
         """Wait until so many parts at most are still to be written; whatever went wrong is raised here."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from glob import glob
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -15,7 +16,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from ..evaluation._fingerprint import fingerprint
+from ..evaluation._fingerprint import checksum, fingerprint
 from ..models._reading import ImageError, checksum_of, read
 
 PROBED = 100  # so many images are tried before all are thought to be unreadable
@@ -145,9 +146,9 @@ class Examples:
         some = sorted({int(i) for i in spread})
         contents = self.source.contents if isinstance(self.source, Photographs) else lambda i: pixels(self.source[i])
         raw = [tried(contents, index) for index in some]
-        about = self.source.about() if isinstance(self.source, Photographs) else len(self)
+        about = self.source.about() if isinstance(self.source, Photographs) else [str(len(self))]
         inputs = [(example.image, example.label) for example in map(self.__getitem__, some)]
-        return {"source": fingerprint((about, raw)), "preprocessing": fingerprint(inputs)}
+        return {"source": checksum(chain(about, [fingerprint(raw)])), "preprocessing": fingerprint(inputs)}
 
 
 def as_dict(element: Any) -> Mapping[str, Any]:
@@ -236,10 +237,11 @@ class Photographs:
         """A checksum of one file."""
         return checksum_of(self.root / self.names[index])
 
-    def about(self) -> list[tuple[str, int, int]]:
-        """All names, sizes of files and classes."""
-        size = lambda name: tried(lambda _: os.stat(self.root / name).st_size, 0)
-        return [(name, size(name), self.label(name)) for name in self.names]
+    def about(self) -> Iterator[str]:
+        """Name, size of the file and class of each, one after the other: there may be a million."""
+        size = lambda index: os.stat(self.root / self.names[index]).st_size
+        for index, name in enumerate(self.names):
+            yield f"{name} {tried(size, index)} {self.label(name)}"
 
 
 def listed(where: str) -> tuple[Path, list[str]]:

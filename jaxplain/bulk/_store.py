@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,7 +21,7 @@ from ._extra import tensorstore as ts
 
 WAITING, DONE, FAILED, UNREADABLE = 0, 1, 2, 255
 NAME_BYTES, PROBLEM_BYTES = 256, 512
-FILE_BYTES = 8 << 20  # of maps, uncompressed, in a file
+FILE_BYTES = 4 << 20  # of maps, uncompressed, in a file; a process has up to three of each device
 FILES = 64  # a store has so many files at least, if it has as many chunks: processes share the work by files
 Fields: TypeAlias = "Mapping[str, Field]"
 
@@ -85,18 +86,28 @@ class Store:
         """The images of a file."""
         return slice(file * self.per_file, min((file + 1) * self.per_file, self.images))
 
-    def write(self, begin: int, values: Mapping[str, np.ndarray]) -> None:
-        """Write what was found of neighbouring images, which are in one file, and at last that it is done.
+    def write(self, begin: int, chunks: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """Write what was found of neighbouring chunks, which are in one file, and at last that it is done.
+
+        TensorStore makes the file of the chunks as they are, which nobody may change any more: neither here nor there
+        they are copied into one large array, of which allocators would keep the place for each thread that had one.
 
         Raises:
           OSError: if it cannot be written; the images are done again then.
         """
-        images = slice(begin, begin + len(values["status"]))
+        lengths = [len(chunk["status"]) for chunk in chunks]
+        ends = [begin + end for end in accumulate(lengths)]
         try:
-            others = [self.arrays[name][images].write(values[name]) for name in self.arrays if name != "status"]
-            for other in others:
-                other.result()
-            self.arrays["status"][images].write(values["status"]).result()
+            with ts.Transaction() as file:
+                arrays = {name: array.with_transaction(file) for name, array in self.arrays.items() if name != "status"}
+                writing = [
+                    array[end - length : end].write(chunk[name], can_reference_source_data_indefinitely=True)
+                    for chunk, length, end in zip(chunks, lengths, ends, strict=True)
+                    for name, array in arrays.items()
+                ]
+                for one in writing:
+                    one.result()
+            self.arrays["status"][begin : ends[-1]].write(np.concatenate([c["status"] for c in chunks])).result()
         except ValueError as error:  # whatever goes wrong is one to TensorStore
             raise OSError(
                 f"{self.kv.url} cannot be written: {reason(error)}; the same call goes on from there"
