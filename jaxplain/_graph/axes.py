@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from jax.extend.core import primitives as P
 
 from .primitives import ELEMENTWISE, TRAITS
@@ -60,7 +61,7 @@ def named_axes(params: dict[str, Any]) -> tuple[int, ...]:
     """The axes that an equation's parameters name."""
     names = ("axes", "axis", "dimensions", "dimension")
     axes = next((params[name] for name in names if params.get(name) is not None), ())
-    return (axes,) if isinstance(axes, int) else tuple(axes)
+    return (axes,) if np.ndim(axes) == 0 else tuple(axes)  # type: ignore[return-value]
 
 
 def without(eqn: Any) -> list[Axis]:

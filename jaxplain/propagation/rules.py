@@ -313,7 +313,10 @@ def proportional(stabilizer: float = STABILIZER, *, positive: bool = False) -> R
         if positive:
             x = jax.tree.map(lambda a, c: jnp.where(a * c > 0, a, 0), x, call.vjp(x, jnp.ones_like(y)))
             y = call.forward(*(x if isinstance(x, tuple) else (x,)))
-        b = call.affine.bias if call.unit.affine is not None else 0.0
+        if call.unit.affine is not None:
+            b = call.affine.bias
+        else:  # a constant may be among what is summed, as in y.at[0].add(1)
+            b = call.forward(*jax.tree.leaves(jax.tree.map(jnp.zeros_like, x))) if call.unit.constants else 0.0
         pulled = call.vjp(x, call.account.divide(r, y, stabilizer, b))
         return tuple(a * c for a, c in zip(x, pulled, strict=True)) if isinstance(x, tuple) else x * pulled
 

@@ -345,3 +345,25 @@ def test_a_name_within_a_layer(place):
     for method in (jaxplain.lrp, jaxplain.deeplift, jaxplain.guided_backprop, jaxplain.excitation_backprop):
         with_name, without = (method(functools.partial(network, named))(x, target=1) for named in (True, False))
         np.testing.assert_allclose(with_name, without, rtol=0, atol=1e-12 * np.abs(without).max())
+
+
+def test_axes_that_numpy_counted():
+    """As of `jnp.roll`, whose slices carry NumPy's integers."""
+    w = 0.3 * jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
+    network = lambda x: jnp.maximum(conv(x, w), jnp.roll(conv(x, w), 1, axis=-1)).mean(axis=(1, 2))
+    x = jax.random.normal(jax.random.key(2), (2, 6, 6, 3))
+    difference = network(x)[:, 1] - network(jnp.zeros_like(x))[:, 1]
+    for method in (jaxplain.deeplift, jaxplain.grad_cam, jaxplain.full_grad, jaxplain.concept_relevance):
+        attribution = method(network)(x, target=1)
+        assert np.isfinite(attribution).all()
+    np.testing.assert_allclose(jaxplain.deeplift(network)(x, target=1).sum(axis=(1, 2, 3)), difference, rtol=1e-9)
+
+
+@pytest.mark.parametrize("update", [lambda y: y.at[:, 0].add(1.0), lambda y: y.at[:, :, 1].add(jnp.arange(4.0))])
+def test_the_ledger_of_a_constant_that_is_added_to_some_values(update):
+    w = 0.3 * jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
+    network = lambda x: jax.nn.relu(update(conv(x, w))).mean(axis=(1, 2))
+    table = jaxplain.summary(network)(jax.random.normal(jax.random.key(2), (2, 6, 6, 3)), target=1)
+    (added,) = (row for row in table.rows if row.unit.kind == "sum")
+    assert abs(table.gap) < 1e-12
+    assert abs(added.ledger.bias) > 1e-3
