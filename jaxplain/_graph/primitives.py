@@ -128,8 +128,7 @@ ELEMENTWISE, PIECEWISE, POWERS, ROOTS, SHIFTS = map(having, ("elementwise", "pie
 MOVES, RELABEL, INDEXED, ORDERS = map(having, ("moves", "relabels", "indexed", "orders"))
 MAXIMA, SUMS, PRODUCTS, REDUCTIONS = map(having, ("maximum", "sum", "product", "reduces"))
 RANDOM, CALLS, CONTROL_FLOW = map(having, ("random", "call", "control"))
-SPLIT, BARRIER, CUSTOM_VMAP = map(BY_NAME.get, ("split", "optimization_barrier", "custom_vmap_call"))
-STACK, UNSTACK, TILE = map(BY_NAME.get, ("stack", "unstack", "tile"))
+STACK, TILE, CUSTOM_VMAP = map(BY_NAME.get, ("stack", "tile", "custom_vmap_call"))
 
 
 def is_known(primitive: jexc.Primitive) -> bool:
