@@ -250,7 +250,7 @@ def evaluated(p, x):
     for params in ({}, {"accuracy": None}, {"rounding_method": lax.RoundingMethod.TO_NEAREST_EVEN}):
         try:
             return np.asarray(p.bind(x, **params))
-        except (TypeError, ValueError, KeyError, AssertionError):
+        except Exception:  # whatever JAX makes of too few operands
             continue
     return None
 
