@@ -26,6 +26,7 @@ from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 import jaxplain
+from jaxplain._graph.axes import AXES
 from jaxplain._graph.equations import has_own_derivative, unclose
 from jaxplain._graph.primitives import BY_NAME, CUSTOM_VMAP, NOT_IN_EVERY_JAX, REFUSED, TRAITS, is_known, primitive
 
@@ -270,3 +271,12 @@ def test_what_the_table_says_of_signs_holds():
         if "flips" in traits:
             assert (np.sign(y) * np.sign(x) <= 0)[defined].all(), p
     assert tried > 30
+
+
+def test_every_word_of_the_table_is_one_that_somebody_reads():
+    kinds = """elementwise piecewise power root shift moves relabels indexed orders maximum sum product reduces discrete
+        random call control"""
+    signs = """positive keeps-sign keeps-sign:first keeps-sign:others flips largest smallest times clamped
+        integer-power"""
+    known = {*kinds.split(), *signs.split(), "axes:each", *(f"axes:{name}" for name in AXES)}
+    assert {word for words in TRAITS.values() for word in words} == known
