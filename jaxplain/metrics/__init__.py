@@ -2,8 +2,8 @@
 
 Metrics of maps are functions ``metric(attribution, mask) -> (N,)``. Metrics of networks are made like explainers,
 ``metric(apply, **options)(*args, attribution=..., target=..., key=...) -> (N,)``, and those that explain again take the
-explainer in place of ``apply`` and no attribution. A metric that Quantus has too is its class name in snake case, with its
-definition; where that departs from the paper, the docstring says so. Quantus has some that are not here.
+explainer in place of ``apply`` and no attribution. A metric that Quantus has too is its class name in snake case, with
+its definition; where that departs from the paper, the docstring says so. Quantus has some that are not here.
 """
 
 from . import quantus

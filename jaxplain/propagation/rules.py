@@ -406,8 +406,10 @@ def layer_norm(epsilon: ArrayLike = STABILIZER) -> Rule:
     """
 
     def rule(call: UnitCall, x: Array, y: Array, r: Array) -> Array:
-        _, pull = jax.vjp(call.with_fixed_scale(x), x)
-        return x * pull(call.account.divide(r, y, epsilon))[0]
+        normalise = call.with_fixed_scale(x)
+        shift = normalise(jnp.zeros_like(x))  # a learned one, where the network adds it before the mean is subtracted
+        _, pull = jax.vjp(normalise, x)
+        return x * pull(call.account.divide(r, y, epsilon, shift))[0]
 
     return rule
 

@@ -367,3 +367,18 @@ def test_the_ledger_of_a_constant_that_is_added_to_some_values(update):
     (added,) = (row for row in table.rows if row.unit.kind == "sum")
     assert abs(table.gap) < 1e-12
     assert abs(added.ledger.bias) > 1e-3
+
+
+def test_the_ledger_of_a_shift_inside_a_normalisation():
+    """``x s + (β - μ s)``, as Keras has it: what the shift takes is told."""
+    w, scale, shift = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(6, 5), (1, 5), (1, 5)]))
+
+    def network(x):
+        y = x @ w
+        inverse = jax.lax.rsqrt(y.var(axis=-1, keepdims=True) + 1e-3) * scale
+        return y * inverse + (shift - y.mean(axis=-1, keepdims=True) * inverse)
+
+    table = jaxplain.summary(network)(jax.random.normal(jax.random.key(3), (4, 6)), target=1)
+    (norm,) = (row for row in table.rows if row.unit.kind == "norm")
+    assert abs(table.gap) < 1e-12
+    assert abs(norm.ledger.bias) > 1e-3
