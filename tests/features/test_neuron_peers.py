@@ -17,7 +17,7 @@ close = within(1e-7)  # captum rounds the weights of a quadrature to float32
 def stored(kind):
     """What is stored of a kind: the network, the rest of the key and the numbers."""
     return [
-        pytest.param(name, key.split("/")[1:], values, id=f"{name}-{key}")
+        pytest.param(name, key.split("/")[1:], values, id="-".join([name, *key.split("/")[1:]]))
         for name, (_, _, numbers) in PEERS.items()
         for key, values in numbers.items()
         if key.startswith(f"{kind}/")
