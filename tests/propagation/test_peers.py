@@ -1,4 +1,4 @@
-"""Parity with zennit's LRP and with captum's guided backprop, deconvolution and DeepLIFT, where they are right.
+"""Parity with zennit's LRP and with captum's guided backprop, deconvolution, DeepLIFT and its mean, where right.
 
 `benchmarks/peers/zennit_lrp.py` and `captum_propagation.py` made the numbers and say what was left out.
 """
@@ -83,3 +83,14 @@ def test_captum_deeplift(network, baseline):
     np.testing.assert_allclose(maps.sum(axis=(1, 2, 3)), logits[0] - logits[1], rtol=1e-12)
     if network != "chain":  # captum is wrong in max-pooling
         assert relative_error(maps, numbers[f"deeplift/{baseline}"]) < 1e-12
+
+
+@pytest.mark.parametrize("network", CAPTUM)
+def test_captum_deep_shap(network):
+    module, variables, numbers = CAPTUM[network]
+    x0 = jnp.asarray(CAPTUM_SHARED["baseline_set"])
+    maps = jaxplain.deep_shap(module.apply, baselines=x0)(variables, X, target=TARGETS)
+    logits, mean = module.apply(variables, X)[jnp.arange(2), TARGETS], module.apply(variables, x0).mean(axis=0)
+    np.testing.assert_allclose(maps.sum(axis=(1, 2, 3)), logits - mean[TARGETS], rtol=1e-12)
+    if network != "chain":  # captum is wrong in max-pooling
+        assert relative_error(maps, numbers["deep_shap"]) < 1e-12
