@@ -11,8 +11,10 @@ from jax import lax
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
+from .origins import MARKS
 from .primitives import ELEMENTWISE, STACK
 from .rewrite import Form
+from .trace import NAMES
 
 Array = Any
 
@@ -22,9 +24,21 @@ def canonical(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
 
     * An elementwise operation that stretches an operand's axis of size 1 becomes one of operands that were broadcast.
     * A maximum over an axis along which values were stacked, and its like, becomes an elementwise one of those values.
+    * A name that the network gives to what it computes is noted, and no operation between others.
     """
     made_by = {out: eqn for eqn in jaxpr.eqns for out in eqn.outvars}
-    return [unstacked(eqn, made_by) or Form(eqn, broadcasting(eqn)) for eqn in jaxpr.eqns]
+    forms = lambda eqn: noted(eqn, made_by) or unstacked(eqn, made_by) or Form(eqn, broadcasting(eqn))
+    return list(map(forms, jaxpr.eqns))
+
+
+def noted(eqn: Any, made_by: dict[Any, Any]) -> Form | None:
+    """The name of a computed value as those that jaxplain gives, which `flatten` takes out of the operations."""
+    if eqn.primitive is not P.name_p or isinstance(eqn.invars[0], jexc.Literal) or eqn.invars[0] not in made_by:
+        return None
+    name = eqn.params["name"]
+    if name.startswith(NAMES) or name in MARKS.values():
+        return None
+    return Form(eqn, None, functools.partial(P.name_p.bind, name=NAMES + name))
 
 
 def broadcasting(eqn: Any) -> Callable[[list[Any]], list[Any]] | None:

@@ -77,7 +77,7 @@ class AffineMap:
     def relayout(self, value: Array) -> Array:
         """From the weight operation's result to the unit's: the transposes and reshapes among its scales and shifts."""
         for op in self.parts.after:
-            if op not in self.parts.weight_axes and op.primitive is not P.name_p:  # which JAX does not transpose
+            if op not in self.parts.weight_axes:
                 (value,) = op.bind(value)
         return value
 

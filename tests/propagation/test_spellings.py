@@ -328,22 +328,34 @@ def test_a_path_that_no_unit_has_is_an_error_with_the_nearest():
         jaxplain.lrp(net.apply, composites.first_match((pattern, rules.gamma(0.1))))(variables, x, target=1)
 
 
-@pytest.mark.parametrize("place", ["behind the layer", "behind its scale", "behind a transpose"])
-def test_a_name_within_a_layer(place):
-    """JAX has no transpose of `checkpoint_name`, which often stands between a convolution and its BatchNorm."""
-    w, scale = 0.3 * jax.random.normal(jax.random.key(1), (3, 3, 3, 4)), jnp.arange(1.0, 5.0)
+KERNEL = np.random.default_rng(1).normal(0, 0.3, (3, 3, 3, 4))
+SCALE = np.arange(1.0, 5.0).reshape(1, 1, 1, 4)
 
-    def network(named, x):
-        named = {place: lambda y: checkpoint_name(y, "here")} if named else {}
-        do = lambda at, y: named.get(at, lambda y: y)(y)
-        y = do("behind the layer", conv(x, w))
-        y = do("behind its scale", y * scale.reshape(1, 1, 1, 4))
-        y = do("behind a transpose", y.transpose(0, 3, 1, 2)) + 0.1
-        return jax.nn.relu(y).sum(axis=(2, 3))
 
+def with_names(at, x):
+    """A convolution, BatchNorm and a transpose, softmax and a normalisation, all spelled out; one value has a name."""
+    named = lambda place, y: checkpoint_name(y, "here") if place == at else y
+    y = named("behind the layer", conv(x, KERNEL))
+    y = named("behind its scale", y * SCALE)
+    y = named("behind a transpose", y.transpose(0, 3, 1, 2)) + 0.1
+    y = jax.nn.relu(y).mean(axis=(2, 3))
+    mean = named("a mean", y.mean(axis=1, keepdims=True))
+    variance = named("a variance", ((y - mean) ** 2).mean(axis=1, keepdims=True))
+    y = (y - mean) * named("an inverse deviation", jax.lax.rsqrt(variance + 1e-3)) * SCALE[0, 0]
+    e = named("exponentials", jnp.exp(y - named("a maximum", y.max(axis=1, keepdims=True))))
+    return named("weights", e / named("their sum", e.sum(axis=1, keepdims=True))) * 2 + y
+
+
+PLACES = ["behind the layer", "behind its scale", "behind a transpose", "a mean", "a variance", "an inverse deviation"]
+PLACES += ["exponentials", "a maximum", "their sum", "weights"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_name_changes_nothing(place):
+    """JAX has no transpose of `checkpoint_name`, and it may stand in the middle of what is one unit."""
     x = jax.random.normal(jax.random.key(2), (2, 6, 6, 3))
     for method in (jaxplain.lrp, jaxplain.deeplift, jaxplain.guided_backprop, jaxplain.excitation_backprop):
-        with_name, without = (method(functools.partial(network, named))(x, target=1) for named in (True, False))
+        with_name, without = (method(functools.partial(with_names, at))(x, target=1) for at in (place, None))
         np.testing.assert_allclose(with_name, without, rtol=0, atol=1e-12 * np.abs(without).max())
 
 
