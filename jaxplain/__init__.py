@@ -168,6 +168,7 @@ __all__ = [
 
 __version__ = "1.0.0"
 
+from importlib.util import find_spec
 from typing import NoReturn
 
 from ._execution import execute_with
@@ -179,4 +180,6 @@ execute_with(accelerated_for)
 
 def __getattr__(name: str) -> NoReturn:
     """Tell the name that was meant."""
+    if find_spec(f"jaxplain.{name}") is not None:
+        raise AttributeError(f"jaxplain.{name} is a module: import jaxplain.{name}, or from jaxplain import {name}")
     raise AttributeError(f"module 'jaxplain' has no attribute {name!r}{did_you_mean(as_known(name, __all__), __all__)}")

@@ -45,22 +45,29 @@ def augment(explain: Explain, augmentations: Sequence[Augmentation] | None = Non
     Reference:
       The averages over mirrored and scaled copies of Gildenblat et al.: PyTorch library for CAM methods. 2021.
     """
-    if augmentations is not None and not len(augmentations):
+    own = None if augmentations is None else list(augmentations)
+    if own == []:
         raise ValueError("no augmentation: pass pairs (change, undo), or None for the image and its mirror image")
+    for number, pair in enumerate(own or []):
+        if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(map(callable, pair))):
+            raise TypeError(f"augmentation {number} is no pair of functions (change, undo): pass a list of such pairs")
 
     @transformed(explain)
     def augmented(*args: Any, target: Target = None, key: Array | None = None) -> Array:
         context, x = split(args)
         keys = None if key is None else example_keys(key, x, "augment")
         target = fix_target(explain, args, target)
-        pairs = mirror_images(explain, args) if augmentations is None else augmentations
+        pairs = mirror_images(explain, args) if own is None else own
         maps = []
         for number, (change, undo) in enumerate(pairs):
             copy = change(x)
             if copy.shape != x.shape:
                 raise ValueError(f"augmentation {number} makes images of shape {copy.shape} of those of {x.shape}")
             draw = None if keys is None else jax.vmap(lambda key, i=number: jax.random.fold_in(key, i))(keys)
-            maps.append(undo(explain(*context, copy, target=target, key=draw)))
+            changed = explain(*context, copy, target=target, key=draw)
+            maps.append(undo(changed))
+            if jnp.shape(maps[-1]) != changed.shape:
+                raise ValueError(f"undo of augmentation {number} makes {jnp.shape(maps[-1])} of maps {changed.shape}")
         return sum(maps[1:], maps[0]) / len(maps)
 
     return augmented

@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 
+from ._text import did_you_mean
+
 
 class Explainer:
     """What all methods and transforms return: ``explain(*args, target=None, key=None)``.
@@ -27,9 +29,10 @@ class Explainer:
     def __call__(self, *args: Any, target: Any = None, key: jax.Array | None = None, **others: Any) -> jax.Array:
         if others:
             name = next(iter(others))
+            meant = did_you_mean(name, ("target", "key")).replace("?", "=?")
             raise TypeError(
-                f"an explainer is called with the arguments of the network, target= and key=: {name}= is an option of "
-                f"the method, or of the network, functools.partial(apply, {name}=...)"
+                f"an explainer is called with the arguments of the network by their position, target= and key=, not "
+                f"{name}={meant or f': an option of the network is bound before, functools.partial(apply, {name}=...)'}"
             )
         return self.function(*args, target=target, key=key)
 

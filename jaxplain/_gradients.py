@@ -150,14 +150,20 @@ def integrated_gradients(
       Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks. ICML 2017, arXiv:1703.01365.
     """
     nodes = quadrature(rule, steps)
+    if not (path is None or callable(path)):
+        raise TypeError(f"{path=} is no path: pass a function (x0, x, t) -> point, t from 0 to 1")
 
     @full_precision
     @explainer(apply)
     def explain(f: Function, x: Array, target: Target, key: Array | None) -> Array:
         x0 = reference(baseline, x)
         along = lambda t: (straight if path is None else path)(x0, x, t)
-        if (shape := jax.eval_shape(along, jnp.zeros(())).shape) != x.shape:
-            raise ValueError(f"path(x0, x, t) returned shape {shape}: return a point in the input's shape {x.shape}")
+        point = jax.eval_shape(along, jnp.zeros(()))
+        if getattr(point, "shape", None) != x.shape or not jnp.issubdtype(point.dtype, jnp.floating):
+            what = point if hasattr(point, "shape") else type(point).__name__
+            raise ValueError(
+                f"path(x0, x, t) returned {what}: return a point in the input's shape {x.shape}, of floats"
+            )
         return path_integral(scores(f, x, target), along, nodes, chunk, x.dtype)
 
     return explain

@@ -55,3 +55,7 @@ def test_what_cannot_be_augmented():
         jaxplain.augment(explain)(jnp.ones((1, 2)))
     with pytest.raises(ValueError, match=r"augmentation 0 makes images of shape \(1, 1\) of those of \(1, 2\)"):
         jaxplain.augment(explain, [(lambda x: x[:, :1], lambda a: a)])(jnp.ones((1, 2)))
+    with pytest.raises(TypeError, match="augmentation 0 is no pair of functions"):
+        jaxplain.augment(explain, (lambda x: x, lambda a: a))
+    with pytest.raises(ValueError, match=r"undo of augmentation 0 makes \(1, 1\) of maps \(1, 2\)"):
+        jaxplain.augment(explain, [(lambda x: x, lambda a: a[:, :1])])(jnp.ones((1, 2)))

@@ -363,7 +363,7 @@ def test_what_is_no_rule(call, message):
 
 
 def test_options_in_the_wrong_place():
-    with pytest.raises(TypeError, match=r"train= is an option of the method, or of the network, functools.partial"):
+    with pytest.raises(TypeError, match=r"not train=: an option of the network is bound before, functools.partial"):
         explain(X, train=False)
 
 
@@ -375,3 +375,56 @@ def test_names_that_are_nearly_right():
 def test_maps_with_their_channels_first_in_metrics_of_maps():
     with pytest.raises(ValueError, match=r'sum them before, jaxplain.heatmap\(attribution, channels="first"\)'):
         jaxplain.metrics.pointing_game(jnp.ones((1, 3, 32, 32)), jnp.ones((1, 32, 32)))
+
+
+def test_options_that_are_nearly_right():
+    with pytest.raises(TypeError, match=r"not targets=: did you mean target=\?"):
+        explain(X, targets=1)
+
+
+COMPOSITES = [
+    (rules.gamma(), r"gamma\(\) is a rule: pass composites.uniform\(rules.gamma\(\)\)"),
+    (rules.gamma, r"rules.gamma makes rules: call it"),
+    (composites.epsilon_plus_flat, "composites.epsilon_plus_flat makes composites: call it, or pass its name"),
+]
+
+
+@pytest.mark.parametrize(("composite", "message"), COMPOSITES)
+def test_what_is_no_composite(composite, message):
+    with pytest.raises(TypeError, match=message):
+        jaxplain.lrp(apply, composite)
+
+
+def test_modules_that_are_not_imported_by_themselves():
+    with pytest.raises(AttributeError, match=r"jaxplain\.cli is a module: import jaxplain\.cli"):
+        jaxplain.__getattr__("cli")
+
+
+def test_layers_that_are_no_names():
+    with pytest.raises(TypeError, match="layer=3 is no name of a layer"):
+        jaxplain.lrp(apply, layer=3)(X)
+
+
+PATHS = [
+    ("straight", TypeError, "path='straight' is no path: pass a function"),
+    (lambda x0, x, t: None, ValueError, r"path\(x0, x, t\) returned NoneType: return a point"),
+    (lambda x0, x, t: jnp.round(x).astype(int), ValueError, "returned .*int.*: return a point in the input's shape"),
+]
+
+
+@pytest.mark.parametrize(("path", "error", "message"), PATHS)
+def test_what_is_no_path(path, error, message):
+    with pytest.raises(error, match=message):
+        jaxplain.integrated_gradients(apply, path=path)(X)
+
+
+def test_xrai_of_what_is_no_method_and_of_plain_lists():
+    f = lambda x: x.sum(axis=(1, 2))
+    for method in ("lrp", jaxplain.gradient(f)):
+        with pytest.raises(TypeError, match="makes no explainers of functions: pass a method"):
+            jaxplain.xrai(f, method=method)
+    labels = jnp.arange(16).reshape(4, 4) // 8
+    options = {"dilation": 0, "smallest": 1}
+    maps = [jaxplain.xrai(f, segments=given, **options)(IMAGES) for given in (labels, labels.tolist(), [labels])]
+    np.testing.assert_array_equal(maps[0], maps[1])
+    np.testing.assert_array_equal(maps[0], maps[2])

@@ -85,6 +85,8 @@ def find(graph: Graph, layer: str) -> Site:
     Raises:
       ValueError: where no value has that name, or several names fit it, or it lies where the network cannot be cut.
     """
+    if not isinstance(layer, str):
+        raise TypeError(f"{layer=} is no name of a layer: jaxplain.layers(apply)(*args) lists them")
     sites = sites_by_name(graph)
     name, _, number = layer.rpartition("[") if layer.endswith("]") and not fitting(layer, sites) else (layer, "", "")
     fits, shapes = fitting(name, sites), {name: calls[-1].shape for name, calls in sites.items()}

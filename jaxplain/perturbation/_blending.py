@@ -29,7 +29,7 @@ def require_sizes(axes: int, **sizes: tuple[int, ...]) -> None:
     """Check options that count along each axis of positions."""
     what = {1: "a tuple of one positive integer", 2: "two positive integers: along the rows, along the columns"}
     for name, size in sizes.items():
-        counts = isinstance(size, tuple | list) and all(isinstance(n, int) and n > 0 for n in size)
+        counts = isinstance(size, tuple | list) and all(isinstance(n, int | np.integer) and n > 0 for n in size)
         if not counts or len(size) != axes:
             raise ValueError(f"{name}={size!r} must be {what.get(axes, f'{axes} positive integers: along each axis')}")
 

@@ -6,7 +6,6 @@ from typing import Unpack
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from .._chunking import chunked_map
@@ -31,10 +30,10 @@ def hsic(
     ``A_s = trace(K_s H L H) / (n - 1)²,  K_s = [z_s = z_s'] - ½,  L = exp(-(y - y')² / (2 w²)),  H = I - 1/n``
 
     over n random masks z, of which each segment is shown in half, in an order of its own (a Latin hypercube), and the
-    scores y behind them; w is the median of ``|y - y'|`` over all pairs, so that the map depends neither on the unit
-    nor on an offset of the score. It is about 0 for a segment that the score is independent of, by more than chance
-    only; it tells how much depends on a segment, not whether it speaks for the class. The paper's ANOVA kernel is
-    ``1 + K_s``, whose constant H removes; its interactions of pairs are not computed.
+    scores y behind them; w is the median of ``|y - y'|`` over all pairs that differ, so that the map depends neither on
+    the unit nor on an offset of the score. It is about 0 for a segment that the score is independent of, by more than
+    chance only; it tells how much depends on a segment, not whether it speaks for the class. The paper's ANOVA kernel
+    is ``1 + K_s``, whose constant H removes; its interactions of pairs are not computed.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``, or of signals, volumes or tables
@@ -88,6 +87,6 @@ def dependence(shown: Array, y: Array) -> Array:
     """HSIC of ``y (n,)`` and of each column of booleans ``shown (n, S)``, for which ``K_s = 2 (z - ½) (z' - ½)ᵀ``."""
     z = shown - shown.mean(axis=0, keepdims=True, dtype=y.dtype)  # H (z - ½)
     distance = jnp.abs(y[:, None] - y[None])
-    width = or_one(jnp.median(distance[np.triu_indices(len(y), 1)]))
+    width = or_one(jnp.nanmedian(jnp.where(distance > 0, distance, jnp.nan)))
     L = jnp.exp(-((distance / width) ** 2) / 2)
     return 2 * (z * (L @ z)).sum(axis=0) / (len(y) - 1) ** 2

@@ -15,6 +15,8 @@ from ._segment_weights import Segmented, SegmentOptions, weigh_segments
 
 __all__ = ["sobol"]
 
+MOST = 10600  # half of the dimensions that are known of the sequence
+
 
 def sobol(
     apply: Apply,
@@ -67,6 +69,8 @@ def sobol(
         raise ValueError(f"{samples=} must be a power of two from 2, for which a Sobol sequence is balanced")
 
     def weigh(at: Segmented, key: Array | None) -> Array:
+        if at.count > MOST:
+            raise ValueError(f"sobol takes at most {MOST} segments, got {at.count}: pass segments= of larger ones")
         a, b = (jnp.asarray(part, at.x.dtype) for part in np.split(sobol_points(samples, 2 * at.count), 2, axis=1))
         every = jnp.arange(at.count)
 

@@ -36,7 +36,10 @@ def grid_segments(shape: tuple[int, ...], grid: tuple[int, ...] | None = None) -
     grid = (7,) * len(shape) if grid is None else grid
     require_sizes(len(shape), shape=shape, grid=grid)
     if any(cells > size for size, cells in zip(shape, grid, strict=True)):
-        raise ValueError(f"a grid of {grid} segments does not fit images of {shape} pixels: pass a coarser one")
+        raise ValueError(
+            f"a grid of {grid} segments does not fit {shape} positions: pass segments=, for example of a coarser grid, "
+            f"jaxplain.perturbation.grid_segments({shape}, {tuple(min(n, 3) for n in shape)})"
+        )
     cell = [np.arange(size) * cells // size for size, cells in zip(shape, grid, strict=True)]
     return np.ravel_multi_index(np.ix_(*cell), grid).astype(np.int32)
 

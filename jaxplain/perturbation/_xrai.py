@@ -89,6 +89,8 @@ def xrai(
     require_positive(steps=steps, smallest=smallest)
     if not isinstance(dilation, int | np.integer) or dilation < 0:
         raise ValueError(f"{dilation=} must be a number of pixels from 0")
+    if not (method is None or callable(method)) or hasattr(method, "apply"):
+        raise TypeError(f"{method=} makes no explainers of functions: pass a method, such as jaxplain.input_x_gradient")
     base = black_and_white(steps, chunk) if method is None else method
 
     @full_precision
@@ -139,7 +141,8 @@ def masks_of(segments: ArrayLike | Sequence[ArrayLike] | None, count: int | None
         reached = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME") > 0.5
         return reached.reshape(masks.shape).astype(masks.dtype)
 
-    scales = segments if isinstance(segments, Sequence) else [segments]
+    several = isinstance(segments, Sequence) and all(np.ndim(labels) > 1 for labels in segments)
+    scales: Sequence[ArrayLike | None] = segments if several else [segments]  # type: ignore[assignment, list-item]
     if not scales:
         raise ValueError("segments is an empty list: pass the labels of one scale or more")
     masks = [of(*segments_of(labels, count, x)) for labels in scales]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from .._channels import axis_of_channels, channel_axis
+from .._channels import axis_of_channels, channel_axis, channels_read
 from .._convention import Apply, Array, Explain, Function, Target, concrete, explainer, full_precision
 from . import composites
 from ._lrp import prepared, start, walk_to
@@ -71,7 +71,9 @@ def concept_relevance(
             raise ValueError(f"layer {layer!r} lies in a loop, whose rules are those of all turns: name one outside")
         outputs, pullback = walk_to(network, rule_of, x, at)
         arrived = pullback(start(outputs, target))
-        axis = axis_of_channels(at.labels, channel_axis(f, x))
+        is_picture, read = arrived.ndim == x.ndim, channels_read(network.plan.graph)
+        of_input = channel_axis(f, x) if is_picture else x.ndim - 1 if read is None else read
+        axis = axis_of_channels(at.labels, of_input)
         part = arrived * selected(channels, arrived, -1 if axis is None else axis)
         return jax.vjp(lambda x: network.value_of(at.unit, rule_of, x), x)[1](part)[0]
 

@@ -41,8 +41,9 @@ def complete_composite(composite: Composite) -> Composite:
     def rule_of(unit: Unit) -> Rule | None:
         if unit.kind == "shape":
             return None
-        rule = composite(unit) or composites.lrp_defaults(unit)
+        rule = composite(unit)
         rules.require_rule(rule)
+        rule = rule or composites.lrp_defaults(unit)
         if rule is None:
             raise no_rule(unit)
         return rule

@@ -102,7 +102,7 @@ def first_match(*pairs: tuple[Matcher, Rule], strict: bool = True) -> Composite:
       >>> mine = composites.first_match((composites.first_layer, rules.flat()), ("conv", rules.gamma(0.1)))
     """
     for pair in pairs:
-        if not isinstance(pair, tuple) or len(pair) != 2:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise TypeError(
                 f"first_match takes pairs (matcher, rule), as first_match(('conv', rules.gamma())): got {pair!r}"
             )
@@ -373,7 +373,13 @@ def resolve(composite: NamedComposite) -> Composite:
       ValueError: for an unknown name, or that of a composite that cannot be made without numbers.
       TypeError: for what is neither a name nor a function.
     """
+    if getattr(composite, "makes_rules", False):
+        rules.require_rule(composite)
+    if composite in READY_MADE.values():
+        raise TypeError(f"composites.{composite.__name__} makes composites: call it, or pass its name")
     if callable(composite):
+        if hasattr(composite, "__name__") and composite.__name__.endswith(")"):  # as rules are named
+            raise TypeError(f"{composite.__name__} is a rule: pass composites.uniform(rules.{composite.__name__})")
         return composite
     if not isinstance(composite, str):
         raise TypeError(

@@ -58,7 +58,8 @@ def figure(
       percentile: as in `panel`.
       channels: as in `panel`.
       columns: how many maps stand side by side; None takes as many as there is room for.
-      width: of a new figure, in inches; that of a text of two columns by default.
+      width: of a new figure, in inches, or a little less; more where one map's legend is wider. By default that of a
+        text of two columns.
       ax: axes to draw into instead of a new figure: an array of them, a row for each image, with a column for the
         images and one for each map; or without that for the images.
 

@@ -145,7 +145,7 @@ def test_rise_of_signals_and_volumes(shape):
             (2, 4),
             r"segments have shape \(3,\): pass \(4,\) for all",
         ),
-        (sobol, (2, 5, 1), r"a grid of \(7,\) segments does not fit images of \(5,\) pixels: pass a coarser one"),
+        (sobol, (2, 5, 1), r"a grid of \(7,\) segments does not fit \(5,\) positions: pass segments="),
     ],
 )
 def test_errors(make, shape, sentence):

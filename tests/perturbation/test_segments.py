@@ -212,7 +212,7 @@ def test_slic_follows_edges():
         (np.ones((3, 2), int), None, r"segments have shape \(3, 2\): pass \(3, 3\) for all images, or \(2, 3, 3\)"),
         (SEGMENTS - 1, None, "segments have labels -1 to 3: number them from 0"),
         (SEGMENTS, 4, "segments have labels 0 to 4: number them from 0 to count - 1 = 3"),
-        (None, None, r"a grid of \(7, 7\) segments does not fit images of \(3, 3\) pixels: pass a coarser one"),
+        (None, None, r"a grid of \(7, 7\) segments does not fit \(3, 3\) positions: pass segments="),
     ],
 )
 def test_errors_of_segments(method, segments, count, sentence):

@@ -99,7 +99,7 @@ def test_hsic_is_the_trace_of_centred_kernels(samples):
         masks = np.asarray(half_shown(jax.random.fold_in(KEY, i), samples, SIZE))
         y = np.array([score(m, i) for m in masks])
         distance = np.abs(y[:, None] - y)
-        L = np.exp(-(distance**2) / (2 * np.median(distance[~np.eye(samples, dtype=bool)]) ** 2))
+        L = np.exp(-(distance**2) / (2 * np.median(distance[distance > 0]) ** 2))
         for s in range(SIZE):
             K = (masks[:, None, s] == masks[None, :, s]) - 0.5
             np.testing.assert_allclose(values[i, s], np.trace(K @ H @ L @ H) / (samples - 1) ** 2, rtol=1e-9)
@@ -155,3 +155,14 @@ def test_errors(method, options, sentence):
     key = options.pop("key", KEY)
     with pytest.raises((ValueError, TypeError), match=sentence):
         method(network, **{"segments": SEGMENTS} | options)(X, key=key)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e3])
+def test_hsic_of_two_segments_together_has_no_unit(unit):
+    """Most scores of a product are equal: the median of all distances is 0."""
+    both = lambda scale: lambda x: scale * x[:, 0, 0, 0] * x[:, 0, 1, 0]
+    maps = [
+        hsic(both(s), segments=jnp.array([[0, 1, 2]]), of="output")(jnp.ones((1, 1, 3, 1)), key=KEY) for s in (1, unit)
+    ]
+    np.testing.assert_allclose(maps[1], maps[0], rtol=1e-9)
+    assert maps[0][0, 0, 0] > 0.02
