@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,7 @@ class Explainer:
 
     def __init__(self, function: Callable[..., jax.Array], attributes: dict[str, Any]) -> None:
         self.function = function
+        self.__signature__ = CALL
         vars(self).update(attributes)
 
     def __call__(self, *args: Any, target: Any = None, key: jax.Array | None = None, **others: Any) -> jax.Array:
@@ -40,8 +42,15 @@ class Explainer:
         return f"<explainer {getattr(self, '__name__', '')}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        attributes = {name: value for name, value in vars(self).items() if name != "function"}
+        attributes = {name: value for name, value in vars(self).items() if name not in ("function", "__signature__")}
         return made_by, (Explainer, pickled((self.function, attributes)))
+
+
+def call(*args: Any, target: Any = None, key: jax.Array | None = None) -> jax.Array:  # type: ignore[empty-body]
+    """How an explainer is called; what else it is given, it refuses by itself."""
+
+
+CALL = inspect.signature(call)
 
 
 def pickled(arguments: tuple[Any, ...]) -> bytes:

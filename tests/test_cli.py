@@ -473,7 +473,7 @@ def test_options_that_cannot_be_followed(words, told, folder, capsys):
     assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
 
 
-@pytest.mark.parametrize("words", [[], ["exlain"], ["explain", "--metod", "x"], ["explain", "--seed", "x"]])
+@pytest.mark.parametrize("words", [[], ["explain", "--metod", "x"], ["explain", "--seed", "x"]])
 def test_words_that_are_no_command(words, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(words)

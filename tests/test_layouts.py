@@ -396,7 +396,7 @@ def test_channels_of_a_layer_that_no_convolution_made():
         (lambda p, x: jaxplain.heatmap(x), r'channels were first, and nothing tells: say channels="first", or "last"'),
         (
             lambda p, x: metrics.sparseness(x),
-            r'channels were first, and nothing tells: say channels="first", or "last"',
+            r"channels were first, and nothing tells: sum them before, jaxplain.heatmap",
         ),
         (lambda p, x: metrics.grid_images(x, jnp.arange(2), KEY, grids=1, side=1), 'say channels="first"'),
         (lambda p, x: jaxplain.perturbation.slic(x), 'say channels="first"'),

@@ -373,13 +373,14 @@ def resolve(composite: NamedComposite) -> Composite:
       ValueError: for an unknown name, or that of a composite that cannot be made without numbers.
       TypeError: for what is neither a name nor a function.
     """
-    if getattr(composite, "makes_rules", False):
-        rules.require_rule(composite)
-    if composite in READY_MADE.values():
-        raise TypeError(f"composites.{composite.__name__} makes composites: call it, or pass its name")
     if callable(composite):
-        if hasattr(composite, "__name__") and composite.__name__.endswith(")"):  # as rules are named
-            raise TypeError(f"{composite.__name__} is a rule: pass composites.uniform(rules.{composite.__name__})")
+        name = getattr(composite, "__name__", "")
+        if getattr(composite, "makes_rules", False):
+            rules.require_rule(composite)
+        if composite in READY_MADE.values():
+            raise TypeError(f"composites.{name} makes composites: call it, or pass its name")
+        if name.endswith(")"):  # as rules are named
+            raise TypeError(f"{name} is a rule: pass composites.uniform(rules.{name})")
         return composite
     if not isinstance(composite, str):
         raise TypeError(
