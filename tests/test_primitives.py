@@ -28,7 +28,16 @@ from jax.extend.core import primitives as P
 import jaxplain
 from jaxplain._graph.axes import AXES
 from jaxplain._graph.equations import has_own_derivative, unclose
-from jaxplain._graph.primitives import BY_NAME, CUSTOM_VMAP, NOT_IN_EVERY_JAX, REFUSED, TRAITS, is_known, primitive
+from jaxplain._graph.primitives import (
+    BY_NAME,
+    CUSTOM_VMAP,
+    NOT_IN_EVERY_JAX,
+    REFUSED,
+    ROWS,
+    TRAITS,
+    is_known,
+    primitive,
+)
 
 FLOATS, INTS, BOOLS = jnp.linspace(0.1, 0.9, 9).reshape(3, 3), jnp.arange(9).reshape(3, 3) % 3, jnp.eye(3) > 0
 ROW = FLOATS[0]
@@ -279,4 +288,4 @@ def test_every_word_of_the_table_is_one_that_somebody_reads():
     signs = """positive keeps-sign keeps-sign:first keeps-sign:others flips largest smallest times clamped
         integer-power"""
     known = {*kinds.split(), *signs.split(), "axes:each", *(f"axes:{name}" for name in AXES)}
-    assert {word for words in TRAITS.values() for word in words} == known
+    assert {word for words in ROWS.values() for word in words.split()} == known
