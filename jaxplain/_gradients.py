@@ -160,7 +160,7 @@ def integrated_gradients(
         along = lambda t: (straight if path is None else path)(x0, x, t)
         point = jax.eval_shape(along, jnp.zeros(()))
         if getattr(point, "shape", None) != x.shape or not jnp.issubdtype(point.dtype, jnp.floating):
-            what = point if hasattr(point, "shape") else type(point).__name__
+            what = f"shape {point.shape}, {point.dtype}" if hasattr(point, "shape") else type(point).__name__
             raise ValueError(
                 f"path(x0, x, t) returned {what}: return a point in the input's shape {x.shape}, of floats"
             )
