@@ -61,7 +61,7 @@ def named_axes(params: dict[str, Any]) -> tuple[int, ...]:
     """The axes that an equation's parameters name."""
     names = ("axes", "axis", "dimensions", "dimension")
     axes = next((params[name] for name in names if params.get(name) is not None), ())
-    return (axes,) if np.ndim(axes) == 0 else tuple(axes)  # type: ignore[return-value]
+    return tuple(map(int, np.atleast_1d(axes)))
 
 
 def without(eqn: Any) -> list[Axis]:

@@ -379,7 +379,7 @@ def resolve(composite: NamedComposite) -> Composite:
             rules.require_rule(composite)
         if composite in READY_MADE.values():
             raise TypeError(f"composites.{name} makes composites: call it, or pass its name")
-        if name.endswith(")"):  # as rules are named
+        if getattr(composite, "is_rule", False):
             raise TypeError(f"{name} is a rule: pass composites.uniform(rules.{name})")
         return composite
     if not isinstance(composite, str):

@@ -63,6 +63,7 @@ def named(make: Callable[..., Rule]) -> Callable[..., Rule]:
         rule = make(*args, **options)
         shown = [short(a) for a in args] + [f"{name}={short(value)}" for name, value in options.items()]
         rule.__name__ = f"{make.__name__}({', '.join(shown)})"
+        vars(rule)["is_rule"] = True  # and no composite, for which it might be taken
         return rule
 
     vars(makes)["makes_rules"] = True
