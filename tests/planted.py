@@ -36,13 +36,13 @@ class Planted(NamedTuple):
     labels: jax.Array
 
 
-def images(n, key, dtype=jnp.float32):
-    """Noise, fresh for every key, with the pattern of a random class at a random position."""
+def images(n, key, dtype=jnp.float32, *, step=1):
+    """Noise, fresh for every key, with the pattern of a random class at a random position, a multiple of ``step``."""
 
     def one(key):
         background, which, where = jax.random.split(key, 3)
         label = jax.random.randint(which, (), 0, CLASSES, dtype=jnp.int32)
-        top, left = jax.random.randint(where, (2,), 0, SIZE - PATCH + 1, dtype=jnp.int32)
+        top, left = step * jax.random.randint(where, (2,), 0, (SIZE - PATCH) // step + 1, dtype=jnp.int32)
         noise = NOISE * jax.random.normal(background, (SIZE, SIZE, 3), jnp.float32)
         corner = (top, left, jnp.zeros_like(top))
         patch = jax.lax.dynamic_slice(noise, corner, (PATCH, PATCH, 3))
@@ -61,6 +61,49 @@ def network(x):
     kernel = jnp.asarray(PATTERNS / (PATCH * PATCH * 3), x.dtype)
     match = conv(x, kernel, padding="VALID")
     return jnp.asarray(SCALE, x.dtype) * jax.nn.relu(match).max(axis=(1, 2))
+
+
+def two_images(n, key):
+    """Two `Planted` of the same images: patches of two classes lie in the left half and in the right half."""
+    of_left, of_right = jax.random.split(key)
+    left, right = images(12 * n, of_left, step=PATCH), images(12 * n, of_right, step=PATCH)
+    fits = (left.boxes[:, 3] <= SIZE // 2) & (right.boxes[:, 1] >= SIZE // 2) & (left.labels != right.labels)
+    fits = np.flatnonzero(fits)[:n]
+    both = jnp.where(jnp.arange(SIZE)[:, None] < SIZE // 2, left.images[fits], right.images[fits])
+    return [Planted(both, side.boxes[fits], side.labels[fits]) for side in (left, right)]
+
+
+def transformer(x):
+    """The same task for a vision transformer whose weights are set by hand: patches are tokens behind a class token.
+
+    Tokens hold how well they match each class, and what they have read of each. There is a head for each class: by it
+    the class token reads the tokens that match, and the others read all tokens alike. Two blocks do that, one after the
+    other; the scores are what the class token has read. Two large constants keep LayerNorm from enlarging the noise.
+    """
+    n, blank = x.shape[0], jnp.zeros((x.shape[0], 1, CLASSES), x.dtype)
+    match = conv(x, jnp.asarray(PATTERNS / (PATCH * PATCH * 3), x.dtype), PATCH).reshape(n, -1, CLASSES)
+    match = jnp.concatenate([blank, match], axis=1)
+    is_class_token = jnp.zeros_like(match[..., :1]).at[:, 0].set(1)
+    constants = jnp.broadcast_to(jnp.array([8, -8], x.dtype), (*match.shape[:2], 2))
+    x = jnp.concatenate([match, jnp.zeros_like(match), constants, is_class_token], axis=-1)
+    for _ in range(2):
+        x = x + attention(layer_norm(x))
+    return SCALE * layer_norm(x)[:, 0, CLASSES : 2 * CLASSES]
+
+
+def layer_norm(x):
+    """Normalised tokens, without learned numbers."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return centred * jax.lax.rsqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-6)
+
+
+def attention(x):
+    """What tokens read: by head c the class token reads the tokens that match class c."""
+    query, match = 100 * x[..., -1:], x[..., :CLASSES]
+    weights = jax.nn.softmax(jnp.einsum("nqo,nkc->ncqk", query, match), axis=-1)
+    read = jnp.einsum("ncqk,nkc->nqc", weights, match)
+    nothing = jnp.zeros_like(read)
+    return jnp.concatenate([nothing, read, nothing[..., :3]], axis=-1)
 
 
 def masks(boxes):
