@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 import jaxplain
 from jaxplain import rules
@@ -35,6 +36,8 @@ def test_which_are_found():
     bias = jnp.ones((1, 1, 1, 16))
     assert found(residual, X) == len(W)
     assert found(lambda x: residual(x, nn.relu6), X) == len(W)
+    assert found(lambda x: nn.relu(checkpoint_name(checkpoint_name(x + x**2, "a"), "b")), X) == 1
+    assert found(lambda x: nn.relu(checkpoint_name(x, "a") + checkpoint_name(1.0, "b")), X) == 0
     assert found(lambda x: nn.silu(x + x**2), X) == 0
     assert found(lambda x: nn.relu(x + bias), X) == 0
     assert found(lambda x: nn.relu(x + 1), X) == 0
@@ -123,6 +126,17 @@ def test_lrp_does_not_compute_a_depthwise_convolution_again():
     flops = jax.jit(lambda x: explain(x, target=1)).lower(x).compile().cost_analysis()["flops"]
     convolution, products = 2 * 25 * x.size, 2 * 4 * x.size
     assert 2.5 < (flops - 2 * products) / convolution < 3.7  # forward, z+, backward
+
+
+def test_a_forward_pass_and_a_derivative_that_were_rewritten_apart_share_their_convolution():
+    x = jax.random.normal(jax.random.key(0), (2, 64, 64, 16))
+    kernel, w = jax.random.normal(jax.random.key(1), (5, 5, 1, 16)), jax.random.normal(jax.random.key(2), (16, 4))
+    apply = lambda x: ((nn.relu6(conv(x, kernel)) @ w) ** 2).mean((1, 2))
+    gradient = jaxplain.accelerate(jax.grad(lambda x: apply(x).sum()))
+    flops = lambda f: jax.jit(f).lower(x).compile().cost_analysis()["flops"]
+    alone, both = flops(gradient), flops(lambda x: (jaxplain.accelerate(apply)(x), gradient(x)))
+    convolution, product = 2 * 25 * x.size, 2 * 4 * x.size
+    assert (both - alone - product) / convolution < 0.2
 
 
 def test_numbers_that_are_not_compared():
