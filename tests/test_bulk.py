@@ -14,6 +14,7 @@ from PIL import Image
 import jaxplain
 from jaxplain.evaluation import Example, evaluate, open_records, summarize
 from tests.close import within
+from tests.convolution import conv
 
 grain = pytest.importorskip("grain")
 ts = pytest.importorskip("tensorstore")
@@ -153,17 +154,39 @@ def test_nothing_is_compiled_again_for_the_last_batch(store):
     assert set(traced) == {1, 2}  # one image tells the shapes
 
 
+def separable(weights, x):
+    """As in EfficientNet-Lite0: a depthwise convolution between two products."""
+    x = jax.nn.relu6(conv(x, weights["first"], 2))
+    x = jax.nn.relu6(conv(x, weights["second"].mean(axis=3, keepdims=True).transpose(0, 1, 3, 2)))
+    return x.mean(axis=(1, 2)) @ weights["head"][:8]
+
+
+@pytest.mark.parametrize("apply", [convolutional, separable])
 @pytest.mark.parametrize("name", ["gradient", "lrp", "grad_cam"])
-def test_score_and_probability_cost_no_pass_of_their_own(name):
+def test_score_and_probability_cost_no_pass_of_their_own(name, apply):
     explain, batch = (
-        METHODS[name](convolutional),
+        METHODS[name](apply),
         {"image": jnp.ones((4, 16, 16, 3), jnp.float32), "label": jnp.zeros(4, int)},
     )
     flops = lambda f, *args: jax.jit(f).lower(*args).compile().cost_analysis()["flops"]
-    forward = flops(convolutional, FILTERS, batch["image"])
+    forward = flops(jaxplain.accelerate(apply), FILTERS, batch["image"])
     alone = flops(lambda weights, x: explain(weights, x), FILTERS, batch["image"])
     step = flops(functools.partial(_explain.part_of, explain, None, 0, "float32"), (FILTERS,), batch)
     assert step < alone + 0.05 * forward
+
+
+@pytest.mark.parametrize("call", ["explain", "evaluate", "batch_function"])
+def test_an_option_that_there_is_not(call, store):
+    explain = jaxplain.gradient(network)
+    calls = {
+        "explain": lambda **options: bulk.explain(explain, IMAGES, store, **options),
+        "evaluate": lambda **options: bulk.evaluate(network, ["gradient"], ["sparseness"], IMAGES, store, **options),
+        "batch_function": lambda **options: bulk.batch_function(explain, **options),
+    }
+    with pytest.raises(TypeError, match=f"^bulk.{call} has no option 'batchsize': did you mean batch_size?"):
+        calls[call](batchsize=2)
+    with pytest.raises(TypeError, match=f"^bulk.{call} has no option 'xyz': choose args, .*batch_size, preprocess"):
+        calls[call](xyz=2)
 
 
 def test_no_objects_are_kept_of_what_is_done(store):
@@ -221,6 +244,18 @@ def test_processes_read_ahead(store, folder):
     shutil.rmtree(store)
     job(store, source=folder, preprocess=preprocess)
     equal(found, arrays(store))
+
+
+def test_what_is_prepared_is_not_indexed_on_the_device(store):
+    class Prepared:
+        def __init__(self, images):
+            self.images = images
+
+        def __array__(self, dtype=None, copy=None):
+            return np.stack(self.images)
+
+    job(store, preprocess=Prepared)
+    close(arrays(store)["maps"], jaxplain.gradient(network)(WEIGHTS, STACKED))
 
 
 def test_no_source(store, tmp_path):

@@ -68,7 +68,7 @@ class BatchFunction:
         self.explain, self.args = explain, args
         self.target: Target = target
         self.dtype = choose(dtype, DTYPES, "dtype")
-        self.options = Batching(**options)
+        self.options = Batching.of("bulk.batch_function", options, "args", "target", "dtype")
         self.blank: Example | None = None
         self.classes: int | None = None
 

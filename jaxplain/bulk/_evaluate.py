@@ -70,7 +70,7 @@ def evaluate(
       >>> bulk.summarize(store)["gradient"]["sparseness"].n
       4
     """
-    chosen = Running(**options)
+    chosen = Running.of("bulk.evaluate", options, "args")
     explainers, measures = find_explainers(apply, methods), find_measures(metrics)
     examples, devices = Examples(source, chosen.preprocess), devices_of(chosen.mesh, chosen.batch_size)
     outputs = jax.eval_shape(lambda x: outputs_of(apply, (*args, x)), examples.probe().image[None])  # type: ignore[index]

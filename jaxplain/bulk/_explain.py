@@ -83,7 +83,7 @@ def explain(
       [0.0, 1.0, 2.0, 3.0, 4.0]
     """
     choose(dtype, DTYPES, "dtype")
-    chosen, apply = Running(**options), network(explain)
+    chosen, apply = Running.of("bulk.explain", options, "args", "target", "dtype"), network(explain)
     examples, devices = Examples(source, chosen.preprocess), devices_of(chosen.mesh, chosen.batch_size)
     example = examples.probe()
     first = filled([example], [0], example)

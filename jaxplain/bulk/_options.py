@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self, TypeAlias, TypedDict
 
 import jax
 
 from .._convention import Function, require_positive
+from .._text import did_you_mean, either
 from ._source import Preprocess
 
 __all__ = ["BatchOptions", "JobOptions"]
@@ -64,6 +65,21 @@ class Batching:
     batch_size: int = 16
     preprocess: Preprocess | None = None
     seed: int = 0
+
+    @classmethod
+    def of(cls, call: str, options: Mapping[str, Any], *others: str) -> Self:
+        """The options of a call, whose name the user knows, and which has ``others`` by the same right.
+
+        Raises:
+          TypeError: where there is no option of a name.
+          ValueError: where one is out of range.
+        """
+        known = [*others, *(option.name for option in fields(cls))]
+        for name in options:
+            if name not in known:
+                meant = did_you_mean(name, known) or f": choose {either(known)}"
+                raise TypeError(f"{call} has no option {name!r}{meant}")
+        return cls(**options)
 
     def __post_init__(self) -> None:
         require_positive(batch_size=self.batch_size)

@@ -99,7 +99,8 @@ class Examples:
 
     def prepared(self, name: str, element: Mapping[str, Any]) -> Example:
         """One element of the source as the network takes it."""
-        x = np.asarray(self.preprocess([element["image"]])[0] if self.preprocess else element["image"])
+        # Fetched, then indexed: of an array of JAX that is a program, which waits for the batch that is explained.
+        x = np.asarray(self.preprocess([element["image"]]))[0] if self.preprocess else np.asarray(element["image"])
         if not jax.numpy.issubdtype(x.dtype, jax.numpy.floating):
             raise ImageError(f"its input has dtype {x.dtype} instead of floating point: pass preprocess=")
         if self.shape is not None and x.shape != self.shape:
