@@ -162,7 +162,7 @@ def peer_explainer(method, model, stack):
     if method == "grad_cam":
         model._bn1.requires_grad_(True)
         cam = stack.enter_context(GradCAM(model=model, target_layers=[model._bn1]))
-        return lambda x: torch.from_numpy(cam(x))
+        return lambda x: torch.from_numpy(cam(x, None))
     composite = EpsilonPlus(canonizers=[SequentialMergeBatchNorm()])
     attributor = stack.enter_context(Gradient(model=model, composite=composite))
     predicted = lambda logits: logits * torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1])
