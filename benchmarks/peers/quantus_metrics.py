@@ -7,11 +7,14 @@ have one channel where a metric removes features, because Quantus removes the co
 gets them as three, `COLOURS` times the grey value. It sees float32, in which the images are exact, and computes in
 float64. Quantus divides all attributions that it is given by the largest; that is switched off where it matters.
 
-`deviations` checks what the docstrings say of Quantus. NumPy 2.4 has no `trapz`, which Quantus 0.6 calls.
+`deviations` checks what the docstrings say of Quantus, and `classes` are all of its metrics. NumPy 2.4 has no `trapz`,
+which Quantus 0.6 calls.
 """
 
+import itertools
 from importlib.metadata import version
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -20,6 +23,7 @@ from torch import nn
 
 vars(np)["trapz"] = np.trapezoid
 import quantus  # noqa: E402
+from quantus.functions import discretise_func  # noqa: E402
 from quantus.functions.perturb_func import noisy_linear_imputation  # noqa: E402
 from quantus.helpers.utils import get_superpixel_segments  # noqa: E402
 
@@ -28,7 +32,11 @@ COLOURS = (1.0, -0.5, 0.75)
 TARGETS = np.array([2, 1, 0, 3])
 BASELINE = 0.25
 PERCENTAGES = [5, 20, 50, 80, 95]
+CLASSES = [metric.__name__ for family in quantus.AVAILABLE_METRICS.values() for metric in family.values()]
 QUIET = {"disable_warnings": True, "display_progressbar": False, "return_aggregate": False}
+
+
+LAYERS = {"smooth": ("conv1", "conv2", "fc1"), "residual": ("relu1", "relu2", "head")}
 
 
 class Double(nn.Module):
@@ -140,6 +148,41 @@ def robustness(model, x):
         perturb = lambda arr, samples=samples, **_: arr + next(samples).reshape(1, -1)
         scores = metric(nr_samples=len(noise), abs=False, normalise=False, perturb_func=perturb, **QUIET)
         yield name, evaluate(scores, model, x, explain_func=gradient, batch_size=len(x))
+    for name, absolute in (("absolute", True), ("signed", False)):
+        metric = quantus.Continuity(nr_steps=5, abs=absolute, normalise=False, **QUIET)
+        yield f"continuity/{name}", evaluate(metric, model, x, explain_func=gradient, batch_size=len(x))
+
+
+def stability(model, x, neighbours, layers):
+    """Relative stability of input times gradient near the input and where predictions change."""
+
+    def times_input(model, inputs, targets, **_):
+        return gradient(model, inputs, targets) * inputs
+
+    for name in ("RelativeInputStability", "RelativeOutputStability", "RelativeRepresentationStability"):
+        chosen = {"layer_names": [f"network.{layer}" for layer in layers]} if "Representation" in name else {}
+        for (distance, points), changes in itertools.product(neighbours.items(), (True, False)):
+            sample = iter(points)
+            options = {"nr_samples": len(points), "return_nan_when_prediction_changes": changes}
+            perturb = lambda arr, sample=sample, **_: next(sample).reshape(arr.shape).astype(float)
+            metric = getattr(quantus, name)(perturb_func=perturb, **options, **chosen, **QUIET)
+            values = evaluate(metric, model, x, explain_func=times_input, batch_size=len(x))
+            yield f"{name}/{distance}/{'nan' if changes else 'keep'}", values
+
+
+def consistency(model, x, a):
+    """Images some of which have the same map, up to a factor; by default, whatever their maps are."""
+    classes = np.zeros(len(x), int)  # which it asks for and does not use
+
+    def measure(a, **options):
+        metric = quantus.Consistency(**options, **QUIET)
+        return np.array(metric(model, x, classes, a_batch=a, channel_first=True, batch_size=len(x)))
+
+    a = a[np.arange(len(x)) % len(a)] * np.arange(1, len(x) + 1).reshape(-1, 1, 1, 1)
+    for rule in ("top_n_sign", "sign", "rank"):
+        options = {"abs": False, "normalise": False, "discretise_func": getattr(discretise_func, rule)}
+        yield f"consistency/{rule}", measure(a, **options)
+    yield "consistency/default", np.array([measure(a), measure(-a[::-1]), measure(a**2 + 1)])
 
 
 def randomisation(model, x):
@@ -169,6 +212,16 @@ def randomisation(model, x):
         if order == "bottom_up":
             yield from ((f"mprt_{key.replace('network.', 'state/')}", value) for key, value in states[-1].items())
 
+    metric = quantus.EfficientMPRT(**QUIET)  # with the weights that `states` ends with
+    yield "efficient_mprt", evaluate(metric, model, x, explain_func=heat, batch_size=len(x))
+    noise = np.random.default_rng(4).normal(size=(2, *x.shape)).astype(np.float32)
+    yield "smooth_mprt_noise", noise.transpose(0, 1, 3, 4, 2)
+    drawn = itertools.cycle(noise.astype(float))
+    with mock.patch("numpy.random.randn", side_effect=lambda *shape: next(drawn)):
+        metric = quantus.SmoothMPRT(nr_samples=len(noise) + 1, **QUIET)
+        scores = evaluate(metric, model, x, explain_func=heat, batch_size=len(x))
+    yield "smooth_mprt", np.array([scores[name] for name in scores if name != "original"]).T
+
 
 def deviations(model, x, a):
     """Where Quantus 0.6 departs from the papers, so that jaxplain departs from Quantus."""
@@ -176,6 +229,18 @@ def deviations(model, x, a):
     metric = quantus.Monotonicity(abs=False, normalise=False, perturb_baseline=BASELINE, **QUIET)
     answers = [evaluate(metric, model, x, b) for b in (a, -a, np.random.default_rng(9).normal(size=a.shape))]
     yield f"monotonicity of the map, its negative, a random one: {np.array(answers).tolist()}", np.all(answers)
+    for steps in (17, 18):
+        moved = []
+        recorded = lambda model, inputs, targets, moved=moved, **_: moved.append(inputs.copy()) or np.abs(inputs) + 2
+        metric = quantus.Continuity(nr_steps=steps, abs=False, normalise=False, **QUIET)
+        try:
+            evaluate(metric, model, x, explain_func=recorded, batch_size=len(x))
+            black = all((image == x.min(axis=(1, 2, 3), keepdims=True)).all() for image in moved[-steps:])
+            yield f"continuity in {steps} steps of images with 17 translations: all are black", black
+        except IndexError as error:
+            yield f"continuity in {steps} steps of images with 17 translations fails: {error}", True
+    noise = quantus.RelativeInputStability(**QUIET).perturb_func(arr=np.zeros((1, 9)), indices=np.arange(9)[None])
+    yield f"neighbours of relative stability are brighter: {noise.min()} to {noise.max()}", noise.min() > 0
     for padding in (0, 1):
         torch.manual_seed(0)
         network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=padding), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -225,7 +290,11 @@ def main():
         "masks": masks,
         "baseline": np.array(BASELINE),
         "percentages": np.array(PERCENTAGES),
+        "classes": np.array(sorted(CLASSES)),
     }
+    box = np.random.default_rng(5).uniform(-1, 1, (3, *colour.shape))
+    near = {f"within_{r}": (colour + r * box).astype(np.float32) for r in (0.1, 3)}
+    numbers |= {f"neighbours_{distance}": points.transpose(0, 1, 3, 4, 2) for distance, points in near.items()}
     attribution = rng.normal(size=(4, 1, 8, 8))
     attribution[2:] = attribution[2:].round(1)  # with ties
     numbers["maps"] = attribution[:, 0]
@@ -238,6 +307,8 @@ def main():
         a = heat(on_grey, grey, TARGETS) * grey
         numbers[f"{name}/attribution"] = a[:, 0]
         results = [*faithfulness(on_grey, grey, a), *correlation(on_grey, grey, a), *robustness(on_colour, colour)]
+        results += stability(on_colour, colour, near, LAYERS[name])
+        results += consistency(on_colour, np.concatenate(near["within_3"]), a)
         if name == "smooth":  # no BatchNorm, whose statistics Quantus re-initialises as well
             results += randomisation(on_colour, colour)
         numbers |= {f"{name}/{key}": value for key, value in results}
