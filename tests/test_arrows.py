@@ -24,7 +24,7 @@ ARROWS = {
     "propagation": SHARED,
     "features": [*SHARED, "propagation"],
     "perturbation": [*SHARED, "propagation", "features"],
-    "metrics": [*SHARED, "propagation"],
+    "metrics": [*SHARED, "propagation", "features"],
     "models": ["shared"],
     "visualize": ["shared", "models"],
     "_taxonomy": EXPLAINERS,

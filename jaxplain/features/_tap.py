@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 
 from .._channels import axis_of_channels, channels_read, is_picture
 from .._convention import Apply, Array, Function, outputs_of, split
-from .._graph.names import Site, find, last_feature_map, marked_trace
+from .._graph.names import Site, find, last_feature_map, marked_trace, sites_by_name
 from .._graph.trace import Graph, Op, evaluate, read, run, scan_split
 
 __all__ = ["tap"]
@@ -99,6 +99,27 @@ def layer_of(f: Function, x: Array, layer: str | None) -> tuple[Array, Function,
     if features.ndim > x.ndim and features.shape[1] == 1:  # examples in batches of one, vmap(lambda x: f(x[None])[0])
         return features[:, 0], lambda features: rest(jnp.moveaxis(features[:, None], -1, axis))[0], picture
     return features, lambda features: rest(jnp.moveaxis(features, -1, axis))[0], picture
+
+
+def values_of_layers(f: Function, x: Array, layers: Sequence[str] | None) -> tuple[Array, list[Array]]:
+    """The outputs, and in the same pass the values of the named layers, or of all that have a name and the batch."""
+    graph = marked_trace(f, x)
+    if layers is None:
+        named = [(name, site) for name, sites in sites_by_name(graph).items() for site in sites]
+        named = [(name, site) for name, site in named if site.shape[:1] == x.shape[:1]]
+    else:
+        named = [(name, find(graph, name)) for name in layers]
+    if not named:
+        raise ValueError("no layer: name some in layers=; jaxplain.layers(apply)(*args) lists those that have a name")
+    env = run(graph.ops, {**graph.constants, graph.inputs[0]: x})
+    values = {}
+    for name, site in named:
+        inside = site.inner is not None
+        value = cut(graph, [x], site)[0] if inside else env[graph.ops[site.op].outputs[site.output]]
+        if value.shape[:1] != x.shape[:1]:
+            raise ValueError(f"layer {name!r} has shape {value.shape}: it needs the batch in front, {x.shape[:1]}")
+        values[site] = value  # once, whatever it is called
+    return graph.read_outputs(env)[0], list(values.values())
 
 
 def cut(graph: Graph, args: Sequence[Any], site: Site) -> tuple[Array, Callable[[Array], list[Any]]]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.scipy.special import xlogy
 from jax.typing import ArrayLike
 
+from .._chunking import chunked_sum
 from .._compose import heatmap, transformed
 from .._convention import (
-    Apply,
     Array,
     Explain,
     Target,
@@ -22,23 +22,25 @@ from .._convention import (
     network,
     outputs_at,
     outputs_of,
+    require_positive,
     split,
 )
-from .._graph.trace import trace
-from ._common import to_heatmap
+from .._reductions import divide, or_one
+from ._common import flat, nan_unless_finite, to_heatmap
+from ._parameters import Randomise, numbered, parameter_layers, randomiser, with_parameters
 from ._robustness import CALL
 from ._similarity import rank_correlation, ssim
 
-__all__ = ["mprt", "parameter_layers", "random_logit"]
+__all__ = ["efficient_mprt", "mprt", "random_logit", "smooth_mprt"]
 
 Similarity: TypeAlias = Callable[[Array, Array], Array]
-Randomise: TypeAlias = Callable[[Array, str, Array], ArrayLike]
+Order: TypeAlias = Literal["top_down", "bottom_up", "independent"]
 
 
 def mprt(
     explain: Explain,
     *,
-    order: Literal["top_down", "bottom_up", "independent"] = "top_down",
+    order: Order = "top_down",
     layers: Sequence[str] | None = None,
     randomise: Literal["permute", "normal"] | Randomise = "permute",
     similarity: Similarity = rank_correlation,
@@ -90,39 +92,135 @@ def mprt(
     """
     if order not in ("top_down", "bottom_up", "independent"):
         raise ValueError(f"unknown {order=}: choose top_down, bottom_up or independent")
-    if not callable(randomise) and randomise not in RANDOMISE:
-        raise ValueError(f"unknown {randomise=}: choose {', '.join(RANDOMISE)}, or pass a function of key, path, array")
-    fresh = randomise if callable(randomise) else RANDOMISE[randomise]
+    fresh = randomiser(randomise)
 
     @transformed(explain)
     def measured(*args: Any, target: Target = None, key: Array | None = None) -> Array:
-        *context, params, x = with_parameters(args)
-        draw, key = jax.random.split(example_keys(key, jnp.zeros(1), "mprt")[0])
-        target = fix_target(explain, args, target)
-        names = list(layers) if layers is not None else parameter_layers(network(explain))(*args)
-        layer_of = numbered(params, names)
-        leaves, structure = jax.tree.flatten(params)
-        last = len(names) - 1
+        shown, number = under_randomisation("mprt", explain, args, target, key, layers, fresh, absolute)
+        last = number - 1
         is_randomised: dict[str, Callable[[int, Array], Any]] = {
             "top_down": lambda layer, step: layer >= last - step,
             "bottom_up": lambda layer, step: layer <= step,
             "independent": lambda layer, step: layer == step,
         }
-
-        def randomised(step: Array) -> Any:
-            changed = list(leaves)
-            for (index, path), layer in layer_of.items():
-                new = jnp.asarray(fresh(jax.random.fold_in(draw, index), path, leaves[index]), leaves[index].dtype)
-                changed[index] = jnp.where(is_randomised[order](layer, step), new, leaves[index])
-            return jax.tree.unflatten(structure, changed)
-
-        def shown(params: Any) -> Array:
-            maps = to_heatmap(heatmap(explain)(*context, params, x, target=target, key=key))
-            return jnp.abs(maps) if absolute else maps
-
-        intact = shown(params)
-        similarities = jax.lax.map(lambda step: similarity(intact, shown(randomised(step))), jnp.arange(len(names))).T
+        intact = shown(None)
+        after = lambda step: similarity(intact, shown(lambda layer: is_randomised[order](layer, step)))
+        similarities = jax.lax.map(after, jnp.arange(number)).T
         return similarities if curve else similarities.mean(axis=1)
+
+    measured.__doc__ = CALL
+    return measured
+
+
+def smooth_mprt(
+    explain: Explain,
+    *,
+    samples: int = 50,
+    stdev: float = 0.1,
+    noise: ArrayLike | None = None,
+    order: Order = "bottom_up",
+    layers: Sequence[str] | None = None,
+    randomise: Literal["permute", "normal"] | Randomise = "permute",
+    similarity: Similarity = rank_correlation,
+    absolute: bool = True,
+    curve: bool = False,
+    chunk: int | None = 10,
+) -> Callable[..., Array]:
+    """`mprt` of explanations that are averaged over noisy inputs, so that it does not measure their noise.
+
+    ``mprt of  A'(x) = 1/S (A(x) + Σ_s A(x + n_s)),  s = 1 ... S - 1,  n ~ N(0, (stdev · (max x - min x))²)``
+
+    The same noise is added for every network and example; Quantus draws it anew, and scales the maps, which rank
+    correlations do not see.
+
+    Args:
+      explain: an explainer, as for `mprt`.
+      samples: S, how many explanations are averaged, the one of the input among them.
+      stdev: the noise as a share of the example's range.
+      noise: ``(S - 1, ...)``, differences to add instead of drawing them, each of which broadcasts against the input.
+      order: as for `mprt`; the authors advise ``"bottom_up"``.
+      layers: as for `mprt`.
+      randomise: as for `mprt`.
+      similarity: as for `mprt`.
+      absolute: as for `mprt`.
+      curve: as for `mprt`.
+      chunk: how many noisy inputs are explained at once; memory does not depend on ``samples``.
+
+    Returns:
+      A metric ``(*args, target=None, key=None) -> (N,)``, as `mprt`.
+
+    Raises:
+      ValueError: as `mprt`, or if an option is out of range.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxplain
+      >>> f = lambda w, x: jnp.tanh(x.reshape(-1, 4) @ w["a"]["kernel"]) @ w["b"]["kernel"]
+      >>> w = {"a": {"kernel": jnp.diag(jnp.array([1.0, 2.0, 3.0, 4.0]))}, "b": {"kernel": jnp.ones((4, 2))}}
+      >>> x = jnp.array([0.1, 0.2, 0.0, 0.3]).reshape(1, 2, 2, 1)
+      >>> metric = jaxplain.metrics.smooth_mprt(jaxplain.gradient(f), samples=5, order="top_down", curve=True)
+      >>> metric(w, x, target=0, key=jax.random.key(0))[:, 0].round(4)  # all weights of the last layer are equal
+      Array([1.], dtype=float32)
+
+    Reference:
+      Hedström, Weber, Lapuschkin, Höhne: Sanity Checks Revisited: An Exploration to Repair the Model Parameter
+      Randomisation Test. 2023, arXiv:2401.06465.
+    """
+    options = {"layers": layers, "randomise": randomise, "similarity": similarity, "absolute": absolute}
+    return mprt(averaged(explain, samples, stdev, noise, chunk), order=order, curve=curve, **options)
+
+
+def efficient_mprt(
+    explain: Explain,
+    *,
+    layers: Sequence[str] | None = None,
+    randomise: Literal["permute", "normal"] | Randomise = "permute",
+    complexity: Callable[[Array], Array] | None = None,
+    bins: int = 100,
+    absolute: bool = False,
+) -> Callable[..., Array]:
+    """How much more complex the explanation is once all layers have lost what they learned; higher is better.
+
+    ``(ξ(A(θ randomised)) - ξ(A(θ))) / ξ(A(θ)),  ξ(A) = -Σ_b p_b log p_b``
+
+    with p_b the share of the map's values in the b-th of the equal intervals between the smallest and the largest. No
+    maps are compared, and there are two networks only.
+
+    Args:
+      explain: an explainer, as for `mprt`.
+      layers: those that are randomised, as for `mprt`.
+      randomise: as for `mprt`.
+      complexity: ξ, of maps ``(N, H, W)``, such as `jaxplain.metrics.complexity`, instead of the histogram's entropy.
+      bins: how many intervals the histogram has.
+      absolute: whether to take absolute values of the maps.
+
+    Returns:
+      A metric ``(*args, target=None, key=None) -> (N,)``; NaN where the complexity of the intact explanation is 0.
+
+    Raises:
+      ValueError: as `mprt`, or if ``bins`` is no positive integer.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxplain
+      >>> f = lambda w, x: x.reshape(-1, 4) @ w["kernel"]
+      >>> w = {"kernel": jnp.array([[1.0], [1.0], [1.0], [5.0]])}
+      >>> distinct = lambda key, path, value: jnp.arange(4.0).reshape(4, 1)
+      >>> metric = jaxplain.metrics.efficient_mprt(jaxplain.gradient(f), randomise=distinct)
+      >>> metric(w, jnp.ones((1, 2, 2, 1)), target=0, key=jax.random.key(0)).round(4)  # from log 4 - 3/4 log 3 to log 4
+      Array([1.4652], dtype=float32)
+
+    Reference:
+      Hedström, Weber, Lapuschkin, Höhne: Sanity Checks Revisited: An Exploration to Repair the Model Parameter
+      Randomisation Test. 2023, arXiv:2401.06465.
+    """
+    require_positive(bins=bins)
+    fresh = randomiser(randomise)
+    measure = complexity or (lambda maps: histogram_entropy(maps, bins))
+
+    @transformed(explain)
+    def measured(*args: Any, target: Target = None, key: Array | None = None) -> Array:
+        shown, _ = under_randomisation("efficient_mprt", explain, args, target, key, layers, fresh, absolute)
+        before, after = measure(shown(None)), measure(shown(lambda layer: True))
+        return jnp.where(before == 0, jnp.nan, (after - before) / or_one(before))
 
     measured.__doc__ = CALL
     return measured
@@ -179,111 +277,72 @@ def random_logit(
     return measured
 
 
-# ------------------------------------------------------------------------------------------------------- parameters
+# ------------------------------------------------------------------------------------------------------ the machinery
 
 
-def permute(key: Array, path: str, value: Array) -> Array:
-    """The same values in random order."""
-    return jax.random.permutation(key, value.reshape(-1)).reshape(value.shape)
+def under_randomisation(
+    asker: str,
+    explain: Explain,
+    args: tuple[Any, ...],
+    target: Target,
+    key: Array | None,
+    layers: Sequence[str] | None,
+    fresh: Randomise,
+    absolute: bool,
+) -> tuple[Callable[[Callable[[int], Any] | None], Array], int]:
+    """The maps, as a function of which layers are randomised, ``number -> bool``, and how many there are."""
+    *context, params, x = with_parameters(args)
+    draw, key = jax.random.split(example_keys(key, jnp.zeros(1), asker)[0])
+    target = fix_target(explain, args, target)
+    names = list(layers) if layers is not None else parameter_layers(network(explain))(*args)
+    layer_of = numbered(params, names)
+    leaves, structure = jax.tree.flatten(params)
+
+    def randomised(which: Callable[[int], Any]) -> Any:
+        changed = list(leaves)
+        for (index, path), layer in layer_of.items():
+            new = jnp.asarray(fresh(jax.random.fold_in(draw, index), path, leaves[index]), leaves[index].dtype)
+            changed[index] = jnp.where(which(layer), new, leaves[index])
+        return jax.tree.unflatten(structure, changed)
+
+    def shown(which: Callable[[int], Any] | None) -> Array:
+        chosen = params if which is None else randomised(which)
+        maps = to_heatmap(heatmap(explain)(*context, chosen, x, target=target, key=key))
+        return jnp.abs(maps) if absolute else maps
+
+    return shown, len(names)
 
 
-def normal(key: Array, path: str, value: Array) -> Array:
-    """Normal values with the same mean and standard deviation."""
-    return value.mean() + value.std() * jax.random.normal(key, value.shape, jnp.float32).astype(value.dtype)
+def averaged(explain: Explain, samples: int, stdev: float, noise: ArrayLike | None, chunk: int | None) -> Explain:
+    """The mean of an explanation and of those of noisy inputs."""
+    require_positive(samples=samples)
+    if not stdev >= 0:
+        raise ValueError(f"{stdev=} must not be negative")
+
+    @transformed(explain)
+    def mean(*args: Any, target: Target = None, key: Array | None = None) -> Array:
+        context, x = split(args)
+        fixed, clean = fix_target(explain, args, target), explain(*args, target=target, key=key)
+        if noise is None:
+            draw, axes = example_keys(key, jnp.zeros(1), "smooth_mprt")[0], tuple(range(1, x.ndim))
+            scale = stdev * (x.max(axis=axes, keepdims=True) - x.min(axis=axes, keepdims=True))
+            normal = lambda i: jax.random.normal(jax.random.fold_in(draw, i), x.shape[1:], jnp.float32)
+            number, added = samples - 1, lambda i: scale * normal(i)[None].astype(x.dtype)
+        else:
+            given = jnp.asarray(noise, x.dtype)
+            number, added = len(given), lambda i: jnp.broadcast_to(given[i], x.shape)
+        if number == 0:
+            return clean
+        noisy = lambda i: explain(*context, x + added(i), target=fixed, key=key)
+        return ((clean + chunked_sum(noisy, jnp.arange(number), chunk)) / (number + 1)).astype(clean.dtype)
+
+    return mean
 
 
-RANDOMISE: dict[str, Randomise] = {"permute": permute, "normal": normal}
-
-
-def parameter_layers(apply: Apply) -> Callable[..., list[str]]:
-    """The layers of a network that have parameters, in the order in which the network uses them.
-
-    Args:
-      apply: ``apply(*args) -> outputs``; the argument before the input is a pytree of parameters.
-
-    Returns:
-      A function ``(*args) -> names``: the path of each layer, such as ``"block1/conv"``. Parameters that the network
-      never combines with the input are left out.
-
-    Raises:
-      TypeError: if there is no argument before the input.
-
-    Example:
-      >>> import jax.numpy as jnp, jaxplain
-      >>> f = lambda w, x: jnp.tanh(x @ w["first"]["kernel"]) @ w["a"]["kernel"]
-      >>> w = {"a": {"kernel": jnp.ones((3, 2))}, "first": {"kernel": jnp.ones((4, 3))}}
-      >>> jaxplain.metrics.parameter_layers(f)(w, jnp.ones((1, 4)))
-      ['first', 'a']
-    """
-
-    def layers(*args: Any) -> list[str]:
-        *context, params, x = with_parameters(args)
-        leaves, structure = jax.tree.flatten(params)
-        entries = parameters(params)
-        chosen = [index for index, _, _ in entries]
-
-        def network(values: list[Array], x: Array) -> Array:
-            replaced = dict(zip(chosen, values, strict=True))
-            replaced_leaves = [replaced.get(index, leaf) for index, leaf in enumerate(leaves)]
-            return outputs_of(apply, (*context, jax.tree.unflatten(structure, replaced_leaves), x))
-
-        first = first_uses(network, [leaves[index] for index in chosen], x)
-        used = sorted((use, layer) for use, (_, _, layer) in zip(first, entries, strict=True) if use is not None)
-        return list(dict.fromkeys(layer for _, layer in used))
-
-    return layers
-
-
-def first_uses(f: Callable[..., Array], values: list[Array], x: Array) -> list[int | None]:
-    """The number of the first operation that combines each value, or something made of it, with what depends on x."""
-    graph, _ = trace(f, values, x)
-    *inputs, explained = graph.inputs
-    depends, made_of = {explained}, {number: {i} for i, number in enumerate(inputs)}
-    first: list[int | None] = [None] * len(inputs)
-    for position, op in enumerate(graph.ops):
-        sources = set().union(*(made_of.get(number, set()) for number in op.reads))
-        if depends.isdisjoint(op.reads):
-            made_of.update(dict.fromkeys(op.outputs, sources))
-            continue
-        depends.update(op.outputs)
-        for i in sources:
-            first[i] = position if first[i] is None else first[i]
-    return first
-
-
-def parameters(tree: Any) -> list[tuple[int, str, str]]:
-    """The floating-point leaves that are parameters: number among all leaves, path, and layer.
-
-    Of the collections of Flax Linen, only ``"params"``.
-    """
-    collections = isinstance(tree, Mapping) and "params" in tree
-    entries = []
-    for index, (keys, leaf) in enumerate(jax.tree_util.tree_flatten_with_path(tree)[0]):
-        path = jax.tree_util.keystr(keys, simple=True, separator="/").removesuffix("/value")  # of Flax NNX
-        is_array = isinstance(leaf, jax.Array | np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.floating)
-        if is_array and (path.startswith("params/") or not collections):
-            path = path.removeprefix("params/")
-            entries.append((index, path, path.rpartition("/")[0] or path))
-    return entries
-
-
-def numbered(tree: Any, names: Sequence[str]) -> dict[tuple[int, str], int]:
-    """Which of the named layers each parameter belongs to, by its number and path."""
-    entries = parameters(tree)
-    below = lambda layer, name: layer == name or layer.startswith(f"{name}/")
-    for name in names:
-        if not any(below(layer, name) for _, _, layer in entries):
-            layers = ", ".join(dict.fromkeys(layer for _, _, layer in entries))
-            raise ValueError(f"there is no layer {name!r} with parameters, there are: {layers or 'none'}")
-    if not names:
-        raise ValueError("the argument before the input holds no parameters that the network uses")
-    hits = {(i, path): [n for n, name in enumerate(names) if below(layer, name)] for i, path, layer in entries}
-    return {leaf: layer[0] for leaf, layer in hits.items() if layer}
-
-
-def with_parameters(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arguments, checked: at least the parameters and the input."""
-    context, x = split(args)
-    if not context:
-        raise TypeError("there is no argument before the input: pass the parameters there, as in explain(variables, x)")
-    return (*context, x)
+def histogram_entropy(maps: Array, bins: int) -> Array:
+    """The entropy, in nats, of the histogram of each map's values; 0 where all are equal."""
+    a = flat(maps)
+    low, high = a.min(axis=1, keepdims=True), a.max(axis=1, keepdims=True)
+    place = jnp.clip((divide(a - low, high - low) * bins).astype(jnp.int32), 0, bins - 1)
+    p = jax.vmap(lambda place: jnp.bincount(place, length=bins))(place).astype(a.dtype) / a.shape[1]
+    return nan_unless_finite(a, -xlogy(p, p).sum(axis=1))

@@ -8,8 +8,9 @@ Jit the metric rather than the explainer: what a metric that is not jitted runs 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, TypedDict, Unpack
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +19,25 @@ from jax.typing import ArrayLike
 from .. import _reductions as reductions
 from .._chunking import chunked_map
 from .._compose import transformed
-from .._convention import Array, Explain, Target, example_keys, fix_target, require_positive, split
-from .._reductions import at_least_float32
+from .._convention import (
+    Array,
+    Explain,
+    Function,
+    Target,
+    attributed_axis,
+    example_keys,
+    fix_target,
+    network,
+    outputs_of,
+    reference,
+    require_positive,
+    split,
+)
+from .._execution import executable
+from .._reductions import at_least_float32, divide
 from ._common import flat
 
-__all__ = ["avg_sensitivity", "local_lipschitz_estimate", "max_sensitivity"]
+__all__ = ["avg_sensitivity", "continuity", "local_lipschitz_estimate", "max_sensitivity"]
 
 CALL = """Measure how an explainer answers at the last positional argument and around it.
 
@@ -157,21 +172,124 @@ def local_lipschitz_estimate(
       Alvarez-Melis, Jaakkola: On the Robustness of Interpretability Methods. ICML workshop 2018, arXiv:1806.08049.
     """
     draw = lambda key, shape: stdev * jax.random.normal(key, shape, jnp.float32)
-    change = lambda a, b, x, y: norm(b - a) / norm(y - x)
+    change = lambda here, there: norm(there.map - here.map) / norm(there.x - here.x)
     return neighbourhood(explain, draw, change, jnp.max, **options)
+
+
+def continuity(
+    explain: Explain,
+    *,
+    steps: int = 28,
+    baseline: ArrayLike = 0.0,
+    absolute: bool = True,
+    chunk: int | None = 10,
+) -> Callable[..., Array]:
+    """The largest change of the explanation per change of the image, while it moves sideways; lower is better.
+
+    ``max over t of || |A(x_t)| - |A(x)| ||_1 / ||x_t - x||_2,  x_t = x moved by t pixels,  t = k d - W``
+
+    with ``d = ⌊(2 W + 1) / steps⌋`` and k = 1 ... steps, from left to right out of the frame. The paper takes any two
+    inputs and signed explanations. Quantus divides every batch of explanations by its largest absolute value first;
+    here they keep their units. With more steps than the ``2 W + 1`` translations it does not move, it blackens the
+    image, and it fails where ``steps`` divides them.
+
+    Args:
+      explain: any explainer of images.
+      steps: how many translations, at most ``2 W + 1``.
+      baseline: what comes in at the border, anything that broadcasts against the input. That of Quantus is the image's
+        smallest value.
+      absolute: whether to compare absolute values.
+      chunk: how many translations are explained at once; memory does not depend on ``steps``.
+
+    Returns:
+      A metric ``(*args, target=None, key=None) -> (N,)``; 0 for an image that looks the same wherever it is moved.
+
+    Raises:
+      ValueError: if there are more steps than translations, or the input is no image.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxplain
+      >>> explain = jaxplain.gradient(lambda x: (x**2).sum(axis=(1, 2, 3)))
+      >>> x = jnp.array([3.0, 0.0]).reshape(1, 1, 2, 1)
+      >>> jaxplain.metrics.continuity(explain, steps=5)(x).round(4)  # to (0, 3): from (6, 0) to (0, 6), 12 / √18
+      Array([2.8284], dtype=float32)
+
+    Reference:
+      Montavon, Samek, Müller: Methods for Interpreting and Understanding Deep Neural Networks. Digital Signal
+      Processing 2018, arXiv:1706.07979.
+    """
+    require_positive(steps=steps)
+
+    @transformed(explain)
+    def measured(*args: Any, target: Target = None, key: Array | None = None) -> Array:
+        context, x = split(args)
+        if x.ndim != 4:
+            raise ValueError(f"continuity moves images (N, H, W, C), got shape {x.shape}")
+        along = 2 if attributed_axis(explain, args, x) == 3 else 3
+        width, fixed = x.shape[along], fix_target(explain, args, target)
+        if steps > 2 * width + 1:
+            raise ValueError(f"{steps=} is more than an image {width} pixels wide has translations, {2 * width + 1}")
+        shown = lambda y: at_least_float32(explain(*context, y, target=fixed, key=key))
+        signless = jnp.abs if absolute else lambda a: a
+        x0, a = reference(baseline, x), signless(shown(x))
+
+        def moved(shift: Array) -> Array:
+            places = jax.lax.broadcasted_iota(jnp.int32, x.shape, along) - shift
+            inside = (places >= 0) & (places < width)
+            return jnp.where(inside, jnp.take(x, jnp.clip(jnp.arange(width) - shift, 0, width - 1), axis=along), x0)
+
+        def change(shift: Array) -> Array:
+            y = moved(shift)
+            difference = flat(jnp.abs(signless(shown(y)) - a)).sum(axis=1)
+            return divide(difference, norm(at_least_float32(y - x)))
+
+        shifts = jnp.arange(1, steps + 1) * ((2 * width + 1) // steps) - width
+        return chunked_map(change, shifts, chunk).max(axis=0)
+
+    measured.__doc__ = CALL
+    return measured
+
+
+# ------------------------------------------------------------------------------------------------------ the machinery
+
+
+class Seen(NamedTuple):
+    """What is known of an input, in at least float32.
+
+    Attributes:
+      x: the input.
+      map: its explanation.
+      network: what was looked up in the network, if anything was.
+    """
+
+    x: Array
+    map: Array
+    network: Any
 
 
 def neighbourhood(
     explain: Explain,
     draw: Callable[[Array, tuple[int, ...]], Array],
-    change: Callable[[Array, Array, Array, Array], Array],
+    change: Callable[[Seen, Seen], Array],
     statistic: Callable[..., Array],
     *,
+    look: Callable[[Function, Array], Any] | None = None,
     samples: int = 200,
     noise: ArrayLike | None = None,
     chunk: int | None = 10,
 ) -> Callable[..., Array]:
-    """A metric of explanations around the input: a statistic of ``change(A(x), A(y), x, y)`` over neighbours y."""
+    """A metric of explanations around the input: a statistic of ``change(here, there)`` over neighbours.
+
+    Args:
+      explain: the explainer.
+      draw: ``(key, shape) ->`` the difference of a neighbour.
+      change: of what is seen at the input and at a neighbour, ``(N,)``.
+      statistic: over the neighbours.
+      look: ``(f, x) ->`` what else is seen, of the network ``f: x -> outputs``.
+      samples: see `NeighbourOptions`.
+      noise: see `NeighbourOptions`.
+      chunk: see `NeighbourOptions`.
+    """
     require_positive(samples=samples)
 
     @transformed(explain)
@@ -186,14 +304,21 @@ def neighbourhood(
         else:
             shifts = jnp.asarray(noise, x.dtype)
             number, difference = len(shifts), lambda index: jnp.broadcast_to(shifts[index], x.shape)
-        at = lambda y: explain(*context, y, target=fixed, key=key)
-        a = at(x)
 
-        def sample(index: Array) -> Array:
-            y = x + difference(index)
-            return change(*(at_least_float32(v) for v in (a, at(y), x, y)))
+        def looked_up(y: Array) -> Any:
+            if look is None:
+                return None
+            apply = network(explain)
+            f = lambda y: outputs_of(apply, (*context, y))
+            return executable(apply, functools.partial(look, f))(y)
 
-        return statistic(chunked_map(sample, jnp.arange(number), chunk), axis=0)
+        def seen(y: Array) -> Seen:
+            shown = explain(*context, y, target=fixed, key=key)
+            return jax.tree.map(at_least_float32, Seen(y, shown, looked_up(y)))
+
+        here = seen(x)
+        changes = chunked_map(lambda i: change(here, seen(x + difference(i))), jnp.arange(number), chunk)
+        return statistic(changes, axis=0)
 
     measured.__doc__ = CALL
     return measured
@@ -204,9 +329,9 @@ def in_a_box(radius: float) -> Callable[[Array, tuple[int, ...]], Array]:
     return lambda key, shape: jax.random.uniform(key, shape, jnp.float32, -radius, radius)
 
 
-def relative_change(a: Array, b: Array, x: Array, y: Array) -> Array:
+def relative_change(here: Seen, there: Seen) -> Array:
     """``||A(y) - A(x)|| / ||A(x)||``."""
-    return norm(b - a) / norm(a)
+    return norm(there.map - here.map) / norm(here.map)
 
 
 def norm(a: Array) -> Array:

@@ -9,6 +9,8 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+from scipy import stats
 
 import jaxplain
 from jaxplain import metrics
@@ -49,6 +51,160 @@ def test_the_class_is_that_of_the_input():
     explain = jaxplain.gradient(lambda x: jnp.stack([x[:, 0], 3 * x[:, 1]], axis=1))
     x = jnp.array([[1.0, 0.3]])
     assert metrics.max_sensitivity(explain, noise=jnp.array([[0.0, 5.0]]))(x) == 0
+
+
+def relative_changes(a, b):
+    """``||(b - a) / a||`` of each example."""
+    return np.linalg.norm((np.asarray(b) / np.asarray(a) - 1).reshape(len(a), -1), axis=1)
+
+
+LINEAR = jnp.asarray(np.random.default_rng(1).normal(size=(12, 3)))
+OF_LINEAR = jaxplain.input_x_gradient(lambda x: checkpoint_name(x.reshape(-1, 12), "flat") @ LINEAR)
+SOME = jnp.asarray(np.random.default_rng(2).normal(size=(2, 2, 2, 3)))
+SHIFTS = np.random.default_rng(3).uniform(-0.1, 0.1, (4, 2, 2, 3))
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_relative_stability_of_a_linear_network(unit):
+    """Its input times gradient changes by the share that the input changes by, in every unit of measurement."""
+    options = {"noise": SHIFTS * unit, "if_prediction_changes": "keep"}
+    run = lambda metric, **more: metric(OF_LINEAR, **options, **more)(SOME * unit, target=1)
+    close(run(metrics.relative_input_stability), 1)
+    close(run(metrics.relative_representation_stability, layers=["flat"]), 1)
+    away = [np.linalg.norm(shift.reshape(12) @ LINEAR) * unit for shift in SHIFTS]
+    changes = [relative_changes(SOME, SOME + shift[None]) for shift in SHIFTS]
+    close(run(metrics.relative_output_stability), np.max([c / a for c, a in zip(changes, away, strict=True)], axis=0))
+
+
+def test_neighbours_of_another_class():
+    """The first shift makes the other class win: there is no answer, or one without it, or one with it."""
+    explain = jaxplain.input_x_gradient(lambda x: x**2)
+    x, shifts = jnp.array([[2.0, 1.0]]), jnp.array([[0.0, 3.0], [0.5, 0.0]])
+    run = lambda **how: metrics.relative_output_stability(explain, noise=shifts, **how)(x, target=1)
+    assert np.isnan(run())
+    close(run(if_prediction_changes="keep"), 15 / 15)  # x² of class 1 from 1 to 16
+    close(run(if_prediction_changes="skip"), 0)  # and where class 0 stays, its neighbour leaves x² of class 1 alone
+    away = metrics.relative_input_stability(explain, noise=shifts[:1], if_prediction_changes="skip")
+    assert np.isnan(away(x))
+    one = jaxplain.input_x_gradient(lambda x: (x**2).sum(axis=1))  # no classes, and so no other one
+    assert np.isfinite(metrics.relative_input_stability(one, noise=shifts)(x))
+
+
+def test_zeros_in_denominators_are_eps():
+    explain = jaxplain.explainer(lambda x: x)(lambda f, x, target, key: jnp.maximum(x, 0))
+    x, shifts = jnp.array([[-1.0, 1.0]]), jnp.array([[1.5, 0.0]])  # the map from (0, 1) to (1/2, 1)
+    run = lambda **options: metrics.relative_input_stability(
+        explain, noise=shifts, if_prediction_changes="keep", **options
+    )(x)
+    close(run(), 0.5 / 1e-6 / 1.5)
+    close(run(eps=0.1), 0.5 / 0.1 / 1.5)
+    close(metrics.relative_input_stability(explain, noise=0 * shifts)(x), 0)
+
+
+def test_probabilities_and_layers_of_relative_stability():
+    explain, options = (
+        jaxplain.input_x_gradient(MODULE.apply),
+        {
+            "noise": SHIFTS[:1, :1, :1],
+            "eps": 1e-3,
+            "if_prediction_changes": "keep",
+        },
+    )
+    run = lambda metric, **more: jax.jit(metric(explain, **options, **more))(VARIABLES, X, target=TARGETS)
+    logits, there = (MODULE.apply(VARIABLES, x) for x in (X, X + SHIFTS[:1, :1, :1]))
+    moved = lambda f: np.linalg.norm(f(there) - f(logits), axis=1)
+    ratio = run(metrics.relative_output_stability, of="probability") / run(metrics.relative_output_stability)
+    close(ratio, moved(lambda z: z) / moved(jax.nn.softmax))
+    head = run(metrics.relative_representation_stability, layers=["head"])
+    change = np.linalg.norm((there - logits) / logits, axis=1)
+    close(head * change, run(metrics.relative_output_stability) * moved(lambda z: z), rtol=1e-7)
+    every = run(metrics.relative_representation_stability)
+    assert (every < head).all()  # the more layers, the larger the denominator
+    twice = run(metrics.relative_representation_stability, layers=["head", "head"])
+    close(twice, head)
+
+
+def test_layers_in_a_loop_have_a_representation():
+    weights = jnp.asarray(np.random.default_rng(4).normal(size=(3, 4, 4)))
+
+    def turning(x):
+        step = lambda x, w: (checkpoint_name(jnp.tanh(x @ w), "turn"), None)
+        return jax.lax.scan(step, x, weights)[0]
+
+    x, shift = jnp.ones((1, 4)), jnp.full((1, 4), 0.1)
+    run = lambda **options: metrics.relative_representation_stability(
+        jaxplain.input_x_gradient(turning), noise=shift, if_prediction_changes="keep", **options
+    )(x, target=0)
+    here, there, each = x, x + shift, []
+    for w in weights:
+        here, there = jnp.tanh(here @ w), jnp.tanh(there @ w)
+        each += relative_changes(here, there).tolist()
+    last = run(layers=["turn"])
+    close(run(layers=["turn[0]"]) / last, each[2] / each[0])
+    close(run() / last, each[2] / np.linalg.norm(each))
+
+
+def test_continuity_by_hand():
+    x = jnp.array([[1.0, 0.0, 4.0]]).reshape(1, 1, 3, 1)
+    explain = jaxplain.explainer(lambda x: x)(lambda f, x, target, key: x)
+    same = metrics.continuity(explain, steps=7)  # to (4, 0, 0), (0, 4, 0), (0, 1, 0), (0, 0, 1), and black
+    close(same(x), np.max([7 / 5, 9 / np.sqrt(33), 6 / np.sqrt(18), 4 / np.sqrt(10), 5 / np.sqrt(17)]))
+    assert metrics.continuity(jaxplain.gradient(lambda x: x.sum(axis=(1, 2, 3))), steps=3)(x) == 0
+    assert metrics.continuity(explain, steps=3, baseline=2.0)(jnp.full((1, 2, 2, 1), 2.0)) == 0  # the same everywhere
+    signs = jaxplain.explainer(lambda x: x)(lambda f, x, target, key: jnp.where(x == 1, -x, x))
+    even = jnp.array([1.0, 2.0]).reshape(1, 1, 2, 1)
+    close(metrics.continuity(signs, steps=5, absolute=False)(even), 4 / np.sqrt(2))  # from (-1, 2) to (0, -1)
+    close(metrics.continuity(signs, steps=5)(even), 2 / np.sqrt(2))
+    for unit in (1e-20, 1e20):
+        close(same(unit * x), same(x))
+
+
+def test_misuse_of_stability():
+    run = lambda metric, **options: metric(OF_LINEAR, noise=SHIFTS, **options)(SOME)
+    for metric, options, message in (
+        (metrics.relative_input_stability, {"if_prediction_changes": "drop"}, "choose nan, skip or keep"),
+        (metrics.relative_output_stability, {"of": "logit"}, "choose probability or output"),
+        (metrics.relative_representation_stability, {"layers": ["flap"]}, "the nearest are flat"),
+        (metrics.relative_representation_stability, {"layers": []}, "no layer: name some"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(metric, **options)
+    unknown = lambda *args, target=None, key=None: args[-1]
+    with pytest.raises(ValueError, match="does not say which network"):
+        metrics.relative_input_stability(unknown, noise=SHIFTS)(SOME, target=0)
+    keep = metrics.relative_input_stability(unknown, noise=SHIFTS, if_prediction_changes="keep")
+    close(keep(SOME, target=0), 1)  # which needs no network
+    with pytest.raises(ValueError, match="steps=6 is more than an image 2 pixels wide has translations, 5"):
+        metrics.continuity(OF_LINEAR, steps=6)(SOME)
+    with pytest.raises(ValueError, match="continuity moves images"):
+        metrics.continuity(jaxplain.gradient(lambda x: x))(jnp.ones((1, 2)))
+
+
+# ---------------------------------------------------------------------------------------------------------------- ADCC
+
+
+def test_adcc_of_three_known_numbers():
+    """The score is the sum, the map a given one: m = (1, 1/2, 0, 0) shows 5 of 10, and then m is (0, 1, 1/2, 1/2)."""
+    x = jnp.array([4.0, 2.0, 3.0, 1.0]).reshape(1, 2, 2, 1)
+    shown, again = (jnp.array(a).reshape(1, 2, 2) for a in ([2.0, 1.0, 0.0, -9.0], [-1.0, 4.0, 2.0, 2.0]))
+    explain = jaxplain.explainer(lambda x: x.sum(axis=(1, 2, 3)))(
+        lambda f, y, target, key: jnp.where(jnp.all(y == x), shown, again)
+    )
+    drop, complexity = 0.5, 1.5 / 4
+    corr = np.corrcoef([1, 0.5, 0, 0], [0, 1, 0.5, 0.5])[0, 1]
+    parts = 1 - drop, (1 + corr) / 2, 1 - complexity
+    close(metrics.adcc(explain, of="output")(x), 3 / sum(1 / part for part in parts))
+
+
+def test_adcc_where_a_part_is_missing():
+    from jaxplain.metrics._adcc import harmonic_mean
+
+    parts = jnp.array([[1 / 2, 0.0, 0.0, jnp.nan], [1 / 3, 1.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
+    close(harmonic_mean(parts), [3 / (2 + 3 + 1), 0, 0, np.nan])
+    even = jaxplain.explainer(lambda x: x.sum(axis=(1, 2)))(lambda f, x, target, key: jnp.ones_like(x))
+    assert np.isnan(metrics.adcc(even)(X)).all()
+    with pytest.raises(ValueError, match="adcc measures images"):
+        metrics.adcc(OF_LINEAR)(jnp.ones((1, 12)))
 
 
 # ------------------------------------------------------------------------------------------------------ sanity checks
@@ -171,7 +327,7 @@ def test_what_is_randomised():
     assert metric(VARIABLES, X, key=KEY, target=0).shape == (4, 2)
     assert seen == {"stem/kernel": (3, 3, 3, 6), "head/kernel": (8, 4), "head/bias": (4,)}
 
-    from jaxplain.metrics._randomisation import RANDOMISE
+    from jaxplain.metrics._parameters import RANDOMISE
 
     values = jnp.arange(600.0).reshape(20, 30)
     shuffled, drawn = (RANDOMISE[name](KEY, "", values) for name in ("permute", "normal"))
@@ -187,6 +343,50 @@ def test_what_is_randomised():
     seen.clear()
     metrics.mprt(jaxplain.gradient(f), layers=["block1"], randomise=record)(nested, X[:, :1, :1], key=KEY, target=0)
     assert set(seen) == {"block1/a/w", "block1/b/w"}
+
+
+def test_mprt_of_smooth_explanations():
+    explain = jaxplain.gradient(MODULE.apply)
+    options = {"layers": ["stem", "head"], "randomise": "normal"}
+    plain = jax.jit(metrics.mprt(explain, order="bottom_up", **options))(VARIABLES, X, key=KEY)
+    for change in ({"samples": 1}, {"stdev": 0.0, "samples": 3}, {"noise": np.zeros((2, 8, 8, 3))}):
+        same = metrics.smooth_mprt(explain, **options, **change)
+        np.testing.assert_allclose(jax.jit(same)(VARIABLES, X, key=KEY), plain, atol=1e-9)
+    smooth = metrics.smooth_mprt(explain, samples=3, **options)
+    assert (jax.jit(smooth)(VARIABLES, X, key=KEY) != plain).all()
+
+
+def test_smooth_explanations_are_the_mean_of_those_of_noisy_inputs():
+    from jaxplain.metrics._randomisation import averaged
+
+    squares = jaxplain.gradient(lambda x: (x**3).sum(axis=(1, 2, 3)) / 3)  # x²
+    noise = np.random.default_rng(5).normal(size=(4, 1, 8, 8, 3))
+    mean = np.mean([X**2, *((X + n) ** 2 for n in noise)], axis=0)
+    close(averaged(squares, 50, 0.1, noise, 3)(X), mean)
+    drawn = averaged(squares, 400, 0.1, None, 50)(X[:2], key=KEY)
+    deviation = 0.1 * np.ptp(X[:2], axis=(1, 2, 3))
+    np.testing.assert_allclose((drawn - X[:2] ** 2).mean(axis=(1, 2, 3)), deviation**2, rtol=0.15)
+
+
+def test_complexity_of_randomised_explanations():
+    explain = jaxplain.gradient(MODULE.apply)
+    as_it_was = metrics.efficient_mprt(explain, randomise=lambda key, path, value: value)
+    close(jax.jit(as_it_was)(VARIABLES, X, key=KEY), 0)
+    entropy = lambda maps, bins: [
+        stats.entropy(np.histogram(a, bins)[0]) for a in np.asarray(maps).reshape(len(maps), -1)
+    ]
+    from jaxplain.metrics._randomisation import histogram_entropy
+
+    maps = jnp.asarray(np.random.default_rng(6).normal(size=(5, 16, 16)))
+    for bins in (1, 7, 100):
+        close(histogram_entropy(maps, bins), entropy(maps, bins))
+        close(histogram_entropy(2.0**40 * maps, bins), entropy(maps, bins))  # in every unit
+    assert histogram_entropy(jnp.ones((1, 4, 4)), 10) == 0
+    turned = metrics.efficient_mprt(explain, complexity=metrics.complexity, randomise="normal")
+    own = metrics.efficient_mprt(explain, complexity=lambda a: metrics.complexity(3 * a), randomise="normal")
+    close(jax.jit(turned)(VARIABLES, X, key=KEY), jax.jit(own)(VARIABLES, X, key=KEY))
+    flat = jaxplain.gradient(lambda w, x: w.sum() * x.sum(axis=(1, 2)))  # the same everywhere
+    assert np.isnan(metrics.efficient_mprt(flat)(jnp.ones(3), X, target=0, key=KEY)).all()
 
 
 def test_random_logit():
@@ -213,6 +413,12 @@ def test_misuse_of_sanity_checks():
         metrics.mprt(explain, order="cascading")
     with pytest.raises(ValueError, match="choose permute, normal"):
         metrics.mprt(explain, randomise="zeros")
+    with pytest.raises(ValueError, match="choose permute, normal"):
+        metrics.efficient_mprt(explain, randomise="zeros")
+    with pytest.raises(ValueError, match="bins=0 must be a positive integer"):
+        metrics.efficient_mprt(explain, bins=0)
+    with pytest.raises(ValueError, match="stdev=-1 must not be negative"):
+        metrics.smooth_mprt(explain, stdev=-1)
     with pytest.raises(TypeError, match="pass the parameters there"):
         metrics.mprt(jaxplain.gradient(lambda x: x.sum(axis=(1, 2))))(X, key=KEY)
     with pytest.raises(ValueError, match="no parameters that the network uses"):

@@ -180,6 +180,94 @@ def test_confidence_by_hand():
     assert metrics.increase_in_confidence(total, of="output")(X, attribution=X) == 0
 
 
+def test_average_gain_is_what_average_drop_is_not():
+    tenth = lambda x: 0.05 * total(x)
+    up = X * jnp.array([1.0, 1.0, 1.0, -1.0]).reshape(1, 2, 2, 1)  # 0.4, and 0.45 without what is negative
+    gain, drop = metrics.average_gain(tenth, of="output"), metrics.average_drop(tenth, of="output")
+    close(gain(up, attribution=up > 0), 0.05 / 0.6)
+    close(drop(up, attribution=up > 0), 0)
+    close(gain(up, attribution=up > 3), 0)
+    close(drop(up, attribution=up > 3), 0.2 / 0.4)
+    certain = metrics.average_gain(lambda x: 1 + 0 * total(x), of="output")
+    close(certain(X, attribution=X), 0)  # there is no doubt
+    shown = jnp.asarray(np.random.default_rng(2).uniform(size=(4, 8, 8)))
+    gains, drops = (
+        jax.jit(metric(MODULE.apply))(VARIABLES, COLOUR, attribution=shown, target=TARGETS)
+        for metric in (metrics.average_gain, metrics.average_drop)
+    )
+    visible = shown / shown.max(axis=(1, 2), keepdims=True)
+    before, after = probability(COLOUR), probability(COLOUR * visible[..., None])
+    close(gains * (1 - before) - drops * before, after - before)
+    assert ((gains == 0) == (after <= before)).all()
+
+
+# ------------------------------------------------------------------------------------------ examples with the same map
+
+
+FOUR = jnp.array([[4.0, 3.0], [5.0, 1.0], [2.0, 9.0], [1.0, 8.0]]).reshape(4, 1, 2, 1)  # classes 0, 0, 1, 1
+first_row = lambda x: x[:, 0, :, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"discretise": "sign"}, [1 / 2, 1 / 2, 0, 0]),
+        ({"discretise": "rank"}, [1, 1, 1, 1]),
+        ({"n": 1}, [1, 1, 0, 0]),
+        ({"discretise": lambda a: 0 * a}, [1 / 3] * 4),
+        ({"discretise": lambda a: a[:, None] > 0}, [1 / 2, 1 / 2, 0, 0]),
+    ],
+)
+def test_consistency_by_hand(options, expected):
+    a = jnp.array([[1.0, 0.5], [1.0, 0.2], [-2.0, 1.0], [0.1, 3.0]]).reshape(4, 1, 2)
+    close(jax.jit(metrics.consistency(first_row, **options))(FOUR, attribution=a), expected)
+
+
+def test_consistency_of_maps_that_tell_the_class_is_1():
+    """Of which only the largest values count, wherever they are in the image."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(12, 8, 8, 1)))
+    network = lambda x: x.reshape(-1, 64)[:, :2]
+    told = jax.nn.one_hot(network(x).argmax(axis=1) + 40, 64) + 0.01 * jnp.asarray(rng.normal(size=(12, 64)))
+    measure = lambda a, **options: metrics.consistency(network, n=1, **options)(x, attribution=a.reshape(12, 8, 8))
+    close(measure(told), 1)
+    close(measure(1e-30 * told), 1)
+    assert (measure(told[::-1]) < 1).any()
+    close(measure(told, discretise="sign"), 0)  # no two are the same
+
+
+# ----------------------------------------------------------------------------------------------------- ROAD of a score
+
+
+def test_road_of_scores():
+    """A pixel among zeros: what is imputed for it is 0, and its own value where it stays."""
+    x = jnp.zeros((1, 4, 4, 1)).at[0, 2, 2].set(32.0)
+    two = lambda x: jnp.stack([x.mean(axis=(1, 2, 3)), 0 * x[:, 0, 0, 0]], axis=1)
+    run = lambda metric, **options: metric(two, percentages=[0, 10], noise=0.0, curve=True, **options)(
+        x, attribution=x, target=0
+    )
+    sure = 1 / (1 + np.exp(-2))
+    close(run(metrics.road, of="output"), [[2, 0]])
+    close(run(metrics.road, of="probability"), [[sure, 0.5]])
+    close(run(metrics.road, of="output", order="lerf"), [[2, 2]])
+    close(run(metrics.road_combined, of="output"), [[0, 1]])
+    close(run(metrics.road_combined), [[0, (sure - 0.5) / 2]])
+    close(run(metrics.road_combined, of="prediction"), [[0, 0]])  # of equal outputs, the first is predicted
+    margin = lambda z: z[:, 0] - z[:, 1]
+    close(metrics.road(two, percentages=[10], noise=0.0, of="output")(x, attribution=x, target=margin), 0)
+
+
+def test_road_combined_is_made_of_both_orders():
+    x, a, key = COLOUR, ATTRIBUTION, jax.random.key(1)
+    make = {"percentages": (20, 70), "noise": 0.3}
+    run = lambda metric, **how: jax.jit(metric(MODULE.apply, **make, **how))(
+        VARIABLES, x, attribution=a, target=TARGETS, key=key
+    )
+    for of in ("prediction", "output"):
+        morf, lerf = (run(metrics.road, of=of, order=order) for order in ("morf", "lerf"))
+        close(run(metrics.road_combined, of=of), (lerf - morf) / 2)
+
+
 def test_targets_in_every_form():
     margin = lambda p: p[:, 1] - p[:, 0]
     run = lambda target, apply=MODULE.apply, **options: metrics.deletion(apply, steps=5, **options)(
@@ -203,6 +291,8 @@ def test_misuse():
         (metrics.irof(total, segments=np.zeros((3, 3), int), of="output"), {}, "do not belong"),
         (metrics.road(lambda x: x[:, 0, :, 0], noise=0), {"target": lambda y: y[:, 0]}, "road needs a class"),
         (metrics.road(total, noise=0), {"target": 1}, "road needs outputs"),
+        (metrics.road_combined(total), {}, "road_combined draws random numbers"),
+        (metrics.consistency(total), {}, "consistency needs outputs"),
         (metrics.faithfulness_correlation(total), {"key": jax.random.key(0)}, "224 pixels is no part"),
         (metrics.faithfulness_correlation(total, masks=np.ones((2, 3, 3))), {}, "stack sets of pixels"),
     ]
@@ -212,6 +302,10 @@ def test_misuse():
     makers = [
         (lambda: metrics.pixel_flipping(total, order="random"), "choose morf"),
         (lambda: metrics.road(total, percentages=[100]), r"\[0, 100\)"),
+        (lambda: metrics.road_combined(total, percentages=[]), r"\[0, 100\)"),
+        (lambda: metrics.road(total, of="accuracy"), "choose prediction, output, probability"),
+        (lambda: metrics.consistency(total, discretise="round"), "choose top_n_sign, sign, rank"),
+        (lambda: metrics.consistency(total, n=0), "positive integer"),
         (lambda: metrics.infidelity(total, masks=np.ones((1, 2, 2)), noise=1.0), "one of them"),
         (lambda: metrics.irof(total, segments=np.zeros((2, 2))), "known integers"),
         (lambda: metrics.deletion(total, steps=0), "positive integer"),

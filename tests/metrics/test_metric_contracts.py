@@ -36,6 +36,8 @@ OF_ATTRIBUTIONS = {
     "selectivity": (metrics.selectivity, {"patch_size": 4, "chunk": 3}),
     "irof": (metrics.irof, {"segments": SEGMENTS, "chunk": 3}),
     "road": (metrics.road, {"percentages": (10, 40, 60), "chunk": 2}),
+    "road_of_probability": (metrics.road, {"percentages": (10, 40), "of": "probability", "chunk": 1}),
+    "road_combined": (metrics.road_combined, {"percentages": (10, 40, 60), "chunk": 2}),
     "faithfulness_correlation": (metrics.faithfulness_correlation, {"samples": 9, "subset_size": 5, "chunk": 4}),
     "sensitivity_n": (metrics.sensitivity_n, {"sizes": (2, 5), "samples": 6, "chunk": 5}),
     "faithfulness_estimate": (metrics.faithfulness_estimate, {"features_in_step": 4, "chunk": 4}),
@@ -46,16 +48,29 @@ OF_ATTRIBUTIONS = {
     "infidelity": (metrics.infidelity, {"patch_size": 4, "chunk": 3}),
     "infidelity_of_noise": (metrics.infidelity, {"noise": 0.1, "samples": 6, "chunk": 4}),
     "average_drop": (metrics.average_drop, {}),
+    "average_gain": (metrics.average_gain, {}),
     "increase_in_confidence": (metrics.increase_in_confidence, {}),
+    "consistency": (metrics.consistency, {"discretise": lambda a: jnp.sign(a)[:, :1]}),
     "sufficiency": (metrics.sufficiency, {"threshold": 0.97}),
     "completeness": (metrics.completeness, {"baseline": "mean"}),
     "non_sensitivity": (metrics.non_sensitivity, {"eps": 0.05, "chunk": 5}),
 }
+STABILITY = {"samples": 5, "radius": 0.1, "if_prediction_changes": "skip", "chunk": 2}
 OF_EXPLAINERS = {
     "max_sensitivity": (metrics.max_sensitivity, {"samples": 5, "chunk": 2}),
     "avg_sensitivity": (metrics.avg_sensitivity, {"samples": 5, "chunk": 2}),
     "local_lipschitz_estimate": (metrics.local_lipschitz_estimate, {"samples": 5, "chunk": 2}),
+    "relative_input_stability": (metrics.relative_input_stability, STABILITY),
+    "relative_output_stability": (metrics.relative_output_stability, STABILITY),
+    "relative_representation_stability": (
+        metrics.relative_representation_stability,
+        STABILITY | {"layers": ["hidden", "head"]},
+    ),
+    "continuity": (metrics.continuity, {"steps": 5, "chunk": 2}),
+    "adcc": (metrics.adcc, {}),
     "mprt": (metrics.mprt, {}),
+    "smooth_mprt": (metrics.smooth_mprt, {"samples": 3, "chunk": 1}),
+    "efficient_mprt": (metrics.efficient_mprt, {"bins": 6}),
     "random_logit": (metrics.random_logit, {"similarity": metrics.pcc}),
     "input_invariance": (
         lambda explain, **options: metrics.input_invariance(jaxplain.input_x_gradient, explain.apply),
@@ -65,7 +80,8 @@ OF_EXPLAINERS = {
 TABLE = OF_ATTRIBUTIONS | OF_EXPLAINERS
 each = functools.partial(pytest.mark.parametrize, "name")
 every_metric = each(TABLE)
-one_key_for_all = ("mprt",)
+one_key_for_all = ("mprt", "smooth_mprt", "efficient_mprt")
+of_the_batch = ("sufficiency", "consistency")
 close = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-11)
 
 
@@ -130,7 +146,7 @@ def test_the_predicted_class_is_the_default(name):
     close(jitted(name)(WEIGHTS, X, MAPS, None, KEY), jitted(name)(WEIGHTS, X, MAPS, predicted, KEY))
 
 
-@each([name for name in TABLE if name != "sufficiency"])  # which compares examples
+@each([name for name in TABLE if name not in of_the_batch])  # which compare examples
 def test_batch_mates_do_not_matter(name):
     keys = KEY if name in one_key_for_all else jax.random.split(KEY, 3)
     together = jitted(name)(WEIGHTS, X, MAPS, TARGETS, keys)
@@ -194,7 +210,11 @@ def test_inside_scan_and_cond(name):
         "max_sensitivity",
         "avg_sensitivity",
         "local_lipschitz_estimate",
+        "relative_output_stability",
+        "road_combined",
         "mprt",
+        "smooth_mprt",
+        "efficient_mprt",
         "random_logit",
     ],
 )

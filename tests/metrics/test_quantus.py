@@ -1,6 +1,7 @@
 """Agreement with Quantus 0.6, on the numbers that `benchmarks/peers/quantus_metrics.py` stored."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,19 @@ COLOUR, GREY, TARGETS, MASKS, MAPS = (jnp.asarray(SHARED[k]) for k in ("images",
 BASELINE = SHARED["baseline"].item()
 
 close = functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6)
+LAYERS = {"smooth": ["conv1", "conv2", "fc1"], "residual": ["relu1", "relu2", "head"]}
 both_networks = pytest.mark.parametrize("name", PEERS)
+
+
+def snake_case(name):
+    """The name of a class as that of a function: ``SmoothMPRT`` is ``smooth_mprt``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?=[A-Z][a-z])(?<!^)", "_", name).lower()
+
+
+def test_every_metric_of_quantus_is_here_by_its_name():
+    names = {snake_case(name) for name in SHARED["classes"].tolist()}
+    assert len(names) == 37
+    assert names <= set(metrics.__all__)
 
 
 def on_grey(name):
@@ -98,6 +111,21 @@ def test_non_sensitivity_and_sufficiency(name):
     close(measured(name, metrics.sufficiency), own["sufficiency"])
 
 
+@pytest.mark.parametrize("rule", ["top_n_sign", "sign", "rank"])
+def test_consistency(rule):
+    """Quantus' signs of the top values are those of the first values, and by default it sees no map at all."""
+    module, variables, own = PEERS["residual"]
+    x = jnp.asarray(SHARED["neighbours_within_3"].reshape(12, *COLOUR.shape[1:]), float)
+    a = jnp.asarray(own["attribution"])[jnp.arange(12) % 4] * jnp.arange(1.0, 13.0).reshape(-1, 1, 1)
+    discretise = (lambda a: jnp.sign(a)[:, :5]) if rule == "top_n_sign" else rule
+    metric = jax.jit(metrics.consistency(module.apply, discretise=discretise))
+    ours = metric(variables, x, attribution=a)
+    close(ours, own[f"consistency/{rule}"])
+    blind = metrics.consistency(module.apply, discretise=jnp.zeros_like)(variables, x, attribution=a)
+    close(own["consistency/default"], np.tile(blind, (3, 1)))
+    assert (ours != blind).any()
+
+
 @both_networks
 def test_road(name):
     own = PEERS[name][2]
@@ -116,6 +144,37 @@ def test_robustness(name, metric):
     close(jax.jit(make)(variables, COLOUR, target=TARGETS), own[metric])
 
 
+@both_networks
+@pytest.mark.parametrize("absolute", [True, False])
+def test_continuity(name, absolute):
+    module, variables, own = PEERS[name]
+    darkest = COLOUR.min(axis=(1, 2, 3), keepdims=True)
+    metric = metrics.continuity(jaxplain.gradient(module.apply), steps=5, baseline=darkest, absolute=absolute)
+    close(jax.jit(metric)(variables, COLOUR, target=TARGETS), own[f"continuity/{'absolute' if absolute else 'signed'}"])
+
+
+@both_networks
+@pytest.mark.parametrize("kind", ["Input", "Output", "Representation"])
+def test_relative_stability(name, kind):
+    """Near the input, and so far away that predictions change; divided by zeros, these are large numbers."""
+    module, variables, own = PEERS[name]
+    make, layers = getattr(metrics, f"relative_{kind.lower()}_stability"), LAYERS[name]
+    make = functools.partial(make, layers=layers) if kind == "Representation" else make
+    explain, gone = jaxplain.input_x_gradient(module.apply), 0
+    for changes in ("nan", "keep"):
+
+        @jax.jit
+        def measure(noise, changes=changes):
+            return make(explain, noise=noise, if_prediction_changes=changes)(variables, COLOUR, target=TARGETS)
+
+        for distance in ("within_0.1", "within_3"):
+            ours = measure(SHARED[f"neighbours_{distance}"].astype(float) - np.asarray(COLOUR))
+            theirs = own[f"Relative{kind}Stability/{distance}/{changes}"]
+            np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+            gone += np.isnan(theirs).sum()
+    assert gone == {"residual": 3, "smooth": 0}[name]
+
+
 def test_random_logit():
     """With the maps as one row of pixels after the other, as Quantus compares them."""
     module, variables, own = PEERS["smooth"]
@@ -126,22 +185,34 @@ def test_random_logit():
     close(jax.jit(metric)(variables, COLOUR, target=TARGETS), own["random_logit"])
 
 
+def stored(key, path, value):
+    """The weights that Quantus drew."""
+    own, prefix = PEERS["smooth"][2], "mprt_state/"
+    state = {key.removeprefix(prefix): a for key, a in own.items() if key.startswith(prefix)}
+    layer, leaf = path.split("/")
+    return variables_from(state)["params"][layer][leaf]
+
+
 @pytest.mark.parametrize("order", ["top_down", "bottom_up", "independent"])
 def test_mprt(order):
     module, variables, own = PEERS["smooth"]
-    prefix = "mprt_state/"
-    drawn = variables_from({key.removeprefix(prefix): a for key, a in own.items() if key.startswith(prefix)})["params"]
-
-    def stored(key, path, value):
-        layer, leaf = path.split("/")
-        return drawn[layer][leaf]
-
     explain = jaxplain.gradient(module.apply)
     layers = metrics.parameter_layers(module.apply)(variables, COLOUR)
     assert (layers if order != "top_down" else layers[::-1]) == own[f"mprt_layers/{order}"].tolist()
     metric = metrics.mprt(explain, order=order, randomise=stored, curve=True)
     scores = jax.jit(metric)(variables, COLOUR, target=TARGETS, key=jax.random.key(0))
     close(scores, own[f"mprt/{order}"])
+
+
+def test_the_revised_mprts():
+    module, variables, own = PEERS["smooth"]
+    explain = jaxplain.gradient(module.apply)
+    spread = 0.1 * np.ptp(COLOUR, axis=(1, 2, 3), keepdims=True)
+    noise = own["smooth_mprt_noise"].astype(float) * spread
+    smooth = metrics.smooth_mprt(explain, noise=noise, randomise=stored, curve=True)
+    efficient = metrics.efficient_mprt(explain, randomise=stored)
+    for metric, theirs in ((smooth, own["smooth_mprt"]), (efficient, own["efficient_mprt"])):
+        close(jax.jit(metric)(variables, COLOUR, target=TARGETS, key=jax.random.key(0)), theirs)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """Faithfulness: whether the network uses what the map shows."""
 
-from ._confidence import average_drop, increase_in_confidence, sufficiency
+from ._confidence import average_drop, average_gain, increase_in_confidence
 from ._deletion_curves import deletion, insertion, monotonicity, pixel_flipping
 from ._region_curves import irof, region_perturbation, selectivity
-from ._road import road
+from ._road import road, road_combined
+from ._same_maps import consistency, sufficiency
 from ._subset_correlations import (
     faithfulness_correlation,
     faithfulness_estimate,
@@ -14,6 +15,8 @@ from ._subset_correlations import (
 
 __all__ = [
     "average_drop",
+    "average_gain",
+    "consistency",
     "deletion",
     "faithfulness_correlation",
     "faithfulness_estimate",
@@ -26,6 +29,7 @@ __all__ = [
     "pixel_flipping",
     "region_perturbation",
     "road",
+    "road_combined",
     "selectivity",
     "sensitivity_n",
     "sufficiency",
