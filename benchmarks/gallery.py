@@ -11,9 +11,11 @@ attention are shown on a bag and an ankle boot of Fashion-MNIST, by the vision t
 import io
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import skimage.data
 from PIL import Image
@@ -161,11 +163,13 @@ def of_photographs(chosen):
     for method in chosen:
         options = OPTIONS.get(method.name, {})
         values = {key: named[value] if value in NAMES else value for key, value in options.items()}
-        explain = jax.jit(method.make(module.apply, **values))
         target = None if "neuron" in options else targets
         if method.name == "pattern_net":  # the product of fifty layers' patterns overflows; pictures are scaled anyway
             target = 1e-20 * jax.nn.one_hot(targets, 1000)
-        maps = np.asarray(explain(variables, images, target=target, key=jax.random.key(0)))
+        if method.name == "shapley_cam":  # of logits, behind which a network of ReLUs has no curvature, it is Grad-CAM
+            target = lambda z: jnp.take_along_axis(z + jax.nn.log_softmax(z), targets[:, None], axis=1)[:, 0]
+        explain = jax.jit(partial(method.make(module.apply, **values), target=target))
+        maps = np.asarray(explain(variables, images, key=jax.random.key(0)))
         if method.name == "rise":
             maps = maps - maps.min(axis=(1, 2), keepdims=True)  # only its differences tell pixels apart
         coarse = method.resolution in ("layer", "region")  # such maps say where, and need the photograph beneath

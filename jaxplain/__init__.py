@@ -41,6 +41,7 @@ from .features import (
     neuron_attribution,
     rfem,
     score_cam,
+    shapley_cam,
     tap,
     xgrad_cam,
 )
@@ -154,6 +155,7 @@ __all__ = [
     "rules",
     "score_cam",
     "scores",
+    "shapley_cam",
     "similar_adversarial",
     "smooth",
     "smoothgrad",

@@ -299,6 +299,9 @@ def contrast(explain: Explain, against: Literal["others", "runner_up", "softmax"
     * ``"runner_up"``: ``v`` is the strongest other class;
     * ``"softmax"``: ``v_j = p_j / (1 - p_c)``, so that the gradient is that of ``log p_c``, divided by ``1 - p_c``.
 
+    Finer-CAM (Zhang et al., CVPR 2025) is a CAM of ``z_c - γ z_d``, d the most similar class: with γ = 1
+    ``contrast(grad_cam(apply), "runner_up")``, with another γ a CAM with the weights ``target=e_c - γ e_d``.
+
     Args:
       explain: an explainer that says which network it explains (all of jaxplain's do).
       against: the weights of the other classes.

@@ -196,6 +196,7 @@ _TABLE = [
     _linearisation("modified gradient", features.guided_grad_cam, ("gradient", "layer"), "guided backprop where Grad-CAM is positive", "selvaraju2017", "springenberg2015", cost=Cost(2, 2)),
     _linearisation("weighted features", features.grad_cam_plus_plus, ("gradient", "layer"), "positive gradients, every occurrence of a feature counting alike", "chattopadhay2018", resolution="layer", signed=False),
     _linearisation("weighted features", features.xgrad_cam, ("gradient", "layer"), "gradients averaged with the activations as weights", "fu2020", resolution="layer", total="score"),
+    _linearisation("weighted features", features.shapley_cam, ("gradient", "layer"), "the mean gradient less half of the curvature's part as weights", "cai2025", cost=Cost(2, 2), resolution="layer"),
     _linearisation("weighted features", features.hires_cam, ("gradient", "layer"), "gradient times activation, summed over channels", "draelos2020", resolution="layer", total="score"),
     _linearisation("weighted features", features.layer_cam, ("gradient", "layer"), "positive gradient times activation, summed over channels", "jiang2021", resolution="layer", signed=False),
     _linearisation("weighted features", features.grad_cam_elementwise, ("gradient", "layer"), "the positive part of gradient times activation", "gildenblat2021", resolution="layer", signed=False),

@@ -12,6 +12,7 @@ from ._cam import (
     guided_grad_cam,
     hires_cam,
     layer_cam,
+    shapley_cam,
     xgrad_cam,
 )
 from ._fem import fem, multilayer_fem
@@ -46,6 +47,7 @@ __all__ = [
     "neuron_attribution",
     "rfem",
     "score_cam",
+    "shapley_cam",
     "tap",
     "xgrad_cam",
 ]

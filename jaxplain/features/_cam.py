@@ -23,7 +23,7 @@ from .._reductions import at_least_float32, divide, norm, scale_of
 from ..propagation import guided_backprop
 from ..propagation._engine import trace_network
 from ..propagation._units import Unit
-from ._maps import Layers, LayerView, MapOptions, layer_map, spatial_axes
+from ._maps import Layers, LayerView, MapOptions, gradient_at, layer_map, spatial_axes
 
 __all__ = [
     "cam",
@@ -35,6 +35,7 @@ __all__ = [
     "guided_grad_cam",
     "hires_cam",
     "layer_cam",
+    "shapley_cam",
     "xgrad_cam",
 ]
 
@@ -295,6 +296,48 @@ def layer_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions])
       Jiang, Zhang, Hou, Cheng, Wei: LayerCAM. IEEE Transactions on Image Processing 2021.
     """
     return gradient_map(apply, layer, lambda A, g: (jnp.maximum(g, 0) * A).sum(axis=-1), options)
+
+
+def shapley_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) -> Explain:
+    """ShapleyCAM: Grad-CAM of the gradient less half of what the curvature makes of it.
+
+    ``M = Σ_k α_k A^k,  α_k = (1/Z) Σ_ij (g - H A / 2)^k_ij``,  H the second derivative of the score in the features
+
+    Taken as players of a game, of which the score is known up to second order, features have the Shapley values
+    ``A (g - H A / 2)``; that is what the channels are weighted by. Where the network behind the layer is linear in
+    pieces, as an average and a dense layer are, a class's score has no curvature, and the map is that of `grad_cam`.
+    The authors' score has some: ``target=lambda z: (z + jax.nn.log_softmax(z))[:, c]``.
+
+    Args:
+      apply: ``apply(*args) -> outputs``, any JAX function.
+      layer: the layer's name (see `jaxplain.layers`), or several; None takes the last convolutional feature map.
+      **options: see `MapOptions`.
+
+    Returns:
+      An explainer; maps ``(N, H, W)``, signed.
+
+    Raises:
+      ValueError: as `grad_cam`.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxplain
+      >>> from jax.ad_checkpoint import checkpoint_name
+      >>> f = lambda x: (checkpoint_name(x, "features") ** 2).sum(axis=(1, 2))
+      >>> x = jnp.array([1.0, 3.0]).reshape(1, 1, 2, 1)
+      >>> jaxplain.shapley_cam(f, "features")(x)  # g = (2, 6), H A / 2 = (1, 3), α = 2
+      Array([[[2., 6.]]], dtype=float32)
+
+    Reference:
+      Cai: CAMs as Shapley Value-based Explainers. arXiv:2501.06261, 2025.
+    """
+
+    def weighted(at: LayerView) -> Array:
+        A = at.features
+        g, pullback = jax.vjp(lambda A: gradient_at(A, at.head, at.target), A)
+        (HA,) = pullback(A)  # H is symmetric
+        return mean_weighted(*map(at_least_float32, (A, g - HA / 2)))
+
+    return layer_map(apply, layer, weighted, **options)
 
 
 def grad_cam_elementwise(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) -> Explain:

@@ -30,8 +30,9 @@ def concept_relevance(
     at the others
 
     Rules are linear in the relevance, so that the parts of all channels sum to what goes through the layer: to `lrp`,
-    where nothing goes around it. All channels at once are one `jax.vmap`; how much goes through each,
-    ``lrp(apply, layer=layer)`` says, and which images of a data set it serves most.
+    where nothing goes around it. All channels at once are one `jax.vmap`. How much goes through each of a convolution
+    says ``served = lrp(apply, layer=layer)(images).sum(axis=(1, 2))``, ``(N, K)``; the reference images of a channel,
+    those of a data set that it serves most, are ``images[jnp.argsort(-served[:, channel])[:8]]``.
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.

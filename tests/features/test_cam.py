@@ -26,7 +26,7 @@ MAPS = {
     name: getattr(jaxplain, name)
     for name in (
         *("cam", "grad_cam", "grad_cam_plus_plus", "xgrad_cam", "hires_cam", "layer_cam", "grad_cam_elementwise"),
-        *("eigen_cam", "eigen_grad_cam", "score_cam", "ablation_cam", "fem"),
+        *("shapley_cam", "eigen_cam", "eigen_grad_cam", "score_cam", "ablation_cam", "fem"),
     )
 }
 every_map = pytest.mark.parametrize("make", MAPS.values(), ids=MAPS)
@@ -81,6 +81,28 @@ def test_grad_cam_costs_one_forward_pass():
     forward = flops(network, x)
     assert flops(jaxplain.grad_cam(network), x) < 1.1 * forward
     assert flops(jax.grad(lambda x: network(x)[:, 0].sum()), x) > 1.9 * forward
+
+
+def test_shapley_cam_by_the_whole_second_derivative():
+    behind = lambda A: (jnp.tanh(A).mean(axis=(1, 2)) ** 2 @ W3) * 3  # curved
+    f = lambda x: behind(checkpoint_name(x, "features"))
+    A = jax.random.normal(jax.random.key(0), (2, 3, 3, W3.shape[0]), jnp.float64)
+    for n, target in enumerate(TARGETS):
+        score = lambda a, target=target: behind(a.reshape(1, *A.shape[1:]))[0, target]
+        g, H = jax.grad(score)(A[n].ravel()), jax.hessian(score)(A[n].ravel())
+        weights = (g - H @ A[n].ravel() / 2).reshape(A.shape[1:]).mean(axis=(0, 1))
+        close(jaxplain.shapley_cam(f, "features")(A, target=TARGETS)[n], A[n] @ weights)
+
+
+def test_shapley_cam_is_grad_cam_where_nothing_is_curved():
+    close(jaxplain.shapley_cam(NET)(X, target=TARGETS), jaxplain.grad_cam(NET)(X, target=TARGETS))
+
+
+def test_finer_cam_is_the_difference_of_two_maps():
+    explain = jaxplain.grad_cam(NET)
+    second = NET(X).at[jnp.arange(2), TARGETS].set(-jnp.inf).argmax(axis=1)
+    finer = jaxplain.contrast(explain, "runner_up")(X, target=TARGETS)
+    close(finer, explain(X, target=TARGETS) - explain(X, target=second))
 
 
 def naive_fem(features, k=2.0):
