@@ -55,6 +55,8 @@ __all__ = [
     "z_plus",
 ]
 
+NEXT_TO_NOTHING = 1e-20  # a stabiliser that takes no part of a sum, and still bounds what is divided by one
+
 Matcher: TypeAlias = "str | Callable[[Unit], bool]"
 NamedComposite: TypeAlias = "str | Composite"
 
@@ -303,17 +305,22 @@ def excitation_backprop(*, bias: bool = False) -> Composite:
     """Every weighted sum by z+: without biases as in the paper, with them as in some other libraries.
 
     Sums and averages as well, so that operands of both signs, as a linear bottleneck adds them, give no negative share.
-    Without biases a BatchNorm that no layer absorbs has one input for each output, and hands on what arrives.
+    Without biases a BatchNorm that no layer absorbs has one input for each output, and hands on what arrives. The
+    stabiliser keeps nothing: probabilities sum to 1, however small the activations are.
     """
-    return positive_sums(conv=rules.z_plus(bias=bias), dense=rules.z_plus(bias=bias), bias=bias)
+    z_plus = rules.z_plus(bias=bias, stabilizer=NEXT_TO_NOTHING)
+    return positive_sums(conv=z_plus, dense=z_plus, bias=bias, stabilizer=NEXT_TO_NOTHING)
 
 
-def positive_sums(*, conv: Rule, dense: Rule, first: Rule | None = None, bias: bool = False) -> Composite:
+def positive_sums(
+    *, conv: Rule, dense: Rule, first: Rule | None = None, bias: bool = False, stabilizer: float = rules.STABILIZER
+) -> Composite:
     """`layered`, with averages and sums divided over their positive terms, and single scales without a bias."""
-    weighted, z_plus = layered(conv=conv, dense=dense, first=first), rules.z_plus(bias=bias)
-    scale = rules.epsilon() if bias else rules.pass_through()
+    weighted = layered(conv=conv, dense=dense, first=first)
+    z_plus, summed = rules.z_plus(bias=bias, stabilizer=stabilizer), rules.proportional(stabilizer, positive=True)
+    scale = rules.epsilon(stabilizer) if bias else rules.pass_through()
     norm = rules.pass_through()  # whose relevance stays positive
-    others = first_match(("pool", z_plus), ("sum", rules.proportional(positive=True)), ("scale", scale), ("norm", norm))
+    others = first_match(("pool", z_plus), ("sum", summed), ("scale", scale), ("norm", norm))
     return lambda unit: weighted(unit) or others(unit)
 
 

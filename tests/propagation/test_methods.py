@@ -41,7 +41,13 @@ def test_excitation_is_a_probability_and_z_plus_over_the_score(name):
     score = outputs[jnp.arange(2), TARGETS].reshape(2, 1, 1, 1)
     np.testing.assert_allclose(visits, relevance / score, atol=1e-12)
     if name != "residual":  # there, some neurons of the 1x1 projection see no positive contribution at all
-        np.testing.assert_allclose(total(visits), 1, rtol=1e-4)
+        np.testing.assert_allclose(total(visits), 1, rtol=1e-9)
+
+
+def test_excitation_of_small_numbers_is_a_probability_too():
+    w = jnp.array([[1.0], [3.0], [-1.0]])
+    visits = jaxplain.excitation_backprop(lambda x: jax.nn.relu(x @ w))
+    np.testing.assert_allclose(visits(jnp.full((1, 3), 1e-9)), [[0.25, 0.75, 0.0]], rtol=1e-6)
 
 
 def test_excitation_at_a_layer():
@@ -51,7 +57,7 @@ def test_excitation_at_a_layer():
     )
     assert at_layer.shape == (2, 4, 4)
     assert (at_layer >= 0).all()
-    np.testing.assert_allclose(total(at_layer), 1, rtol=1e-4)
+    np.testing.assert_allclose(total(at_layer), 1, rtol=1e-9)
     enlarged = jaxplain.excitation_backprop(module.apply, "conv2")
     assert jax.eval_shape(enlarged, variables, X, target=TARGETS).shape == (2, 8, 8)
 
