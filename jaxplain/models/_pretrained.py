@@ -38,7 +38,8 @@ def load_state_dict(template: Any, state_dict: Mapping[str, np.ndarray]) -> Any:
 
     The rule: a variable's path, joined by dots, is PyTorch's name of it, with `kernel` and `scale` called `weight`, and
     `mean` and `var` called `running_mean` and `running_var`. Kernels turn from ``(out, in, ...)`` to
-    ``(..., in, out)``.
+    ``(..., in, out)``. A dense layer `in_proj` is the one that PyTorch's attention calls `in_proj_weight` and
+    `in_proj_bias`.
 
     Args:
       template: the variables, or their shapes as ``jax.eval_shape(module.init, key, images)`` gives them.
@@ -69,7 +70,8 @@ def load_state_dict(template: Any, state_dict: Mapping[str, np.ndarray]) -> Any:
 
 def _torch_name(path: tuple[Any, ...]) -> str:
     _, *modules, leaf = (entry.key for entry in path)
-    return ".".join([*modules, _TORCH_NAMES[leaf]])
+    name = ".".join([*modules, _TORCH_NAMES.get(leaf, leaf)])
+    return name.replace("in_proj.", "in_proj_")
 
 
 def _convert(path: tuple[Any, ...], array: np.ndarray, like: Any) -> np.ndarray:
@@ -89,6 +91,7 @@ def pretrained(
     checkpoint: str | os.PathLike[str] | None,
     key: jax.Array | None = None,
     rename: Callable[[str], str] = str,
+    gain: float = 1.0,
 ) -> Pretrained:
     """The module with variables from a checkpoint, or random ones.
 
@@ -98,6 +101,7 @@ def pretrained(
       checkpoint: a file that `load_checkpoint` reads; None draws random variables.
       key: the random key of the random variables, ``jax.random.key(0)`` by default.
       rename: maps the checkpoint's names to the module's.
+      gain: the variance of random kernels, in terms of LeCun's.
 
     Returns:
       The module, its variables and its preprocessing.
@@ -108,19 +112,21 @@ def pretrained(
     images = jax.ShapeDtypeStruct((1, preprocess.crop, preprocess.crop, 3), np.float32)
     template = jax.eval_shape(lambda x: module.init(jax.random.key(0), x), images)
     if checkpoint is None:
-        return Pretrained(module, _random(template, jax.random.key(0) if key is None else key), preprocess)
+        return Pretrained(module, _random(template, jax.random.key(0) if key is None else key, gain), preprocess)
     state_dict = {rename(name): array for name, array in load_checkpoint(checkpoint).items()}
     return Pretrained(module, load_state_dict(template, state_dict), preprocess)
 
 
-def _random(template: Any, key: jax.Array) -> Any:
-    """Kernels of LeCun's scale and normalisations that do nothing; by NumPy, as compiling `module.init` takes long."""
+def _random(template: Any, key: jax.Array, gain: float) -> Any:
+    """Kernels of LeCun's scale or more, and scales of 1; by NumPy, as compiling `module.init` takes long."""
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
     def draw(path: tuple[Any, ...], like: jax.ShapeDtypeStruct) -> np.ndarray:
         if path[-1].key == "kernel":
             fan_in = math.prod(like.shape[:-1])
-            return generator.standard_normal(like.shape, np.float32) / np.float32(fan_in**0.5)
-        return np.full(like.shape, path[-1].key in ("scale", "var"), like.dtype)
+            return generator.standard_normal(like.shape, np.float32) / np.float32((fan_in / gain) ** 0.5)
+        if path[-1].key == "pos_embedding":
+            return generator.standard_normal(like.shape, np.float32)
+        return np.full(like.shape, path[-1].key in ("scale", "var", "layer_scale"), like.dtype)
 
     return jax.device_put(jax.tree.map_with_path(draw, template))

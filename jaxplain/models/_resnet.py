@@ -1,4 +1,4 @@
-"""Residual networks with 18 and 50 layers."""
+"""Residual networks with 18, 34 and 50 layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._layers import batch_norm, conv, max_pool
 from ._preprocess import TORCHVISION
 from ._pretrained import Pretrained, pretrained
 
-__all__ = ["resnet18", "resnet50"]
+__all__ = ["resnet18", "resnet34", "resnet50"]
 
 
 class BasicBlock(nn.Module):
@@ -91,6 +91,17 @@ def resnet18(
       He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition. CVPR 2016, arXiv:1512.03385.
     """
     return pretrained(ResNet(BasicBlock, (2, 2, 2, 2), num_classes), TORCHVISION, checkpoint, key)
+
+
+def resnet34(
+    checkpoint: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, key: jax.Array | None = None
+) -> Pretrained:
+    """ResNet-34; arguments as `vgg16`.
+
+    Reference:
+      He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition. CVPR 2016, arXiv:1512.03385.
+    """
+    return pretrained(ResNet(BasicBlock, (3, 4, 6, 3), num_classes), TORCHVISION, checkpoint, key)
 
 
 def resnet50(
