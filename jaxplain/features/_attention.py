@@ -115,25 +115,26 @@ class Place:
         return moved.reshape(moved.shape[0], -1, *moved.shape[-2:])
 
 
-def places_in(graph: Graph, given: dict[int, Origins], channels: int) -> tuple[Place, ...]:
+def places_in(graph: Graph, given: dict[int, Origins], channels: int, rank: int) -> tuple[Place, ...]:
     """The attentions of a graph, in the order of evaluation.
 
     Args:
       graph: a network, or the body of a loop.
       given: what the axes of its inputs are made of.
       channels: the axis of the channels of the network's input.
+      rank: how many axes that has.
     """
     known, makers = follow(graph, given), Makers(graph)
     found = []
     for number, op in enumerate(graph.ops):
         if op.primitive is P.scan_p:
-            inner = places_in(op.bodies[0], inside_loop(op, known), channels)
+            inner = places_in(op.bodies[0], inside_loop(op, known), channels, rank)
             turns = range(op.params["length"])
             found += (
                 [Place(number, inner=inner, turns=(*turns[:: -1 if op.params["reverse"] else 1],))] if inner else []
             )
         elif (keys := makers.normalised_axis(op)) is not None:
-            axes = attention_axes(op, known.get(op.outputs[0]), keys, channels)
+            axes = attention_axes(op, known.get(op.outputs[0]), keys, channels, rank)
             again = makers.behind_moves(op.inputs[0])  # weights that are normalised twice are those of one attention
             found = [it for it in found if it.inner or makers.behind_moves(graph.ops[it.op].outputs[0]) != again]
             found += [Place(makers.masked(number), axes)] if axes else []
@@ -188,12 +189,14 @@ def bottlenecks(graph: Graph, varying: set[int]) -> list[int]:
     return list(found)
 
 
-def attention_axes(op: Op, labels: Origins | None, keys: int, channels: int) -> tuple[int, int, int] | None:
+def attention_axes(op: Op, labels: Origins | None, keys: int, channels: int, rank: int) -> tuple[int, int, int] | None:
     """The axes of examples, queries and keys, if an operation's result are weights between tokens.
 
-    Tokens are made of positions, as channels that read each other are not.
+    Tokens are made of positions, as channels that read each other are not. Heads may be made of all that a patch holds,
+    its positions and its channels, where patches are cut by reshaping.
     """
     of_positions = lambda label: any(i > 0 and i != channels for i in label)
+    of_patches = lambda label: label.issuperset(range(1, rank))
     is_token = lambda label: not label.isdisjoint({QUERIES, KEYS}) and of_positions(label)
     tokens = [i for i, label in enumerate(labels or ()) if is_token(label)]
     if len(tokens) != 2 or keys not in tokens or labels is None:
@@ -203,7 +206,7 @@ def attention_axes(op: Op, labels: Origins | None, keys: int, channels: int) -> 
     shape = op.eqn.outvars[0].aval.shape
     # Of one example alone, any axis of size 1 will do.
     examples = [i for i in others if labels[i] - {CONVOLVED} == {0}] or [i for i in others if shape[i] == 1]
-    if not examples or any(of_positions(labels[i]) for i in others):
+    if not examples or any(of_positions(labels[i]) and not of_patches(labels[i]) for i in others):
         raise ValueError(
             f"the attention at {op.place} reads tokens within windows, or along rows: its weights are no map of the "
             "image"
@@ -239,7 +242,7 @@ class AttentionNetwork:
         self.graph, _ = trace(f, x, keep_call=has_no_attention)
         read = channels_read(self.graph)
         channels = x.ndim - 1 if read is None else read
-        self.places = places_in(self.graph, of_input(self.graph), channels)
+        self.places = places_in(self.graph, of_input(self.graph), channels, x.ndim)
         if not self.places:
             raise ValueError(
                 "the network has no attention between tokens, no weights that are divided by their sum over tokens; "

@@ -115,6 +115,12 @@ def test_channels_first(name):
     close(ours, METHODS[name](network)(WEIGHTS, X, target=TARGET))
 
 
+def test_patches_cut_by_reshaping():
+    close(jaxplain.attentions(vit.cut_by_reshaping)(WEIGHTS, X).weights, tuple(A))
+    explain = jaxplain.legrad(vit.cut_by_reshaping)
+    close(jax.jit(explain)(WEIGHTS, X, target=TARGET), jaxplain.legrad(network)(WEIGHTS, X, target=TARGET))
+
+
 def test_rows_of_the_rollout_sum_to_one():
     pooled = lambda x: (x + jax.nn.softmax(x @ x.swapaxes(1, 2)) @ x).mean(axis=1)
     tokens = X.reshape(3, 12, 8, 3)[:, :, :, :1]
