@@ -69,7 +69,7 @@ def load_state_dict(template: Any, state_dict: Mapping[str, np.ndarray]) -> Any:
 
 
 def _torch_name(path: tuple[Any, ...]) -> str:
-    _, *modules, leaf = (entry.key for entry in path)
+    *modules, leaf = (str(entry.key) for entry in path[1:])
     name = ".".join([*modules, _TORCH_NAMES.get(leaf, leaf)])
     return name.replace("in_proj.", "in_proj_")
 

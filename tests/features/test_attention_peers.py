@@ -1,4 +1,4 @@
-"""Parity with the authors' own code of two maps of attentions; `benchmarks/peers/attention_maps.py` made the numbers."""
+"""Parity of two maps of attentions with their authors' code; `benchmarks/peers/attention_maps.py` made the numbers."""
 
 import functools
 
