@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from jaxplain import metrics
-from jaxplain._intervals import student_t
 from jaxplain.cli import main
 from jaxplain.evaluation import Example, evaluate, open_records, summarize
 from jaxplain.evaluation._table import exceeds, statistic
@@ -621,15 +620,6 @@ def test_one_image_has_no_interval():
     alone = statistic([2.0])
     assert (alone.mean, alone.low, alone.high, alone.n) == (2, None, None, 1)
     assert str(alone) == "2.000 (no interval)"
-
-
-def test_quantiles_of_students_distribution():
-    tables = {1: 12.706204736, 2: 4.302652730, 3: 3.182446305, 5: 2.570581836, 23: 2.068657610, 99: 1.984216952}
-    for freedom, quantile in tables.items():
-        assert student_t(0.975, freedom) == pytest.approx(quantile, abs=1e-6)
-    assert student_t(0.95, 10) == pytest.approx(1.812461123, abs=1e-6)
-    assert student_t(0.5, 7) == pytest.approx(0, abs=1e-9)
-    assert student_t(0.975, 10**4) == pytest.approx(1.959964, abs=1e-3)  # the normal distribution's
 
 
 @pytest.mark.parametrize("n", [4, 6, 24])

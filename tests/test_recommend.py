@@ -1,13 +1,14 @@
 import json
-from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
 import jaxplain
 from jaxplain._taxonomy import METHODS
 from jaxplain.cli import main
-from jaxplain.evaluation._recommend import GOALS
+from jaxplain.evaluation._recommend import GOALS, shipped
 
+ROOT = Path(__file__).parents[1]
 BETTER = {"insertion": "higher", "deletion": "lower", "grid_pointing_game": "higher", "max_sensitivity": "lower"}
 
 
@@ -98,14 +99,60 @@ def test_mistakes():
         jaxplain.recommend(without="labels")
 
 
+def places(insertion, deletion):
+    """Evidence of a network by the places of two methods."""
+    entries = {
+        label: {
+            "method": method,
+            "seconds_per_image": None,
+            "metrics": {
+                name: number(0.5) | {"place": place} for name, place in zip(("insertion", "deletion"), at, strict=True)
+            },
+        }
+        for label, method, at in (("one", "lrp", insertion), ("two", "gradient", deletion))
+    }
+    about = {"network": f"network {insertion}", "data": "images", "versions": "1", "timing": "", "better": BETTER}
+    return {"about": about, "controls": [], "methods": entries}
+
+
+def test_over_the_networks_of_a_kind():
+    boards = [places((1.5, 1.0), (3.0, 2.0)), places((4.5, 5.0), (1.0, 1.0))]
+    labels = lambda evidence: [c.label for c in jaxplain.recommend("faithfulness", evidence=evidence).choices]
+    assert [labels(board) for board in boards] == [["one", "two"], ["two", "one"]]
+    advice = jaxplain.recommend("faithfulness", evidence=boards)
+    assert [c.mean_place for c in advice.choices] == [1.75, 3.0]  # of 3, 2, 1, 1 and of 1.5, 1, 4.5, 5
+    assert "insertion: mean place 2.0 on 2 networks" in str(advice)
+    assert "network (4.5, 5.0): insertion 0.500 (0.400 to 0.600, n = 10), place 1 of 2" in str(advice)
+
+
+def test_the_shipped_networks():
+    boards = shipped()
+    names = [board["about"]["network"] for board in boards]
+    assert len(set(names)) == len(names) >= 2
+    for name in (*names, "convolutional", "transformer"):
+        assert jaxplain.recommend(network=name).choices
+    with pytest.raises(ValueError, match="unknown network 'transformers': did you mean transformer"):
+        jaxplain.recommend(network="transformers")
+
+
 def test_the_shipped_numbers_are_those_of_the_leaderboard():
-    evidence = json.loads(files("jaxplain.evaluation").joinpath("evidence.json").read_text())
     known = {name for names in GOALS.values() for name in names}
-    assert len({e["method"] for e in evidence["methods"].values()} - {""}) >= 15
-    for entry in evidence["methods"].values():
-        assert entry["method"] in METHODS or entry["method"] == ""
-        assert set(entry["metrics"]) <= known
-        assert all(number["low"] <= number["mean"] <= number["high"] for number in entry["metrics"].values())
+    for board in shipped():
+        assert len({e["method"] for e in board["methods"].values()} - {""}) >= 15
+        for entry in board["methods"].values():
+            assert entry["method"] in METHODS or entry["method"] == ""
+            assert set(entry["metrics"]) <= known
+            assert all(number["low"] <= number["mean"] <= number["high"] for number in entry["metrics"].values())
+            assert all(number["n"] >= 24 for number in entry["metrics"].values())
+
+
+def test_the_first_choice_is_that_of_the_table():
+    page = (ROOT / "benchmarks" / "results" / "leaderboard.md").read_text("utf-8")
+    for board in shipped():
+        name = board["about"]["network"]
+        table = page.partition(f"\n## {name}\n")[2].partition("|---")[2]
+        first = table.splitlines()[1].split("|")[1].strip()
+        assert jaxplain.recommend(network=name).choices[0].label == first
 
 
 def test_on_the_command_line(capsys):
@@ -113,5 +160,7 @@ def test_on_the_command_line(capsys):
     out = capsys.readouterr().out
     assert out.startswith("1. ")
     assert "more that were measured" in out
+    assert main(["recommend", "--network", "transformer", "--top", "1"]) == 0
+    assert "ViT" in capsys.readouterr().out
     assert main(["recommend", "--goal", "beauty"]) == 2
     assert "unknown goal 'beauty'" in capsys.readouterr().err

@@ -26,6 +26,7 @@ def recommend(
     max_seconds: Number = None,
     class_discriminative: bool = False,
     complete: bool = False,
+    network: str = "convolutional",
     top: int = 5,
 ) -> int:
     """Rank methods by what was measured of them, and say what that was.
@@ -45,6 +46,7 @@ def recommend(
       max_seconds: Only those that took at most so long for an image.
       class_discriminative: Only those whose maps of different classes differ.
       complete: Only those whose maps sum to a score or a difference of scores.
+      network: A kind of network, convolutional or transformer, or one that was measured, by its name.
       top: How many are printed.
     """
     if top < 1:
@@ -56,7 +58,7 @@ def recommend(
         "max_cost": max_cost,
         "max_seconds": max_seconds,
     }
-    conditions |= {"class_discriminative": class_discriminative or None, "complete": complete}
+    conditions |= {"class_discriminative": class_discriminative or None, "complete": complete, "network": network}
     try:
         advice = advise(words(goal), **conditions)
     except ValueError as error:

@@ -1,23 +1,26 @@
 """Which method for which need: what the leaderboard measured, filtered by what the taxonomy knows. No opinions.
 
-`evidence.json` beside this file is written by ``python -m benchmarks.leaderboard``, of one network and one set of
-photographs; what holds for others, `evaluate` tells.
+`evidence.json` beside this file is written by ``python -m benchmarks.leaderboard``, of the networks and images that it
+names; what holds for others, `evaluate` tells.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, get_args
+from statistics import mean
+from typing import Any, TypeAlias, get_args
 
 from .._html import html_table, listing
 from .._taxonomy import METHODS, Family, Mechanism, Method, Need, Resolution, methods
 from .._text import as_list, choose
 
 __all__ = ["Advice", "recommend"]
+
+Board: TypeAlias = Mapping[str, Any]
 
 GOALS = {
     "faithfulness": ("insertion", "deletion"),
@@ -36,19 +39,19 @@ class Choice:
     Attributes:
       label: the method and its options.
       method: what the taxonomy says of it.
-      places: metric -> its place among all that were measured, 1 for the best.
+      places: metric -> its place among all that were measured, 1 for the best; the mean over the networks.
       evidence: a line for each metric.
     """
 
     label: str
     method: Method
-    places: dict[str, int]
+    places: dict[str, float]
     evidence: tuple[str, ...]
 
     @property
     def mean_place(self) -> float:
         """The mean of the places."""
-        return sum(self.places.values()) / len(self.places)
+        return mean(self.places.values())
 
 
 @dataclass(frozen=True)
@@ -106,11 +109,13 @@ def recommend(
     class_discriminative: bool | None = None,
     resolution: Resolution | Collection[Resolution] | None = None,
     complete: bool = False,
-    evidence: Mapping[str, Any] | None = None,
+    network: str = "convolutional",
+    evidence: Board | Sequence[Board] | None = None,
 ) -> Advice:
     """Rank methods by what the leaderboard measured of them.
 
-    Methods are sorted by their mean place in the metrics of the goals, among all that were measured.
+    Methods are sorted by their mean place in the metrics of the goals, among all that were measured: the mean over the
+    images and over the networks of a kind.
 
     Args:
       goal: one or several: ``"faithfulness"`` (insertion and deletion), ``"localisation"`` (the grid pointing game),
@@ -124,13 +129,15 @@ def recommend(
       class_discriminative: whether maps of different classes must (or must not) tell them apart.
       resolution: one resolution of maps or several (see `jaxplain.methods`).
       complete: whether maps must sum to the score or to a difference of scores.
-      evidence: other numbers in the form of the leaderboard's; by default those of the library.
+      network: a kind of network, ``"convolutional"`` or ``"transformer"``, or one that was measured, by its name.
+      evidence: other numbers in the form of the leaderboard's, of one network or several; by default those of the
+        library.
 
     Returns:
       `Advice`.
 
     Raises:
-      ValueError: for no goal or an unknown goal, family, mechanism, need or resolution.
+      ValueError: for no goal or an unknown goal, family, mechanism, need, resolution or network.
 
     Example:
       >>> import jaxplain
@@ -140,7 +147,6 @@ def recommend(
       >>> all(choice.method.total in ("score", "difference") for choice in advice.choices)
       True
     """
-    evidence = shipped() if evidence is None else evidence
     criteria = [name for g in as_list(goal) for name in GOALS[choose(g, GOALS, "goal")]]
     if not criteria:
         raise ValueError(f"there is no goal: choose one or several of {', '.join(GOALS)}")
@@ -152,26 +158,49 @@ def recommend(
         and (class_discriminative is None or m.class_discriminative == class_discriminative)
         and (not complete or m.total in ("score", "difference"))
     ]
-    ranks = {name: ranks_in(name, evidence) for name in criteria}
+    boards = boards_of(network, evidence)
+    ranks = [{name: ranks_in(name, board) for name in criteria} for board in boards]
     measured = {
-        label: entry
-        for label, entry in evidence["methods"].items()
-        if entry["method"] in fitting and all(label in rank for rank in ranks.values())
+        label: entry["method"]
+        for label, entry in boards[0]["methods"].items()
+        if entry["method"] in fitting and all(label in rank for of_board in ranks for rank in of_board.values())
     }
-    choices = [choice_of(label, ranks, evidence) for label, entry in measured.items() if is_fast(entry, max_seconds)]
-    names = {entry["method"] for entry in measured.values()}
+    choices = [
+        choice_of(label, criteria, boards, ranks)
+        for label in measured
+        if all(is_fast(board["methods"][label], max_seconds) for board in boards)
+    ]
     return Advice(
         tuple(sorted(choices, key=lambda choice: choice.mean_place)),
-        tuple(name for name in fitting if name not in names),
-        source_line(evidence["about"]),
+        tuple(name for name in fitting if name not in measured.values()),
+        " ".join(source_line(board["about"]) for board in boards),
     )
 
 
-def choice_of(label: str, ranks: Mapping[str, Mapping[str, int]], evidence: Mapping[str, Any]) -> Choice:
-    """One method with its places in the criteria, and what was measured."""
-    lines = tuple(evidence_line(name, rank, label, evidence) for name, rank in ranks.items())
-    method = METHODS[evidence["methods"][label]["method"]]
-    return Choice(label, method, {name: rank[label] for name, rank in ranks.items()}, lines)
+def boards_of(network: str, evidence: Board | Sequence[Board] | None) -> Sequence[Board]:
+    """The numbers of a network, or of all of a kind; those that were passed are taken as they are."""
+    if evidence is not None:
+        return [evidence] if isinstance(evidence, Mapping) else evidence
+    boards = shipped()
+    known = dict.fromkeys(board["about"][key] for key in ("kind", "network") for board in boards)
+    choose(network, known, "network")
+    return [board for board in boards if network in (board["about"]["kind"], board["about"]["network"])]
+
+
+def choice_of(
+    label: str, criteria: Sequence[str], boards: Sequence[Board], ranks: Sequence[Mapping[str, Mapping[str, float]]]
+) -> Choice:
+    """One method with its places in the criteria, and what was measured on each network."""
+    places = {name: mean(rank[name][label] for rank in ranks) for name in criteria}
+    lines = []
+    for name in criteria:
+        on_each = [evidence_line(name, rank[name], label, board) for board, rank in zip(boards, ranks, strict=True)]
+        networks = [board["about"]["network"] for board in boards]
+        if len(boards) > 1:
+            lines.append(f"{name}: mean place {places[name]:.1f} on {len(boards)} networks")
+            on_each = [f"  {network}: {text}" for network, text in zip(networks, on_each, strict=True)]
+        lines += on_each
+    return Choice(label, METHODS[boards[0]["methods"][label]["method"]], places, tuple(lines))
 
 
 def is_fast(entry: Mapping[str, Any], max_seconds: float | None) -> bool:
@@ -187,20 +216,21 @@ def source_line(about: Mapping[str, Any]) -> str:
 
 
 @cache
-def shipped() -> dict[str, Any]:
-    """The numbers of the library's own leaderboard."""
-    return json.loads(files("jaxplain.evaluation").joinpath("evidence.json").read_text(encoding="utf-8"))
+def shipped() -> list[Board]:
+    """The numbers of the library's own leaderboard, network by network."""
+    return json.loads(files("jaxplain.evaluation").joinpath("evidence.json").read_text(encoding="utf-8"))["networks"]
 
 
-def ranks_in(name: str, evidence: Mapping[str, Any]) -> dict[str, int]:
-    """The rank of each method in one metric, 1 for the best; controls have none."""
-    values = {
-        label: value
-        for label, entry in evidence["methods"].items()
-        if entry["method"] and (value := mean_of(entry, name)) is not None
-    }
+def ranks_in(name: str, evidence: Board) -> dict[str, float]:
+    """The place of each method in one metric, 1 for the best; controls have none.
+
+    It is the mean over the images where the evidence has one, else that of the mean.
+    """
+    methods = {label: entry for label, entry in evidence["methods"].items() if entry["method"]}
+    values = {label: value for label, entry in methods.items() if (value := mean_of(entry, name)) is not None}
     ordered = sorted(values.values(), reverse=evidence["about"]["better"].get(name) == "higher")
-    return {label: ordered.index(value) + 1 for label, value in values.items()}
+    place = lambda label: methods[label]["metrics"].get(name, {}).get("place", ordered.index(values[label]) + 1)
+    return {label: place(label) for label in values}
 
 
 def mean_of(entry: Mapping[str, Any], name: str) -> float | None:
@@ -208,9 +238,9 @@ def mean_of(entry: Mapping[str, Any], name: str) -> float | None:
     return entry["seconds_per_image"] if name == "seconds_per_image" else entry["metrics"].get(name, {}).get("mean")
 
 
-def evidence_line(name: str, ranks: Mapping[str, int], label: str, evidence: Mapping[str, Any]) -> str:
+def evidence_line(name: str, ranks: Mapping[str, float], label: str, evidence: Board) -> str:
     """What was measured, in words."""
-    place, entry = f"place {ranks[label]} of {len(ranks)}", evidence["methods"][label]
+    place, entry = f"place {ranks[label]:.3g} of {len(ranks)}", evidence["methods"][label]
     if name == "seconds_per_image":
         return f"{entry['seconds_per_image']:.3g} s per image, {place} ({evidence['about']['timing']})"
     number = entry["metrics"][name]

@@ -1,0 +1,215 @@
+"""From records to pages: a table a network, what carries over between networks, and what that says of defaults."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import jaxplain
+from jaxplain.evaluation._table import arrow, markdown_table
+
+from .boards import NAMES, RANKED, Board, load
+from .choices import defaults, published, recipes
+from .rows import CONTROLS
+from .statistics import agreement, agreements, difference, holm, interval, matrix, mean_places, places
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+EVIDENCE = ROOT / "jaxplain" / "evaluation" / "evidence.json"
+SHOWN = RANKED | {"sparseness": "higher", "max_sensitivity": "lower"}
+SANITY = {"max_sensitivity": "lower", "randomised weights": "lower", "randomised class": "lower"}
+VARIANTS = {
+    "insertion": "higher",
+    "insertion into the mean": "higher",
+    "insertion of the output": "higher",
+    "deletion": "lower",
+    "deletion to a blur": "lower",
+    "deletion of the output": "lower",
+    "road": "lower",
+    "road, least relevant first": "higher",
+}
+
+
+def write(folder: Path) -> None:
+    """All pages and the evidence."""
+    boards = [board for key in NAMES if (board := load(folder, key)) is not None]
+    texts = {
+        "leaderboard": [*summary(boards), *map(page, boards)],
+        "defaults": defaults(boards),
+        "recipes": recipes(boards),
+        "published": published(boards),
+    }
+    for name, parts in texts.items():
+        (RESULTS / f"{name}.md").write_text("\n\n".join(parts) + "\n")
+    text = json.dumps({"networks": [evidence(board) for board in boards]}, indent=1)
+    EVIDENCE.write_text(text + "\n")
+
+
+# --------------------------------------------------------------------------------------------------- all networks
+
+
+def summary(boards: Sequence[Board]) -> Iterable[str]:
+    """Which orders carry over from network to network."""
+    yield (
+        f"Measured with jaxplain {jaxplain.__version__}, jax {jax.__version__}; what was measured and how stands in "
+        "`benchmarks/leaderboard.py`. Intervals are 95 %, of Student's t over images; differences are paired."
+    )
+    yield "## All networks"
+    yield (
+        "The mean place in insertion, deletion and the grid pointing game, of so many methods and variants as stand in "
+        "the heading, sorted by the mean over the networks; recipes and controls have no place."
+    )
+    yield places_table(boards)
+    yield "How far the orders agree: Spearman's rank correlation of the means of what both networks have."
+    yield networks_table(boards)
+
+
+def places_table(boards: Sequence[Board]) -> str:
+    """The mean places on all networks."""
+    by_network = [mean_places(b.table, b.measured(*RANKED), RANKED) for b in boards]
+    labels = list(dict.fromkeys(label for found in by_network for label in found))
+    share = lambda label: np.mean([found[label].mean / len(found) for found in by_network if label in found])
+    most = max(sum(label in found for found in by_network) for label in labels)
+    whole = [label for label in labels if sum(label in found for found in by_network) == most]
+    rest = [label for label in labels if label not in whole]
+    rows = [
+        [
+            label,
+            *(f"{found[label].mean:.1f} ± {found[label].half:.1f}" if label in found else "" for found in by_network),
+        ]
+        for label in [*sorted(whole, key=share), *sorted(rest, key=share)]
+    ]
+    heading = ["method", *(f"{b.name} (of {len(found)})" for b, found in zip(boards, by_network, strict=True))]
+    return markdown_table(heading, rows)
+
+
+def networks_table(boards: Sequence[Board]) -> str:
+    """The agreement of the orders between each two networks, metric by metric."""
+    rows = []
+    for i, one in enumerate(boards):
+        for two in boards[i + 1 :]:
+            cells = []
+            for metric in RANKED:
+                labels = [label for label in one.measured(metric) if label in two.measured(metric)]
+                pair = (matrix(board.table, labels, metric) for board in (one, two))
+                cells.append(f"{agreement(*pair)}, {len(labels)}")
+            rows.append([f"{one.name}, {two.name}", *cells])
+    return markdown_table(["networks", *(f"{metric}, methods" for metric in RANKED)], rows)
+
+
+# ---------------------------------------------------------------------------------------------------- one network
+
+
+def page(board: Board) -> str:
+    """Everything of one network."""
+    parts = [f"## {board.name}", f"{board.data}, the true class explained. {timing(board)}", means_table(board)]
+    parts += [losers(board)]
+    for title, columns in (("Sanity", SANITY), ("Other scores and baselines", VARIANTS)):
+        if board.measured(*columns):
+            parts += [f"### {title}, {board.name}", plain_table(board, columns)]
+    columns = {name: better for name, better in (SHOWN | SANITY | VARIANTS).items() if len(board.measured(name)) > 2}
+    parts += [f"### Metric against metric, {board.name}", metrics_table(board, columns)]
+    return "\n\n".join(parts)
+
+
+def timing(board: Board) -> str:
+    """What the seconds are of."""
+    return f"Seconds per image: {board.machine}." if board.machine else "Seconds per image were not taken."
+
+
+def means_table(board: Board) -> str:
+    """The means of one network, sorted by the mean place; recipes and controls below."""
+    ranked = mean_places(board.table, board.measured(*RANKED), RANKED)
+    order = sorted(ranked, key=lambda label: ranked[label].mean)
+    order += [label for label in board.recipes if label in board.table] + list(CONTROLS)
+    columns = {name: better for name, better in SHOWN.items() if board.measured(name)}
+    rows = []
+    for label in order:
+        place = f"{ranked[label].mean:.1f} ± {ranked[label].half:.1f}" if label in ranked else ""
+        cells = [cell(board, label, metric) for metric in columns]
+        rows.append([label, place, *cells, f"{board.seconds[label]:.3g}" if label in board.seconds else ""])
+    counts = {name: len(board.table[CONTROLS[0]].get(name, ())) for name in columns}
+    heading = [f"{name}{arrow(better)} (n = {counts[name]})" for name, better in columns.items()]
+    return markdown_table(["method", "mean place", *heading, "s per image"], rows)
+
+
+def plain_table(board: Board, columns: Mapping[str, str]) -> str:
+    """The means of some metrics, in the order of the first."""
+    labels = [label for label in (*board.measured(*columns, recipes=True), *CONTROLS) if label in board.table]
+    first, better = next(iter(columns.items()))
+    value = lambda label: np.mean(list(board.table[label].get(first, {0: np.inf}).values()))
+    rows = [
+        [label, *(cell(board, label, metric) for metric in columns)]
+        for label in sorted(labels, key=value, reverse=better == "higher")
+    ]
+    return markdown_table(["method", *(f"{name}{arrow(better)}" for name, better in columns.items())], rows)
+
+
+def cell(board: Board, label: str, metric: str) -> str:
+    """A mean with its interval."""
+    numbers = board.table[label].get(metric)
+    return str(interval(np.array(list(numbers.values())))) if numbers else ""
+
+
+def losers(board: Board) -> str:
+    """What is not better than a control."""
+    lines = ["Not better than a control (paired, p > 0.05 corrected for as many comparisons by Holm):", ""]
+    for metric, control, _, worse in against_controls(board):
+        lines.append(f"* {metric}, {control}: {'; '.join(worse) or 'none'}.")
+    return "\n".join(lines)
+
+
+def against_controls(board: Board) -> Iterable[tuple[str, str, list[str], list[str]]]:
+    """Metric, control, and which labels are and are not better than it."""
+    for metric, better in RANKED.items():
+        labels = board.measured(metric, recipes=True)
+        for control in CONTROLS:
+            found = [difference(board.table, label, control, metric, better) for label in labels]
+            sure = [p <= 0.05 and d.gain.mean > 0 for p, d in zip(holm([d.p for d in found]), found, strict=True)]
+            wins = [label for label, won in zip(labels, sure, strict=True) if won]
+            yield metric, control, wins, [label for label in labels if label not in wins]
+
+
+def metrics_table(board: Board, columns: Mapping[str, str]) -> str:
+    """How far the orders by two metrics agree."""
+    labels = board.measured(*columns)
+    found = agreements(board.table, labels, columns)
+    names = list(columns)
+    rows = [[a, *("" if i >= j else str(found[a, b]) for j, b in enumerate(names))] for i, a in enumerate(names)]
+    return markdown_table([f"of {len(labels)} methods", *names[1:]], [[r[0], *r[2:]] for r in rows[:-1]])
+
+
+# -------------------------------------------------------------------------------------------------- for `recommend`
+
+
+def evidence(board: Board) -> dict:
+    """What `jaxplain.recommend` reads of one network."""
+    wins = {(metric, control): labels for metric, control, labels, _ in against_controls(board)}
+    labels = board.measured(*RANKED)
+    methods = {label: {"method": board.methods[label], "metrics": {}} for label in [*labels, *CONTROLS]}
+    for metric, better in SHOWN.items():
+        ranked = [label for label in labels if metric in board.table[label]]
+        place = dict(zip(ranked, places(matrix(board.table, ranked, metric), better).mean(axis=0), strict=True))
+        for label in [*ranked, *CONTROLS] if ranked else ():
+            mean = interval(np.array(list(board.table[label][metric].values())))
+            numbers = {"mean": mean.mean, "low": mean.mean - mean.half, "high": mean.mean + mean.half}
+            numbers |= {"place": float(place[label])} if label in place else {}
+            methods[label]["metrics"][metric] = {
+                **{name: round(number, 5) for name, number in numbers.items()},
+                "n": mean.n,
+                "better_than": [c for c in CONTROLS if label in wins.get((metric, c), ())],
+            }
+    for label, entry in methods.items():
+        entry["seconds_per_image"] = board.seconds.get(label)
+    about = {
+        "network": board.name,
+        "kind": board.kind,
+        "data": board.data,
+        "intervals": "of Student's t",
+        "versions": f"jaxplain {jaxplain.__version__}, jax {jax.__version__}",
+        "timing": board.machine,
+        "better": SHOWN,
+    }
+    return {"about": about, "controls": list(CONTROLS), "methods": methods}

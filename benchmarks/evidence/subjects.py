@@ -1,0 +1,131 @@
+"""The networks that are explained, and the images that they are explained on."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from PIL import Image
+
+from benchmarks import trained
+from jaxplain import metrics, models
+from jaxplain.evaluation import Example
+
+SURE = 0.5  # the least probability of the photographs of a mosaic
+CELL = 160  # pixels of a photograph in a mosaic
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network with what it is explained on.
+
+    Attributes:
+      name: of the network.
+      kind: ``"convolutional"`` or ``"transformer"``.
+      data: what the images are, in words.
+      apply: ``apply(*context, x) -> logits``.
+      context: its variables.
+      bounds: the least and the largest value of each colour of its inputs.
+      grey: the value of a mean image, which deletion leaves.
+      photographs: images of which the true class is explained.
+      mosaics: images of 2 x 2 photographs of different classes, with the cell that is asked for.
+      layers: ``"before"``, in front of the last activation; ``"middle"``, a feature map half-way; for transformers
+        ``"last"``, the tokens in front of the last attention.
+      stages: layers to randomise, first to last.
+    """
+
+    name: str
+    kind: str
+    data: str
+    apply: Callable[..., jax.Array]
+    context: tuple[Any, ...]
+    bounds: tuple[np.ndarray, np.ndarray]
+    photographs: tuple[Example, ...]
+    mosaics: tuple[Example, ...]
+    layers: dict[str, str]
+    stages: tuple[str, ...]
+
+
+def efficientnet(number: int, folder: Path, counts: tuple[int, int]) -> Subject:
+    """An EfficientNet-Lite with its ImageNet weights, on photographs whose names begin with their class."""
+    load = (models.efficientnet_lite0, models.efficientnet_lite1, models.efficientnet_lite2)[number]
+    module, variables, preprocess = load()
+    files = sorted(path for path in folder.iterdir() if re.match(r"\d+.*\.(jpe?g|png)$", path.name, re.IGNORECASE))
+    if not files:
+        raise SystemExit(f"{folder} has no photographs whose names begin with the number of their class")
+    shuffled = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
+
+    def examples(preprocess, chosen):
+        for file in chosen:
+            with Image.open(file) as image:
+                yield Example(file.name, preprocess(image), int(re.match(r"\d+", file.name)[0]))
+
+    small = models.Preprocess(preprocess.mean, preprocess.std, CELL * 8 // 7, CELL, preprocess.interpolation)
+    last = max(int(name.split(".")[1]) for name in variables["params"] if name.startswith("_blocks."))
+    middle = [f"_blocks.{i}" for i in range(last + 1)][-6]  # the last one of 14 x 14 positions is the sixth from behind
+    return Subject(
+        f"EfficientNet-Lite{number}",
+        "convolutional",
+        "ImageNet photographs",
+        module.apply,
+        (variables,),
+        preprocess.bounds,
+        tuple(examples(preprocess, shuffled[: counts[0]])),
+        tuple(mosaics(module.apply, (variables,), list(examples(small, shuffled)), counts[1])),
+        {"before": "_bn1", "middle": middle},
+        ("_conv_stem", "_blocks.3", middle, f"_blocks.{last}", "_fc"),
+    )
+
+
+def garments(name: str, folder: Path, counts: tuple[int, int]) -> Subject:
+    """One of the small networks that were trained here, on the test images of Fashion-MNIST."""
+    graph, state = nnx.split(trained.network(name))
+    apply = lambda state, x: nnx.merge(graph, state)(x)
+    images, labels = trained.fashion(folder)[1]
+    half = trained.halved(images)
+    whole = [Example(f"garment {i}", images[i : i + 1], int(labels[i])) for i in range(counts[0])]
+    small = [Example(f"garment {i}", half[i : i + 1], int(labels[i])) for i in range(20 * counts[1])]
+    blocks = tuple(f"blocks/{i}" for i in range(4))
+    layers, stages = {
+        "vgg": ({"before": "convs/3", "middle": "convs/2"}, (*(f"convs/{i}" for i in range(4)), "hidden", "head")),
+        "resnet": ({"before": "blocks/3/bn2", "middle": "blocks/2"}, ("stem", *blocks, "head")),
+        "vit": ({"last": "blocks/3/norm1"}, ("patches", *blocks, "head")),
+    }[name]
+    low, high = (np.full(1, (value - trained.MEAN) / trained.STD, np.float32) for value in (0, 1))
+    return Subject(
+        {"vgg": "VGG, small", "resnet": "ResNet, small", "vit": "ViT, small"}[name],
+        "transformer" if name == "vit" else "convolutional",
+        "Fashion-MNIST",
+        apply,
+        (state,),
+        (low, high),
+        tuple(whole),
+        tuple(mosaics(apply, (state,), small, counts[1], canvas=True)),
+        layers,
+        stages,
+    )
+
+
+def mosaics(apply, context, examples, count, canvas=False):
+    """Mosaics of images that the network is sure of, in the cell where they stand: the classes of a mosaic differ.
+
+    With ``canvas`` a network of one size of images judges each by itself in a quarter of an empty image.
+    """
+    empty = -trained.MEAN / trained.STD
+    alone = lambda x: jnp.pad(x, ((0, 0), (0, x.shape[1]), (0, x.shape[2]), (0, 0)), constant_values=empty)
+    forward = jax.jit(lambda x: jax.nn.softmax(apply(*context, alone(x) if canvas else x)))
+    chances = [np.asarray(forward(e.x))[0] for e in examples]
+    sure = [e for e, p in zip(examples, chances, strict=True) if p.argmax() == e.target and p.max() >= SURE]
+    right = sum(int(p.argmax()) == e.target for e, p in zip(examples, chances, strict=True))
+    print(f"{right} of {len(examples)} images of mosaics are classified rightly, {len(sure)} for sure", flush=True)
+    images, labels = np.concatenate([e.x for e in sure]), np.array([e.target for e in sure])
+    grids = metrics.grid_images(images, labels, jax.random.key(0), grids=count)
+    return [
+        Example(f"mosaic {i}", grids.images[i : i + 1], int(grids.labels[i, i % 4]), {"cell": i % 4})
+        for i in range(count)
+    ]
