@@ -101,7 +101,7 @@ def test_gains_over_a_default():
 
 
 def test_claims():
-    known = board(**{"grad_cam, last": (1, 1, 5), "grad_cam, middle": (1, 1, 2), "gradient": (1, 1, 7)})
+    known = board(**{"grad_cam, last": (1, 3, 5), "grad_cam, middle": (2, 2, 2), "gradient": (3, 1, 7)})
     verdicts = {row[0]: row[4] for row in claims(known)}
     assert verdicts["Grad-CAM of the last layer localises better than of a middle one"] == "holds"
     assert verdicts["Grad-CAM of the last layer localises better than the gradient"] == "contradicted"

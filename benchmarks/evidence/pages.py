@@ -33,7 +33,7 @@ VARIANTS = {
 
 
 def write(folder: Path) -> None:
-    """All pages and the evidence."""
+    """All pages, and the evidence; networks of which there are no records keep theirs."""
     boards = [board for key in NAMES if (board := load(folder, key)) is not None]
     texts = {
         "leaderboard": [*summary(boards), *map(page, boards)],
@@ -43,8 +43,9 @@ def write(folder: Path) -> None:
     }
     for name, parts in texts.items():
         (RESULTS / f"{name}.md").write_text("\n\n".join(parts) + "\n")
-    text = json.dumps({"networks": [evidence(board) for board in boards]}, indent=1)
-    EVIDENCE.write_text(text + "\n")
+    measured = {board.name: evidence(board) for board in boards}
+    before = {kept["about"]["network"]: kept for kept in json.loads(EVIDENCE.read_text())["networks"]}
+    EVIDENCE.write_text(json.dumps({"networks": list((before | measured).values())}, indent=1) + "\n")
 
 
 # --------------------------------------------------------------------------------------------------- all networks
@@ -191,8 +192,10 @@ def evidence(board: Board) -> dict:
     methods = {label: {"method": board.methods[label], "metrics": {}} for label in [*labels, *CONTROLS]}
     for metric, better in SHOWN.items():
         ranked = [label for label in labels if metric in board.table[label]]
+        if not ranked:
+            continue
         place = dict(zip(ranked, places(matrix(board.table, ranked, metric), better).mean(axis=0), strict=True))
-        for label in [*ranked, *CONTROLS] if ranked else ():
+        for label in [*ranked, *CONTROLS]:
             mean = interval(np.array(list(board.table[label][metric].values())))
             numbers = {"mean": mean.mean, "low": mean.mean - mean.half, "high": mean.mean + mean.half}
             numbers |= {"place": float(place[label])} if label in place else {}

