@@ -133,7 +133,7 @@ def test_contrastive_lrp_by_hand(dual):
 def test_contrastive_lrp_refuses_names_of_composites_whose_relevance_cancels():
     f = lambda x: x @ jnp.array([[1.0, 0.0], [1.0, 2.0]])
     with pytest.raises(
-        ValueError, match="choose z_plus or excitation_backprop, or pass jaxplain.composites.epsilon_plus"
+        ValueError, match=r"choose z_plus or excitation_backprop, or pass jaxplain\.composites\.epsilon_plus"
     ):
         jaxplain.contrastive_lrp(f, "epsilon_plus")
     x = jnp.ones((1, 2))
