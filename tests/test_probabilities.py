@@ -56,6 +56,18 @@ BY_SOFTMAX = {  # what takes a softmax, and the option that declines
     "pixel_flipping": (measured(small(metrics.pixel_flipping, features_in_step=12)), {"of": "output"}),
     "monotonicity": (measured(small(metrics.monotonicity, features_in_step=12)), {"of": "output"}),
     "average_drop": (measured(metrics.average_drop), {"of": "output"}),
+    "average_gain": (measured(metrics.average_gain), {"of": "output"}),
+    "road_combined": (measured(small(metrics.road_combined, percentages=[20], noise=0)), {"of": "output"}),
+    "adcc": (
+        lambda f, of="probability": metrics.adcc(jaxplain.input_x_gradient(f), of=of)(X),
+        {"of": "output"},
+    ),
+    "relative_output_stability": (
+        lambda f, of="probability": metrics.relative_output_stability(
+            jaxplain.input_x_gradient(f), of=of, samples=2, if_prediction_changes="keep"
+        )(X, key=KEY),
+        {"of": "output"},
+    ),
     "increase_in_confidence": (measured(metrics.increase_in_confidence), {"of": "output"}),
     "region_perturbation": (measured(small(metrics.region_perturbation, patch_size=3)), {"of": "output"}),
     "selectivity": (measured(small(metrics.selectivity, patch_size=3)), {"of": "output"}),
@@ -140,7 +152,7 @@ def test_one_logit_cannot_be_contrasted(case):
         case(one_logit)
 
 
-@pytest.mark.parametrize("make", [metrics.road, metrics.sufficiency])
+@pytest.mark.parametrize("make", [metrics.road, metrics.sufficiency, metrics.consistency])
 def test_one_logit_has_no_predicted_class(make):
     with pytest.raises(ValueError, match=r"two or more classes, got shape \(2, 1\).*jnp\.pad\(outputs"):
         make(one_logit)(X, attribution=MAPS, key=KEY)

@@ -12,7 +12,16 @@ from typing import Any, Literal, TypeAlias, Unpack, get_args
 import jax
 import jax.numpy as jnp
 
-from .._convention import Array, Explain, Function, Score, is_probability, require_score, require_several
+from .._convention import (
+    AS_OUTPUT,
+    Array,
+    Explain,
+    Function,
+    Score,
+    is_probability,
+    require_logits,
+    require_score,
+)
 from .._reductions import norm as norm_along
 from ..features._tap import values_of_layers
 from ._robustness import NeighbourOptions, Seen, in_a_box, neighbourhood, norm
@@ -208,7 +217,7 @@ def of_outputs(outputs: Array, of: Score) -> Array:
     """The outputs, or their softmax."""
     if not is_probability(outputs, of):
         return outputs
-    require_several(outputs, "pass of='output'")
+    require_logits(outputs, AS_OUTPUT)
     return jax.nn.softmax(outputs)
 
 
