@@ -229,8 +229,8 @@ def row(method, taken, images):
     """A line of the table: ``taken`` has the turns of each way, ``images`` how many of these it counted."""
     rates = {way: [images[way] / turn[0] for turn in turns] for way, turns in taken.items()}
     worked = {way: [turn[1] / images[way] for turn in turns] for way, turns in taken.items()}
-    shares = [100 * c / j for c, j in zip(rates["job"], rates["compute"], strict=True)] if "compute" in rates else []
-    to_peer = [j / p for j, p in zip(rates["job"], rates["peer"], strict=True)] if "peer" in rates else []
+    over = lambda way: [ours / other for ours, other in zip(rates["job"], rates.get(way, []), strict=way in rates)]
+    shares, to_peer = [100 * share for share in over("compute")], over("peer")
     formats = ", ".join(sorted({turn[2] for turn in taken.get("peer", [])}))
     cells = [
         f"`{method}`",

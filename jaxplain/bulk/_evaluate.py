@@ -20,7 +20,7 @@ from ._job import Question, answer, fingerprints
 from ._options import JobOptions, Running
 from ._run import Outcome, filled
 from ._source import Examples, Source
-from ._store import DONE, Field, about, kvstore, open_store
+from ._store import DONE, Field, Place, about, kvstore, open_store
 
 __all__ = ["evaluate", "summarize"]
 
@@ -30,7 +30,7 @@ def evaluate(
     methods: Methods,
     metrics: Metrics,
     source: Source,
-    store: Any,
+    store: Place,
     *,
     args: tuple[Any, ...] = (),
     **options: Unpack[JobOptions],
@@ -108,7 +108,7 @@ def side_by_side(results: list[dict[str, Array]]) -> dict[str, Array]:
     return {name: jnp.stack([result[name] for result in results], axis=1) for name in results[0]}
 
 
-def summarize(store: Any) -> dict[str, dict[str, Statistic]]:
+def summarize(store: Place) -> dict[str, dict[str, Statistic]]:
     """The mean of each metric for each method, with its 95 % confidence interval, of what `evaluate` has stored.
 
     Args:

@@ -19,7 +19,7 @@ from ._job import Question, answer, fingerprints
 from ._options import Dtype, JobOptions, Running, Target
 from ._run import Outcome, filled
 from ._source import Examples, Source
-from ._store import Field
+from ._store import Field, Place
 
 __all__ = ["explain"]
 
@@ -30,7 +30,7 @@ LARGEST, SMALLEST = 65504.0, 2.0**-14  # of float16; below, digits are lost
 def explain(
     explain: Explain,
     source: Source,
-    store: Any,
+    store: Place,
     *,
     args: tuple[Any, ...] = (),
     target: Target = None,

@@ -21,7 +21,7 @@ from ._options import Running
 from ._processes import by_first, wait_for_all
 from ._run import Job, Judge, Outcome, run
 from ._source import Example, Examples
-from ._store import WAITING, Fields, Store, about, create, kvstore, open_store
+from ._store import WAITING, Fields, Place, Store, about, create, kvstore, open_store
 
 MADE_WITH = {
     "kind": "another call, not bulk.{now}",
@@ -52,7 +52,7 @@ class Question:
 
 
 def answer(
-    where: Any, examples: Examples, first: Example, devices: Devices, question: Question, options: Running
+    where: Place, examples: Examples, first: Example, devices: Devices, question: Question, options: Running
 ) -> Outcome:
     """Answer the question for all images that the store has no answer for.
 

@@ -24,6 +24,7 @@ NAME_BYTES, PROBLEM_BYTES = 256, 512
 FILE_BYTES = 4 << 20  # of maps, uncompressed, in a file; a process has up to three of each device
 FILES = 64  # a store has so many files at least, if it has as many chunks: processes share the work by files
 Fields: TypeAlias = "Mapping[str, Field]"
+Place: TypeAlias = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def reason(error: Exception) -> str:
     return re.split(r" \[(?:source locations|\w+=)", str(error))[0]
 
 
-def kvstore(where: str | os.PathLike[str]) -> Any:
+def kvstore(where: Place) -> Any:
     """The place of a store: a path, or an address such as ``gs://bucket/maps.zarr``.
 
     Raises:
