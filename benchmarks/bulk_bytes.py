@@ -37,10 +37,10 @@ def stored_bytes(maps, dtype):
     n = len(maps)
     with tempfile.TemporaryDirectory() as folder:
         kv = kvstore(folder)
-        create(kv, n, n, {"maps": Field(dtype, maps.shape[1:])}, {})
+        create(kv, n, n, {"maps": Field(dtype, maps.shape[1:], ("y", "x"))}, {})
         store = open_store(kv, {"arrays": ["maps", *COMMON], "batch_size": n, "per_file": n})
         blank = {name: np.zeros((n, *field.shape), field.dtype) for name, field in COMMON.items()}
-        store.write(0, [{"maps": maps.astype(dtype), **blank}])
+        store.write(0, [{"maps": maps.astype(jax.numpy.dtype(dtype)), **blank}])
         return sum(file.stat().st_size for file in Path(folder, "maps").rglob("*") if file.is_file())
 
 
@@ -49,7 +49,7 @@ def row(name, maps):
     cells = []
     for dtype in DTYPES:
         unheld = sum(bool(problem_of(dtype, {"largest": np.abs(one).max()})) for one in maps)
-        bytes_each = stored_bytes(maps, jax.numpy.dtype(dtype)) / len(maps)
+        bytes_each = stored_bytes(maps, dtype) / len(maps)
         cells.append(f"{bytes_each / 1e3:.0f}" + (f" ({unheld} of {len(maps)} maps do not fit)" if unheld else ""))
     return f"| {name} | {' x '.join(map(str, maps.shape[1:]))} | {' | '.join(cells)} |"
 
