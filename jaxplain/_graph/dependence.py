@@ -1,4 +1,4 @@
-"""Which values depend on the explained input, and on which the outputs depend, through loops and branches."""
+"""Which values depend on the explained input, and which on random numbers, through loops and branches."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from jax.extend.core import primitives as P
 
+from .equations import runs
 from .forward import Analysis, entering, forward
-from .trace import Graph, Op, scan_split
+from .primitives import RANDOM
+from .trace import Graph, Op, numbered
 
 
 def dependents(graph: Graph, flags: Sequence[bool]) -> set[int]:
@@ -31,37 +33,16 @@ def carried_flags(op: Op, flags: Sequence[bool]) -> tuple[bool, ...]:
     return tuple(map(bool, entering(op, [flag or None for flag in flags], DEPENDENCE)))
 
 
-def live_ops(graph: Graph) -> list[Op]:
-    """The operations that the outputs depend on, those of control flow included."""
-    return traced_back(graph, [True] * len(graph.outputs))[0]
+def random_source(graph: Graph) -> Op | None:
+    """The operation that draws the random numbers on which a network's outputs depend, if they depend on any."""
+    known = forward(graph, {}, RANDOMNESS)
+    return next((known[a] for a in numbered(graph.outputs) if a in known), None)
 
 
-def traced_back(graph: Graph, wanted: Sequence[bool]) -> tuple[list[Op], list[bool]]:
-    """The operations that the wanted outputs depend on, and for each input whether they do."""
-    needed = {a for a, want in zip(graph.outputs, wanted, strict=True) if want and isinstance(a, int)}
-    ops: list[Op] = []
-    for op in reversed(graph.ops):
-        if not needed.isdisjoint(op.outputs):
-            inside, reads = traced_back_into(op, [out in needed for out in op.outputs])
-            ops += [*inside[::-1], *([] if op.bodies else [op])]
-            needed.update(a for a, read in zip(op.inputs, reads, strict=True) if read and isinstance(a, int))
-    return ops[::-1], [a in needed for a in graph.inputs]
+def randomness_behind(op: Op, operands: Sequence[Op | None]) -> list[Op | None]:
+    """All results are as random as any operand is, or as what an operation draws."""
+    source = op if runs(op.eqn, RANDOM) else next(filter(None, operands), None)
+    return [source] * len(op.outputs)
 
 
-def traced_back_into(op: Op, wanted: list[bool]) -> tuple[list[Op], list[bool]]:
-    """The same for an operation: those in its bodies, and which of its operands are needed."""
-    if op.primitive is P.scan_p:
-        (body,), (consts, carries) = op.bodies, scan_split(op)
-        while True:
-            ops, reads = traced_back(body, wanted)
-            carried = [a or b for a, b in zip(wanted[:carries], reads[consts : consts + carries], strict=True)]
-            if carried == wanted[:carries]:
-                return ops, reads
-            wanted = carried + wanted[carries:]
-    if op.primitive is P.cond_p:
-        found = [traced_back(body, wanted) for body in op.bodies]
-        return [o for ops, _ in found for o in ops], [
-            True,
-            *(any(r) for r in zip(*(reads for _, reads in found), strict=True)),
-        ]
-    return [], [True] * len(op.inputs)
+RANDOMNESS = Analysis(randomness_behind, join=either, choose=either)

@@ -6,7 +6,7 @@ Here, in `rewrite`, `clipping` and `trace`, and nowhere else, versions of JAX di
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import jax
@@ -44,25 +44,23 @@ def live_equations(jaxpr: Any) -> tuple[Any, ...]:
     return tuple(reversed(eqns))
 
 
+def runs(eqn: Any, primitives: Container[jexc.Primitive]) -> bool:
+    """Whether an equation, or what it calls, is one of these operations."""
+    inner = (unclose(jaxpr)[0] for jaxpr in jexc.jaxprs_in_params(eqn.params))
+    return eqn.primitive in primitives or any(runs(eqn, primitives) for jaxpr in inner for eqn in jaxpr.eqns)
+
+
 def multiplies(eqn: Any) -> bool:
     """Whether an equation, or what it calls, multiplies matrices."""
-    inner = (unclose(jaxpr)[0] for jaxpr in jexc.jaxprs_in_params(eqn.params))
-    return eqn.primitive in PRODUCTS or any(multiplies(eqn) for jaxpr in inner for eqn in jaxpr.eqns)
-
-
-def called_jaxpr(eqn: Any) -> Any:
-    """The jaxpr that a call runs."""
-    return eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+    return runs(eqn, PRODUCTS)
 
 
 def jaxpr_to_inline(eqn: Any, keep_call: Callable[[Any], bool]) -> Any:
     """The jaxpr to inline where an equation only calls one, or chooses one by the platform: all compute the same."""
     if choices := eqn.params.get("branches_platforms"):
         return eqn.params["branches"][choices.index(None) if None in choices else 0]
-    if eqn.primitive in PLAIN_CALLS:
+    if eqn.primitive in PLAIN_CALLS or (has_own_derivative(eqn) and not keep_call(eqn)):
         return called_jaxpr(eqn)
-    if has_own_derivative(eqn) and not keep_call(eqn):
-        return function_of(eqn)
     return None
 
 
@@ -80,8 +78,8 @@ def has_own_derivative(eqn: Any) -> bool:
     return eqn.primitive in (P.custom_jvp_call_p, P.custom_vjp_call_p) or hasattr(eqn.params.get("_prim"), "expand")
 
 
-def function_of(eqn: Any) -> Any:
-    """The jaxpr of a function with a derivative of its own, also of those that JAX 0.12 writes as objects (hijax)."""
+def called_jaxpr(eqn: Any) -> Any:
+    """The jaxpr that a call runs, also of functions that JAX 0.12 writes as objects (hijax)."""
     if "_prim" in eqn.params:
         return expansion(eqn.params["_prim"])
     return eqn.params.get("call_jaxpr", eqn.params.get("jaxpr"))
@@ -108,7 +106,7 @@ def is_elementwise_call(eqn: Any) -> bool:
             for eqn in jaxpr.eqns
         )
 
-    return all_elementwise(function_of(eqn))
+    return all_elementwise(called_jaxpr(eqn))
 
 
 source_info_util.register_exclusion(__file__)  # lines are the user's

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.extend.core import primitives as P
 
 from .primitives import RELABEL
-from .trace import Graph, Op
+from .trace import Graph, Op, numbered
 
 Users: TypeAlias = dict[int, list[int]]
 BRANCHES = (P.cond_p, P.while_p)  # which cannot be cut inside
@@ -120,7 +120,7 @@ def post_dominators(graph: Graph) -> dict[int, int]:
 
 def users_of(graph: Graph) -> Users:
     """The operations that read each value, by number; the number behind the last one for what is returned."""
-    users: Users = {a: [len(graph.ops)] for a in graph.outputs if isinstance(a, int)}
+    users: Users = {a: [len(graph.ops)] for a in numbered(graph.outputs)}
     for number, op in enumerate(graph.ops):
         for a in op.reads:
             users.setdefault(a, []).append(number)

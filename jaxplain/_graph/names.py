@@ -33,7 +33,7 @@ from .layout import Layout, inside_loop, layouts, pools, positions, same_positio
 from .leaving import BRANCHES, endings, floating_result, layers_of
 from .modules import trace_with_names
 from .origins import MARKS, Origins, follow, of_input
-from .trace import Graph, Op, names_inside
+from .trace import Graph, Op, names_inside, numbered
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def values_of(graph: Graph, varying: set[int], owner: str) -> Iterator[tuple[Op,
 
     A scope is left by what an operation outside uses, or what the graph of the ``owner`` returns.
     """
-    users: dict[Any, list[str]] = {a: [owner] for a in graph.outputs if isinstance(a, int)}
+    users: dict[Any, list[str]] = {a: [owner] for a in numbered(graph.outputs)}
     for op in graph.ops:
         for a in op.reads:
             users.setdefault(a, []).append(scope_of(op))
@@ -260,7 +260,7 @@ def uncut(graph: Graph) -> Iterator[Op]:
 
 def last_feature_map(graph: Graph) -> Site:
     """The last value with the height and width that a convolution gave, and more than one position."""
-    known, needed = layouts(graph), {a for a in graph.outputs if isinstance(a, int)}
+    known, needed = layouts(graph), set(numbered(graph.outputs))
     for op in reversed(graph.ops):
         if any(out in needed for out in op.outputs):
             needed.update(op.reads)

@@ -8,7 +8,7 @@ what has: control flow, with its bodies as graphs, and elementwise functions wit
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -76,7 +76,7 @@ class Op:
     @property
     def reads(self) -> tuple[int, ...]:
         """The inputs that are no literals."""
-        return tuple(a for a in self.inputs if isinstance(a, int))
+        return numbered(self.inputs)
 
     @property
     def place(self) -> str:
@@ -118,6 +118,11 @@ class Graph:
     def aval(self, atom: Atom) -> Any:
         """The type of a value."""
         return self.avals[atom] if isinstance(atom, int) else atom.aval
+
+
+def numbered(atoms: Iterable[Atom]) -> tuple[int, ...]:
+    """The atoms that are no literals."""
+    return tuple(a for a in atoms if isinstance(a, int))
 
 
 def read(atoms: Sequence[Atom], env: dict[int, Any]) -> list[Any]:
@@ -172,9 +177,9 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, keep_call
         return len(avals) - 1
 
     def inline(jaxpr: Any, args: Sequence[Atom], path: str, line: str) -> list[Atom]:
-        jaxpr, values = unclose(jaxpr)
+        jaxpr, consts = unclose(jaxpr)
         env: dict[Any, Atom] = dict(zip(jaxpr.invars, args, strict=True))
-        for var, value in zip(jaxpr.constvars, values, strict=True):
+        for var, value in zip(jaxpr.constvars, consts, strict=True):
             env[var] = constant = number(var.aval)
             constants[constant] = value
         read = lambda atom: atom if isinstance(atom, jexc.Literal) else env[atom]
@@ -186,7 +191,7 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, keep_call
             inputs = tuple(map(read, eqn.invars))
             if eqn.primitive is P.name_p and eqn.params["name"].startswith(NAMES):
                 (env[eqn.outvars[0]],) = inputs
-                names.extend((eqn.params["name"].removeprefix(NAMES), a) for a in inputs if isinstance(a, int))
+                names.extend((eqn.params["name"].removeprefix(NAMES), a) for a in numbered(inputs))
                 continue
             body = jaxpr_to_inline(eqn, keep_call)
             if body is not None:
@@ -208,7 +213,7 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, keep_call
 
 def without_dead(graph: Graph) -> Graph:
     """The graph without operations that its outputs do not depend on, and that have no other effect."""
-    needed, ops = {a for a in graph.outputs if isinstance(a, int)}, []
+    needed, ops = set(numbered(graph.outputs)), []
     for op in reversed(graph.ops):
         if op.eqn.effects or not needed.isdisjoint(op.outputs):
             needed.update(op.reads)

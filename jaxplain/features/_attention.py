@@ -20,12 +20,12 @@ from jax.tree_util import Partial
 from .._channels import channels_read
 from .._convention import Apply, Array, Function, outputs_of, split, zero_each
 from .._graph.dependence import DEPENDENCE, dependents
-from .._graph.equations import called_jaxpr, function_of, has_own_derivative, unclose
+from .._graph.equations import called_jaxpr, has_own_derivative, unclose
 from .._graph.forward import forward
 from .._graph.makers import Makers
 from .._graph.names import Site, dependent_inside
 from .._graph.origins import CONVOLVED, KEYS, QUERIES, Origins, follow, inside_loop, of_input
-from .._graph.trace import Graph, Op, read, scan_split, trace
+from .._graph.trace import Graph, Op, numbered, read, scan_split, trace
 from ._tap import cut
 
 __all__ = ["attentions"]
@@ -181,7 +181,7 @@ def with_blocks(graph: Graph, places: Sequence[Place], varying: set[int]) -> tup
 def bottlenecks(graph: Graph, varying: set[int]) -> list[int]:
     """The values through which all that depends on the input passes, in the order of evaluation."""
     last_read = {a: number for number, op in enumerate(graph.ops) for a in op.reads}
-    last_read |= {a: len(graph.ops) for a in graph.outputs if isinstance(a, int)}
+    last_read |= {a: len(graph.ops) for a in numbered(graph.outputs)}
     waiting, found = varying.intersection(graph.inputs), dict.fromkeys(())
     for number, op in enumerate(graph.ops):
         waiting = {a for a in (*waiting, *varying.intersection(op.outputs)) if last_read.get(a, -1) > number}
@@ -222,10 +222,10 @@ def has_no_attention(eqn: Any) -> bool:
     def divides(jaxpr: Any) -> bool:
         eqns = unclose(jaxpr)[0].eqns
         names = {inner.primitive for inner in eqns}
-        inside = (function_of(inner) if has_own_derivative(inner) else called_jaxpr(inner) for inner in eqns)
+        inside = (called_jaxpr(inner) for inner in eqns)
         return {P.div_p, P.reduce_sum_p} <= names or any(divides(jaxpr) for jaxpr in inside if jaxpr is not None)
 
-    return not divides(function_of(eqn))
+    return not divides(called_jaxpr(eqn))
 
 
 # ------------------------------------------------------------------------------------------ evaluated, and walked back

@@ -17,15 +17,13 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 from .._convention import Array
 from .._graph.canonical import canonical
-from .._graph.dependence import live_ops
-from .._graph.equations import unclose
+from .._graph.dependence import random_source
 from .._graph.modules import trace_with_names
-from .._graph.primitives import RANDOM, REFUSED
+from .._graph.primitives import REFUSED
 from .._graph.remedies import INFERENCE
 from .._graph.rewrite import without_closure
 from .._graph.trace import Op, run, scan_split, trace, without_dead
@@ -38,6 +36,7 @@ from ._units import ControlFlow, Plan, Unit
 Lanes: TypeAlias = tuple[Array, ...]
 Values: TypeAlias = dict[int, Array]
 Entries: TypeAlias = dict[int, Entry]
+Recorded: TypeAlias = tuple[UnitCall, Array, Array]
 
 
 @dataclass(frozen=True)
@@ -78,26 +77,18 @@ class TracedNetwork:
 
     def value_of(self, unit: Unit, rule_of: Composite, x: Array) -> Array:
         """What a unit outside loops returns, so that `jax.vjp` walks back from there."""
-        found: list[Array] = []
+        return self._recorded(rule_of, x)[unit.position][2]
 
-        def record(each: Unit, inputs: tuple[Lanes, ...], constants: dict[int, Any], outputs: Lanes) -> None:
-            if each.position == unit.position:
-                found.append(outputs[0])
-
-        _Evaluation(rule_of, 1, {}, {}, record).plan(self.plan, [(x,)])
-        return found[0]
-
-    def affine_values(self, x: Array) -> dict[int, tuple[UnitCall, Array, Array]]:
+    def affine_values(self, x: Array) -> dict[int, Recorded]:
         """The affine units outside loops with their input and output, by position."""
-        found: dict[int, tuple[UnitCall, Array, Array]] = {}
+        recorded = self._recorded(lambda unit: None, x)
+        return {position: values for position, values in recorded.items() if values[0].unit.affine is not None}
 
-        def record(unit: Unit, inputs: tuple[Lanes, ...], constants: dict[int, Any], outputs: Lanes) -> None:
-            if unit.affine is not None:
-                found[unit.position] = UnitCall(unit, constants), inputs[0][0], outputs[0]
-
-        outer = {step.position for step in self.plan.steps if isinstance(step, Unit)}
-        _Evaluation(lambda unit: None, 1, {}, {}, record).plan(self.plan, [(x,)])
-        return {position: value for position, value in found.items() if position in outer}
+    def _recorded(self, rule_of: Composite, x: Array) -> dict[int, Recorded]:
+        """The units outside loops with their first input and result, by position."""
+        recorded: dict[int, Recorded] = {}
+        _Evaluation(rule_of, 1, {}, {}, recorded).plan(self.plan, [(x,)])
+        return recorded
 
 
 def trace_network(f: Callable[[Array], Any], x: Any, *, regions: bool = True, names: bool = False) -> TracedNetwork:
@@ -135,7 +126,7 @@ def no_rule(unit: Unit, remedy: str | None = None) -> ValueError:
 
 def refuse_training_mode(network: TracedNetwork, x: Any) -> None:
     """Raise where a network draws random numbers, or normalises with the statistics of its batch."""
-    if op := next((op for op in live_ops(network.plan.graph) if is_random(op)), None):
+    if op := random_source(network.plan.graph):
         raise ValueError(
             f"the network draws random numbers at {op.place}, as dropout does in training: switch it to inference, "
             f"{INFERENCE}"
@@ -150,18 +141,6 @@ def refuse_training_mode(network: TracedNetwork, x: Any) -> None:
                 )
 
 
-def is_random(op: Op) -> bool:
-    """Whether an operation draws random numbers, or runs one that does."""
-    return op.primitive in RANDOM or any(map(any_random, jexc.jaxprs_in_params(op.params)))
-
-
-def any_random(jaxpr: Any) -> bool:
-    """Whether a jaxpr draws random numbers."""
-    return any(
-        e.primitive in RANDOM or any(map(any_random, jexc.jaxprs_in_params(e.params))) for e in unclose(jaxpr)[0].eqns
-    )
-
-
 @dataclass(frozen=True)
 class _Evaluation:
     """One evaluation. A value that depends on the explained input is a tuple of lanes."""
@@ -170,7 +149,7 @@ class _Evaluation:
     lanes: int
     probes: Values
     entries: Entries
-    record: Callable[[Unit, tuple[Lanes, ...], dict[int, Any], Lanes], None] | None = None
+    recorded: dict[int, Recorded] | None = None
     in_loop: bool = False
 
     def plan(self, plan: Plan, args: Sequence[Any]) -> list[Lanes]:
@@ -188,7 +167,8 @@ class _Evaluation:
                 values = run([step], {a: lanes_of(a)[0] for a in step.reads})  # in the input's lane
                 env.update((out, values[out]) for out in step.outputs)
             elif isinstance(step, ControlFlow):
-                results = self.branching(step, [lanes_of(a) for a in step.op.inputs])
+                evaluate = self.cond if step.op.primitive is P.cond_p else self.scan
+                results = evaluate(step, [lanes_of(a) for a in step.op.inputs])
                 for out, lanes in zip(step.op.outputs, results, strict=True):
                     env[out] = lanes if out in plan.dependent else lanes[0]
             else:
@@ -206,15 +186,11 @@ class _Evaluation:
             lanes = apply_with_rule(unit, rule, inputs, constants, self.entries.get(unit.position), self.in_loop)
             several = len(unit.outputs) > 1
             env.update({out: tuple(y[i] if several else y for y in lanes) for i, out in enumerate(unit.outputs)})
-        if self.record:
-            self.record(unit, inputs, constants, env[unit.outputs[0]])
+        if self.recorded is not None:
+            self.recorded[unit.position] = UnitCall(unit, constants), inputs[0][0], env[unit.outputs[0]][0]
         if unit.position in self.probes:
             probe = self.probes[unit.position]
             env[unit.outputs[0]] = tuple(y + probe for y in env[unit.outputs[0]])
-
-    def branching(self, step: ControlFlow, operands: list[Lanes]) -> list[Lanes]:
-        """Evaluate control flow, every lane of an operand as an operand of its own."""
-        return (self.cond if step.op.primitive is P.cond_p else self.scan)(step, operands)
 
     def cond(self, step: ControlFlow, operands: list[Lanes]) -> list[Lanes]:
         """A branch: both of its sides are plans, and take the lanes of what depends on the input."""
@@ -224,7 +200,7 @@ class _Evaluation:
                 f"a `cond` at {step.op.place} is decided by the explained input, so that an input and its reference "
                 "may take different branches: explain it by a method without a reference"
             )
-        inner = dataclasses.replace(self, in_loop=True)
+        inner = dataclasses.replace(self, in_loop=True, recorded=None)
         branches = [lambda *args, plan=plan: inner.plan(plan, as_values(args, varies)) for plan in step.plans]
         return list(jax.lax.switch(operands[0][0], branches, *as_operands(operands[1:], varies)))
 
@@ -242,7 +218,7 @@ class _Evaluation:
 
         def scan_body(carry: Any, slices_and_probes: Any) -> tuple[Any, Any]:
             slices, probes = slices_and_probes
-            inner = dataclasses.replace(self, in_loop=True, probes=probes)
+            inner = dataclasses.replace(self, in_loop=True, probes=probes, recorded=None)
             results = inner.plan(body, as_values((*const, *carry, *slices), varies))
             results = as_operands(results, out_varies)
             return results[:carries], results[carries:]

@@ -46,8 +46,8 @@ def walk(view: View) -> Plan:
         if not view.explained(op) or (op.outputs and view.dependent.isdisjoint(op.outputs)):
             steps.append(op)  # constants; which of them a unit reads is not asked
             needed.update(view.explained(op))
-        elif needed.isdisjoint(op.outputs):
-            continue  # inside a unit, or for nothing
+        elif needed.isdisjoint(op.outputs) and view.dependent.issuperset(op.outputs):
+            continue  # inside a unit, or for nothing; constants that a loop makes as well are not
         elif op.bodies and not _single.is_one_function(view, op):
             steps.append(control_flow(view, op))
             needed.update(view.explained(op))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -16,7 +16,7 @@ from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 from .._graph.primitives import PIECEWISE
-from .._graph.trace import Graph, Op
+from .._graph.trace import Atom, Graph, Op, numbered
 
 WEIGHTED = ("conv", "dense")
 KINDS = (
@@ -116,6 +116,16 @@ class ControlFlow:
     plans: tuple[Plan, ...]
     flags: tuple[bool, ...]
 
+    @property
+    def inputs(self) -> tuple[Atom, ...]:
+        """What the operation reads."""
+        return self.op.inputs
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """And what it returns."""
+        return self.op.outputs
+
 
 Step: TypeAlias = "Op | Unit | ControlFlow"
 
@@ -149,47 +159,39 @@ class Plan:
 
 def number_units(plan: Plan) -> Plan:
     """Number the units, and find the first and the last layers by data flow."""
-    counters = itertools.count(), itertools.count()
-    return _number(plan, [False] * len(plan.graph.inputs), [False] * len(plan.graph.outputs), counters)
+    return _number(plan, before=False, behind=False, counters=(itertools.count(), itertools.count()))
 
 
-def _number(plan: Plan, before: Sequence[bool], behind: Sequence[bool], counters: Any) -> Plan:
-    """Tell each unit whether a weighted one lies before or behind it, given what lies around the graph."""
-    graph = plan.graph
-    any_of = lambda marks, atoms: any(isinstance(a, int) and marks.get(a, False) for a in atoms)
-    weighted: Callable[[Step], bool] = lambda step: (
-        (isinstance(step, Unit) and step.kind in WEIGHTED)
-        or (isinstance(step, ControlFlow) and any(u.kind in WEIGHTED for p in step.plans for u in p.units()))
-    )
-    ends: Callable[[Step], tuple[Sequence[Any], Sequence[int]]] = lambda step: (
-        (step.inputs, step.outputs) if isinstance(step, Unit | Op) else (step.op.inputs, step.op.outputs)
-    )
-    later: dict[Any, bool] = {}
-    for atom, mark in zip(graph.outputs, behind, strict=True):
-        later[atom] = later.get(atom, False) or mark
-    lasts: dict[int, bool] = {}
-    for i, step in reversed(list(enumerate(plan.steps))):
-        inputs, outputs = ends(step)
-        lasts[i] = any_of(later, outputs)
-        for a in inputs:
-            if isinstance(a, int):
-                later[a] = later.get(a, False) or lasts[i] or weighted(step)
-    earlier = dict(zip(graph.inputs, before, strict=True))
+def _number(plan: Plan, *, before: bool, behind: bool, counters: tuple[Iterator[int], Iterator[int]]) -> Plan:
+    """Tell each unit whether a weighted one lies before or behind it, given whether one does around the graph."""
+    # Upwards: what a weighted unit reads, by whatever lies between. A step is the last one if nothing it makes is.
+    read: set[int] = set(numbered(plan.graph.outputs) if behind else ())
+    lasts: dict[Step, bool] = {}
+    for step in reversed(plan.steps):
+        lasts[step] = read.isdisjoint(step.outputs)
+        if is_weighted(step) or not lasts[step]:
+            read.update(numbered(step.inputs))
+    # Downwards: what is made of a weighted unit's result.
+    made: set[int] = set(plan.graph.inputs if before else ())
+    positions, layers = counters
     steps: list[Step] = []
-    for i, step in enumerate(plan.steps):
-        inputs, outputs = ends(step)
-        mark = any_of(earlier, inputs)
+    for step in plan.steps:
+        first, last, weighted = made.isdisjoint(numbered(step.inputs)), lasts[step], is_weighted(step)
+        if weighted or not first:
+            made.update(step.outputs)
         if isinstance(step, Unit):
-            positions, layers = counters
-            layer = next(layers) if weighted(step) else -1
-            step = dataclasses.replace(step, position=next(positions), layer=layer, first=not mark, last=not lasts[i])
+            layer = next(layers) if weighted else -1
+            step = dataclasses.replace(step, position=next(positions), layer=layer, first=first, last=last)
         elif isinstance(step, ControlFlow):
-            loop = step.op.primitive is P.scan_p and weighted(step)
-            plans = tuple(
-                _number(p, [mark or loop] * len(p.graph.inputs), [lasts[i] or loop] * len(p.graph.outputs), counters)
-                for p in step.plans
-            )
-            step = dataclasses.replace(step, plans=plans)
+            around = weighted and step.op.primitive is P.scan_p  # a loop's own units come before and behind each other
+            inside = {"before": around or not first, "behind": around or not last, "counters": counters}
+            step = dataclasses.replace(step, plans=tuple(_number(body, **inside) for body in step.plans))
         steps.append(step)
-        earlier.update(dict.fromkeys(outputs, mark or weighted(step)))
     return dataclasses.replace(plan, steps=tuple(steps))
+
+
+def is_weighted(step: Step) -> bool:
+    """Whether a step is a convolution or dense unit, or contains one."""
+    if isinstance(step, ControlFlow):
+        return any(is_weighted(unit) for plan in step.plans for unit in plan.units())
+    return isinstance(step, Unit) and step.kind in WEIGHTED

@@ -199,6 +199,19 @@ def test_guided_backprop_sees_a_relu_inside_what_divides():
     close(jaxplain.guided_backprop(f)(X, target=1), by_hand(X))
 
 
+# ---------------------------------------------------------------------------------------------- loops and their numbers
+
+
+@pytest.mark.parametrize("method", [jaxplain.lrp, jaxplain.deeplift, jaxplain.guided_backprop])
+def test_a_body_may_return_a_number(method):
+    """Carried to the next turn of a loop, or from a branch: no value of the network, and nothing depends on it."""
+    gate = lambda row: lax.cond(jnp.array(True), lambda row: (row, 3.0), lambda row: (-row, 2.0), row)
+    turn = lambda scale, row: (2.0, scale * gate(row)[1] * gate(row)[0])
+    looped = lambda x: lax.scan(turn, 1.0, jax.nn.relu(x @ A).T)[1].T @ B
+    by_hand = lambda x: (jax.nn.relu(x @ A) * column(jnp.array([3.0] + 7 * [6.0]))) @ B
+    close(method(looped)(X, target=1), method(by_hand)(X, target=1), 1e-5)
+
+
 # ------------------------------------------------------------------------------------------------------ stretched axes
 
 STRETCHED = {

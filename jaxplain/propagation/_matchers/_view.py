@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from ..._graph.equations import is_elementwise_call
 from ..._graph.makers import Makers
 from ..._graph.primitives import ELEMENTWISE, MOVES, REDUCTIONS, RELABEL, SHIFTS
 from ..._graph.signs import NONE, NONNEGATIVE, NONPOSITIVE, Sign, signs
-from ..._graph.trace import Atom, Graph, Op
+from ..._graph.trace import Atom, Graph, Op, numbered
 from .._units import Unit
 
 LOCAL = ELEMENTWISE | REDUCTIONS | frozenset([P.broadcast_in_dim_p, P.reshape_p, P.squeeze_p, P.transpose_p])
@@ -41,7 +42,7 @@ class View:
     @cached_property
     def uses(self) -> Counter[int]:
         """How often each value is read, by operations and as a result."""
-        return Counter(a for atoms in (*(op.inputs for op in self.graph.ops), self.graph.outputs) for a in ints(atoms))
+        return Counter(itertools.chain(*(op.reads for op in self.graph.ops), numbered(self.graph.outputs)))
 
     @cached_property
     def signs(self) -> dict[int, Sign]:
@@ -67,7 +68,7 @@ class View:
 
     def explained(self, op: Op) -> tuple[int, ...]:
         """The operands that depend on the explained input."""
-        return tuple(a for a in op.inputs if isinstance(a, int) and a in self.dependent)
+        return tuple(a for a in op.reads if a in self.dependent)
 
     def shape(self, atom: Atom) -> tuple[int, ...]:
         """The shape of a value."""
@@ -133,7 +134,7 @@ class View:
     ) -> Unit:
         """A unit of operations, from these explained operands to these results; its name is its last operation's."""
         inside = {out for op in ops for out in op.outputs}
-        outer = {a for op in ops for a in ints(op.inputs)} - inside - set(inputs)
+        outer = {a for op in ops for a in op.reads} - inside - set(inputs)
         named_by = named_by or ops[-1]
         return Unit(
             kind=kind,
@@ -151,11 +152,6 @@ class View:
             is_float=all(map(self.is_float, outputs)),
             **more,
         )
-
-
-def ints(atoms: Sequence[Atom]) -> list[int]:
-    """The atoms that are no literals."""
-    return [a for a in atoms if isinstance(a, int)]
 
 
 def is_elementwise(op: Op) -> bool:
