@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import primitives as P
 
@@ -163,21 +164,12 @@ def multiplied(eqn: Any) -> list[Axis]:
     return [*shared, *(Axis(frozenset([(k, i)])) for k in (0, 1) for i in range(ranks[k]) if i not in taken[k])]
 
 
-AXES: dict[str, Callable[[Any], list[Axis] | None]] = {
-    "same": same,
-    "but": but,
-    "without": without,
-    "with": with_new,
-    "permuted": permuted,
-    "broadcast": broadcast,
-    "regrouped": regrouped,
-    "sliced": sliced,
-    "padded": padded,
-    "tiled": tiled,
-    "windows": windows,
-    "gathered": gathered,
-    "convolved": convolved,
-    "multiplied": multiplied,
+AXES: dict[str, Callable[[Any], list[Axis] | None]] = {  # by the words of the table of primitives
+    rule.__name__: rule
+    for rule in (
+        *(same, but, without, with_new, permuted, broadcast, regrouped, sliced, padded, tiled, windows, gathered),
+        *(convolved, multiplied),
+    )
 }
 
 
@@ -209,6 +201,13 @@ def along_channels(base: Op, operand: int, layout: Sequence[int], axis: int) -> 
     """For each axis of a convolution's input or output in this layout: the kernel's axis at its channels, else None."""
     is_known = operand == 0 and base.params["batch_group_count"] == 1
     return tuple(axis if is_known and i == layout[1] else None for i in range(len(layout)))
+
+
+def along_weight(values: Any, axes: Sequence[int | None], rank: int) -> Any:
+    """Values with one axis for each of these that is the weight's, in the weight's order, to broadcast against it."""
+    kept = [axis for axis in axes if axis is not None]
+    ordered = values.transpose(sorted(range(len(kept)), key=kept.__getitem__))
+    return jnp.expand_dims(ordered, [axis for axis in range(rank) if axis not in kept])
 
 
 def relabel(op: Op, labels: tuple[Any, ...]) -> tuple[Any, ...]:

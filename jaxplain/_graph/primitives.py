@@ -57,7 +57,7 @@ ROWS = {
     "transpose": "moves relabels keeps-sign axes:permuted",
     "broadcast_in_dim": "moves piecewise keeps-sign axes:broadcast",
     "concatenate rev split": "moves keeps-sign axes:but",
-    "stack": "moves keeps-sign axes:with",
+    "stack": "moves keeps-sign axes:with_new",
     "unstack": "moves keeps-sign axes:without",
     "tile": "moves keeps-sign axes:tiled",
     "slice": "moves keeps-sign axes:sliced",

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from .._convention import Apply, Array, Explain, Function, full_precision, outputs_of, split
 from .._execution import executable
-from .._graph.axes import weight_axes_of_output
+from .._graph.axes import along_weight, weight_axes_of_output
 from ._affine_map import AffineMap
 from ._engine import refuse_training_mode, trace_network
 from ._guided import modified_gradient
@@ -117,10 +117,7 @@ def by_neuron(affine: AffineMap, values: Array) -> Array:
     values = jax.linear_transpose(affine.relayout, jax.ShapeDtypeStruct(aval.shape, aval.dtype))(values)[0]
     axes = weight_axes_of_output(base, affine.parts.operand)
     values = values.sum(axis=tuple(i for i, axis in enumerate(axes) if axis is None))
-    kept = [axis for axis in axes if axis is not None]
-    values = values.transpose(sorted(range(len(kept)), key=kept.__getitem__))
-    sizes = dict(zip(sorted(kept), values.shape, strict=True))
-    return values.reshape([sizes.get(axis, 1) for axis in range(affine.weight.ndim)])
+    return along_weight(values, axes, affine.weight.ndim)
 
 
 def pattern_net(apply: Apply, patterns: Patterns) -> Explain:

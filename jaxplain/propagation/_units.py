@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
@@ -23,7 +23,6 @@ KINDS = (
     *(*WEIGHTED, "scale", "pool", "max_pool", "sum", "product", "division", "activation", "norm", "softmax"),
     *("sort", "select", "complex", "shape"),
 )
-UNIFORM = ("uniform",)  # in place of axes: a scale by one number
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +45,6 @@ class Unit:
       nonnegative: whether its input provably has no negative value, as behind a ReLU.
       nonpositive: whether its result provably has no positive value, as the negative of a ReLU.
       input_shapes: the shapes of the operands that depend on the explained input.
-      input_dtypes: and their dtypes.
       output_shape: the shape of the result.
       is_float: whether the result is of floating point, and not a predicate or an index.
       affine: how an affine unit is put together.
@@ -62,7 +60,6 @@ class Unit:
     nonnegative: bool
     nonpositive: bool
     input_shapes: tuple[tuple[int, ...], ...]
-    input_dtypes: tuple[Any, ...]
     output_shape: tuple[int, ...]
     path: str
     place: str
@@ -98,14 +95,12 @@ class Affine:
       operand: which operand of the base is explained.
       before: scales and shifts before the base.
       after: scales, shifts and reshapes behind it.
-      weight_axes: for each scale, the axis of the weight that each of its axes belongs to.
     """
 
     base: Op | None
     operand: int
     before: tuple[Op, ...]
     after: tuple[Op, ...]
-    weight_axes: dict[Op, tuple[Any, ...]]
 
 
 @dataclass(frozen=True, eq=False)

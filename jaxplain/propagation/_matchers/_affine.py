@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from jax.extend.core import primitives as P
@@ -9,7 +10,7 @@ from jax.extend.core import primitives as P
 from ..._graph.axes import relabel, varying, weight_axes_of_input, weight_axes_of_output
 from ..._graph.primitives import RELABEL, SHIFTS
 from ..._graph.trace import Op
-from .._units import UNIFORM, WEIGHTED, Affine, Unit
+from .._units import WEIGHTED, Affine, Unit
 from ._view import View
 
 KINDS = {
@@ -23,42 +24,33 @@ KINDS = {
 
 def match(view: View, last: Op) -> Unit | None:
     """The affine unit that ends in an operation: around a weight, or scales and shifts by themselves."""
-    base, behind, axes = base_of(view, last)
+    base, behind = base_of(view, last)
     if base is not None:
-        return around(view, base, behind, axes)
+        return around(view, base, behind)
     # Without a weight the scales and shifts nearest to the end are a unit.
-    scales: list[Op] = []
-    for op in reversed(behind):
-        if not view.is_shift_or_scale(op):
-            break
-        scales.insert(0, op)
+    scales = list(itertools.takewhile(view.is_shift_or_scale, reversed(behind)))[::-1]
     if not scales:
         return None
-    affine = Affine(None, 0, (), tuple(scales), dict.fromkeys(scales, ()))
+    affine = Affine(None, 0, (), tuple(scales))
     return view.new_unit(
         "scale", scales, view.explained(scales[0]), scales[-1].outputs, affine=affine, named_by=scales[0]
     )
 
 
-def base_of(view: View, last: Op) -> tuple[Op | None, list[Op], dict[Op, tuple[Any, ...]]]:
-    """The weight operation that absorbs all up to an operation, what that is, and along which axes of the weight.
+def base_of(view: View, last: Op) -> tuple[Op | None, list[Op]]:
+    """The weight operation that absorbs all up to an operation, and what that is.
 
     Without one: the scales, shifts and moved axes in front of the operation that no weight absorbs, in order.
     """
-    # Upwards from the last operation, as long as nothing else reads what is made.
-    behind: list[Op] = []
-    op: Op | None = last
-    while op and (view.is_shift_or_scale(op) or (behind and view.is_relabel(op))):
-        behind.insert(0, op)
-        op = view.only_use_of(*view.explained(op))
+    behind, op = view.chain(last, lambda op: view.is_shift_or_scale(op) or (op is not last and view.is_relabel(op)))
     kind = kind_of_base(view, op) if op else None
     if op is None or kind is None:
-        return None, behind, {}
-    axes, absorbed = absorb_scales(view, op, kind, behind)
-    return (op, behind, axes) if absorbed == len(behind) else (None, behind[absorbed:], {})
+        return None, behind
+    count = absorbed(view, op, kind, behind)
+    return (op, behind) if count == len(behind) else (None, behind[count:])
 
 
-def around(view: View, base: Op, behind: list[Op], weight_axes: dict[Op, tuple[Any, ...]]) -> Unit:
+def around(view: View, base: Op, behind: list[Op]) -> Unit:
     """The unit of a weight operation, what it absorbs behind it, and the scales before it that fit its weight."""
     (value,), kind = view.explained(base), KINDS[base.primitive]
     operand = base.inputs.index(value)
@@ -67,17 +59,13 @@ def around(view: View, base: Op, behind: list[Op], weight_axes: dict[Op, tuple[A
     if not all(is_absorbable(view, op, axes) for op in before):
         before = []
     ops = [*before, base, *behind]
-    affine = Affine(base, operand, tuple(before), tuple(behind), weight_axes | dict.fromkeys(before, axes))
+    affine = Affine(base, operand, tuple(before), tuple(behind))
     return view.new_unit(kind, ops, view.explained(ops[0]), ops[-1].outputs, affine=affine, named_by=base)
 
 
 def preceding_scales(view: View, value: int) -> list[Op]:
     """Scales and shifts that only this operation uses and that no earlier weight absorbs."""
-    scales: list[Op] = []
-    op = view.only_use_of(value)
-    while op and view.is_shift_or_scale(op):
-        scales.insert(0, op)
-        op = view.only_use_of(*view.explained(op))
+    scales, _ = view.chain(view.only_use_of(value), view.is_shift_or_scale)
     return [] if scales and base_of(view, scales[-1])[0] is not None else scales
 
 
@@ -86,30 +74,21 @@ def kind_of_base(view: View, op: Op) -> str | None:
     return KINDS.get(op.primitive) if len(view.explained(op)) == 1 and view.is_float(op.outputs[0]) else None
 
 
-def absorb_scales(view: View, base: Op, kind: str, behind: list[Op]) -> tuple[dict[Op, tuple[Any, ...]], int]:
-    """Track which axes of the result are the weight's, and absorb scales while they vary along those alone.
-
-    Returns:
-      The axis of the weight for each axis of each scale, and how many operations are absorbed.
-    """
-    if kind not in WEIGHTED:
+def absorbed(view: View, base: Op, kind: str, behind: list[Op]) -> int:
+    """How many operations a weight absorbs: moved axes, and scales while they vary along axes of the weight alone."""
+    if kind not in WEIGHTED:  # a pooling sum, which the scales are the weight of
         scales = [op for op in behind if view.is_shift_or_scale(op)]
         if not all(map(view.keeps_shape, scales)):
-            return {}, 0
-        if len(scales) == len(behind):  # the scales, of the result's shape, are the weight
-            return dict.fromkeys(scales, ()), len(behind)
-        is_uniform = all(is_absorbable(view, op, (None,) * len(view.shape(op.outputs[0]))) for op in scales)
-        return (dict.fromkeys(scales, UNIFORM), len(behind)) if is_uniform else ({}, 0)
+            return 0
+        is_uniform = lambda op: is_absorbable(view, op, (None,) * len(view.shape(op.outputs[0])))
+        return len(behind) if len(scales) == len(behind) or all(map(is_uniform, scales)) else 0
     axes = weight_axes_of_output(base, base.inputs.index(view.explained(base)[0]))
-    absorbed: dict[Op, tuple[Any, ...]] = {}
-    for i, op in enumerate(behind):
+    for count, op in enumerate(behind):
         if op.primitive in RELABEL:
             axes = relabel(op, axes)
-        elif is_absorbable(view, op, axes):
-            absorbed[op] = axes
-        else:
-            return absorbed, i
-    return absorbed, len(behind)
+        elif not is_absorbable(view, op, axes):
+            return count
+    return len(behind)
 
 
 def is_absorbable(view: View, op: Op, axes: tuple[Any, ...]) -> bool:

@@ -16,11 +16,7 @@ def match(view: View, last: Op) -> Unit | None:
 
     Numbers that are added before the first curved operation count as a bias, which is the affine unit's.
     """
-    ops: list[Op] = []
-    op: Op | None = last
-    while op and is_elementwise(op) and op.primitive not in MOVES and takes_one_value(view, op):
-        ops.insert(0, op)
-        op = view.only_use_of(*view.explained(op))
+    ops, _ = view.chain(last, lambda op: takes_one_value(view, op))
     curved = [i for i, op in enumerate(ops) if not view.is_linear(op)]
     if len(ops) < 2 or not curved:
         return None
@@ -36,8 +32,10 @@ def match(view: View, last: Op) -> Unit | None:
 
 
 def takes_one_value(view: View, op: Op) -> bool:
-    """Whether an operation takes one explained value and numbers, and keeps its shape and sort."""
+    """Whether an elementwise operation takes one explained value and numbers, and keeps its shape and sort."""
     operands = view.explained(op)
+    if not is_elementwise(op) or op.primitive in MOVES:
+        return False
     are_numbers = all(view.depends(a) or not view.shape(a) for a in op.inputs)
     return len(operands) == 1 and are_numbers and view.is_float(operands[0]) and view.is_float(op.outputs[0])
 

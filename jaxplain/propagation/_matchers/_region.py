@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from jax.extend.core import primitives as P
 
@@ -21,16 +21,8 @@ def match(view: View, last: Op) -> Unit | None:
     root = softmax_root(view, last, root)
     if view.size(root) != view.size(last.outputs[0]):
         return None
-    # Everything between is inside.
-    inside: dict[Op, None] = {}
-    stack = [last]
-    while stack:
-        member = stack.pop()
-        inside[member] = None
-        makers = (view.producer[value] for value in view.explained(member) if value != root)
-        stack += [op for op in makers if op not in inside]
-    ops = [op for op in view.graph.ops if op in inside]
-    # And what it computes says what it is.
+    # Everything between is inside, and what it computes says what it is.
+    ops = leading_to(last, view.graph.ops, lambda op: set(view.explained(op)) - {root})
     kind = kind_of_region(view, ops, root)
     if kind is None or (kind != "activation" and not view.regions):
         return None
@@ -39,6 +31,16 @@ def match(view: View, last: Op) -> Unit | None:
     if moves_axes and kind != "softmax":
         return None
     return view.new_unit(kind, ops, (root,), last.outputs)
+
+
+def leading_to(last: Op, ops: Sequence[Op], through: Callable[[Op], Iterable[int]]) -> list[Op]:
+    """The operations that make what another one reads, by way of these operands, and that one."""
+    needed, found = set(last.outputs), []
+    for op in reversed(ops):
+        if not needed.isdisjoint(op.outputs):
+            needed.update(through(op))
+            found.append(op)
+    return found[::-1]
 
 
 def softmax_root(view: View, last: Op, root: int) -> int:
@@ -66,7 +68,9 @@ def kind_of_region(view: View, ops: Sequence[Op], root: int) -> str | None:
         return "softmax"
     divides = any(op.primitive in ROOTS or (op.primitive is P.div_p and view.depends(op.inputs[1])) for op in ops)
     rich = element_by_element(view, ops, root)
-    is_linear = all(scales_linearly(view, op, rich) for op in signal_path(ops, rich))
+    # The operations through which the root's elements pass one by one on their way to the end.
+    path = leading_to(ops[-1], ops, lambda op: rich.intersection(op.reads))
+    is_linear = all(scales_linearly(view, op, rich) for op in path)
     return "norm" if divides and is_linear else None
 
 
@@ -88,16 +92,6 @@ def element_by_element(view: View, ops: Sequence[Op], root: int) -> set[int]:
         if made_of and all(view.size(out) == view.size(root) for out in op.outputs):
             rich.update(op.outputs)
     return rich
-
-
-def signal_path(ops: Sequence[Op], rich: set[int]) -> list[Op]:
-    """The operations through which the root's elements pass one by one on their way to the end of a region."""
-    path, reached = [], set(ops[-1].outputs)
-    for op in reversed(ops):
-        if reached.intersection(op.outputs):
-            path.append(op)
-            reached.update(a for a in op.reads if a in rich)
-    return path
 
 
 def scales_linearly(view: View, op: Op, rich: set[int]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -90,6 +90,14 @@ class View:
         """The operation that makes a value, if nothing but the one operation that is looked at reads it."""
         return self.producer.get(value) if self.uses[value] == 1 else None
 
+    def chain(self, last: Op | None, belongs: Callable[[Op], bool]) -> tuple[list[Op], Op | None]:
+        """The operations up to one that belong together, each read by the next one alone; and what lies before them."""
+        ops: list[Op] = []
+        while last and belongs(last):
+            ops.insert(0, last)
+            last = self.only_use_of(*self.explained(last))
+        return ops, last
+
     # ------------------------------------------------------------------------------------------------ operations
 
     def keeps_shape(self, op: Op) -> bool:
@@ -145,7 +153,6 @@ class View:
             nonnegative=all(NONNEGATIVE in self.signs.get(a, NONE) for a in inputs),
             nonpositive=all(NONPOSITIVE in self.signs.get(a, NONE) for a in outputs),
             input_shapes=tuple(map(self.shape, inputs)),
-            input_dtypes=tuple(self.graph.avals[a].dtype for a in inputs),
             output_shape=self.shape(outputs[0]),
             path=named_by.path,
             place=named_by.place,
