@@ -556,6 +556,23 @@ def zero_each(x: Array, dtype: Any = None) -> Array:
     return jnp.zeros_like(x.reshape(x.shape[0], -1)[:, 0], dtype)
 
 
+def zeros_by_example(
+    x: Array, shape: tuple[int, ...], dtype: Any, axis: int | None, turns: tuple[int, ...] = ()
+) -> Array:
+    """Zeros for a value in all turns of the loops that it lies in, on the devices where the examples of ``x`` are.
+
+    Args:
+      x: the input, the batch in front.
+      shape: of the value.
+      dtype: of the value.
+      axis: the value's axis of examples; None where they lie together with positions.
+      turns: the lengths of the loops, from the outermost on.
+    """
+    zero = zero_each(x, dtype)
+    zero = zero.sum() if axis is None else zero.reshape([x.shape[0] if i == axis else 1 for i in range(len(shape))])
+    return jnp.broadcast_to(zero, (*turns, *shape))
+
+
 def require_positive(**counts: int) -> None:
     """Check options that count something."""
     for name, count in counts.items():

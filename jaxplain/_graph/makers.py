@@ -1,4 +1,4 @@
-"""Who makes a value of a graph and who reads it, and which values are divided by their own sum."""
+"""Who makes a value of a graph, and which values are divided by their own sum."""
 
 from __future__ import annotations
 
@@ -12,15 +12,11 @@ from .trace import Graph, Op
 
 
 class Makers:
-    """Which operation makes a value of a graph, and which ones read it."""
+    """Which operation makes a value of a graph."""
 
     def __init__(self, graph: Graph):
         self.graph = graph
         self.producer = {out: op for op in graph.ops for out in op.outputs}
-        self.readers: dict[int, list[int]] = {}
-        for number, op in enumerate(graph.ops):
-            for a in op.reads:
-                self.readers.setdefault(a, []).append(number)
 
     def normalised_axis(self, op: Op) -> int | None:
         """The axis along which an operation divides a value by its own sum, as a softmax does."""
@@ -59,9 +55,3 @@ class Makers:
             (atom, *_) = op.inputs
         value = self.graph.constants.get(atom) if isinstance(atom, int) else atom.val
         return value is not None and np.ndim(value) == 0 and value == 0
-
-    def masked(self, number: int) -> int:
-        """The operation that sets what another one makes to zero where it is masked, if nothing else reads it."""
-        readers = self.readers.get(self.graph.ops[number].outputs[0], [])
-        is_mask = len(readers) == 1 and self.kept_by_mask(self.graph.ops[readers[0]]) is not None
-        return readers[0] if is_mask else number

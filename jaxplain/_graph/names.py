@@ -25,15 +25,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 from . import origins
 from .dependence import carried_flags, dependents
+from .equations import unclose
 from .layout import Layout, inside_loop, layouts, pools, positions, same_positions
 from .leaving import BRANCHES, endings, floating_result, layers_of
 from .modules import trace_with_names
 from .origins import MARKS, Origins, follow, of_input
-from .trace import Graph, Op, names_inside, numbered
+from .trace import NAMES, Graph, Op, numbered, path_inside
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,15 @@ def find(graph: Graph, layer: str) -> Site:
     raise ValueError(
         f"no layer {layer!r}: the nearest are {listed(near, shapes)}; jaxplain.layers(apply)(*args) lists all"
     )
+
+
+def names_inside(eqn: Any, path: str) -> Iterator[str]:
+    """The module paths, and the names given by `checkpoint_name`, in everything that an equation runs."""
+    for jaxpr in jexc.jaxprs_in_params(eqn.params):
+        for inner in unclose(jaxpr)[0].eqns:
+            here = path_inside(path, inner)
+            yield inner.params["name"].removeprefix(NAMES) if inner.primitive is P.name_p else here
+            yield from names_inside(inner, here)
 
 
 def fitting(name: str, known: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ what has: control flow, with its bodies as graphs, and elementwise functions wit
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -83,11 +83,11 @@ class Op:
         """Where the user wrote it: module path, file and line."""
         return f"{self.path or 'the top level'} ({self.line})"
 
-    def bind(self, *values: Any, **other: Any) -> list[Any]:
-        """Apply the operation as the network does, or with other parameters."""
+    def bind(self, *values: Any) -> list[Any]:
+        """Apply the operation as the network does."""
         stack = source_info_util.current_name_stack() + self.eqn.source_info.name_stack
         with source_info_util.user_context(self.eqn.source_info.traceback, name_stack=stack):
-            out = self.primitive.bind(*values, **self.primitive.get_bind_params(self.params | other))
+            out = self.primitive.bind(*values, **self.primitive.get_bind_params(self.params))
         return list(out) if self.primitive.multiple_results else [out]
 
 
@@ -111,10 +111,6 @@ class Graph:
     avals: dict[int, Any]
     names: tuple[tuple[str, int], ...] = ()
 
-    def read_outputs(self, env: dict[int, Any]) -> list[Any]:
-        """What the graph returns, once its values are known."""
-        return read(self.outputs, env)
-
     def aval(self, atom: Atom) -> Any:
         """The type of a value."""
         return self.avals[atom] if isinstance(atom, int) else atom.aval
@@ -132,7 +128,7 @@ def read(atoms: Sequence[Atom], env: dict[int, Any]) -> list[Any]:
 
 def evaluate(graph: Graph, args: Sequence[Any]) -> list[Any]:
     """Evaluate a graph."""
-    return graph.read_outputs(run(graph.ops, {**graph.constants, **dict(zip(graph.inputs, args, strict=True))}))
+    return read(graph.outputs, run(graph.ops, {**graph.constants, **dict(zip(graph.inputs, args, strict=True))}))
 
 
 def run(ops: Sequence[Op], env: dict[int, Any]) -> dict[int, Any]:
@@ -184,7 +180,7 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, keep_call
             constants[constant] = value
         read = lambda atom: atom if isinstance(atom, jexc.Literal) else env[atom]
         for eqn in jaxpr.eqns:
-            here = "/".join(part for part in (path, module_path(str(eqn.source_info.name_stack))) if part)
+            here = path_inside(path, eqn)
             at = (
                 source_info_util.summarize(eqn.source_info) or line
             )  # inside JAX's own functions: where they were called
@@ -221,19 +217,13 @@ def without_dead(graph: Graph) -> Graph:
     return replace(graph, ops=tuple(reversed(ops)))
 
 
-def module_path(name_stack: str) -> str:
-    """A name stack without the transforms that the modules were called under: ``vmap(Net)/conv`` is ``Net/conv``."""
-    names = (re.sub(r"\w+\(|\)", "", name) for name in name_stack.split("/"))
-    return "/".join(name for name in names if name)
+def path_inside(path: str, eqn: Any) -> str:
+    """The module path of an equation, given that of the call that it belongs to, without transforms.
 
-
-def names_inside(eqn: Any, path: str) -> Iterator[str]:
-    """The module paths, and the names given by `checkpoint_name`, in everything that an equation runs."""
-    for jaxpr in jexc.jaxprs_in_params(eqn.params):
-        for inner in unclose(jaxpr)[0].eqns:
-            here = "/".join(part for part in (path, module_path(str(inner.source_info.name_stack))) if part)
-            yield inner.params["name"].removeprefix(NAMES) if inner.primitive is P.name_p else here
-            yield from names_inside(inner, here)
+    ``conv`` in ``vmap(Net)`` is ``Net/conv``.
+    """
+    names = (re.sub(r"\w+\(|\)", "", name) for name in str(eqn.source_info.name_stack).split("/"))
+    return "/".join(name for name in (path, *names) if name)
 
 
 def scan_split(op: Op) -> tuple[int, int]:

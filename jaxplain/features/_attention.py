@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-import jax.numpy as jnp
 from jax.extend.core import primitives as P
 from jax.tree_util import Partial
 
 from .._channels import channels_read
-from .._convention import Apply, Array, Function, outputs_of, split, zero_each
+from .._convention import Apply, Array, Function, outputs_of, split, zeros_by_example
 from .._graph.dependence import DEPENDENCE, dependents
 from .._graph.equations import called_jaxpr, has_own_derivative, unclose
 from .._graph.forward import forward
@@ -137,8 +136,16 @@ def places_in(graph: Graph, given: dict[int, Origins], channels: int, rank: int)
             axes = attention_axes(op, known.get(op.outputs[0]), keys, channels, rank)
             again = makers.behind_moves(op.inputs[0])  # weights that are normalised twice are those of one attention
             found = [it for it in found if it.inner or makers.behind_moves(graph.ops[it.op].outputs[0]) != again]
-            found += [Place(makers.masked(number), axes)] if axes else []
+            found += [Place(masked(graph, makers, number), axes)] if axes else []
     return tuple(found)
+
+
+def masked(graph: Graph, makers: Makers, number: int) -> int:
+    """The operation that sets what another one makes to zero where it is masked, if nothing else reads it."""
+    (out,) = graph.ops[number].outputs
+    readers = [reader for reader, op in enumerate(graph.ops) for a in op.reads if a == out]
+    is_mask = len(readers) == 1 and makers.kept_by_mask(graph.ops[readers[0]]) is not None
+    return readers[0] if is_mask else number
 
 
 def require_sequence(graph: Graph, places: Sequence[Place]) -> None:
@@ -297,8 +304,7 @@ def nothing(graph: Graph, places: Sequence[Place], x: Array, turns: tuple[int, .
         elif place.axes is None:
             changes.append(None)
         else:
-            by_example = [1] * len(turns) + [n if i == place.axes[0] else 1 for i, n in enumerate(aval.shape)]
-            changes.append(jnp.broadcast_to(zero_each(x, aval.dtype).reshape(by_example), (*turns, *aval.shape)))
+            changes.append(zeros_by_example(x, aval.shape, aval.dtype, place.axes[0], turns))
     return changes
 
 
@@ -327,7 +333,7 @@ def evaluate_through(
             results = [value + change if place.axes else jax.lax.stop_gradient(value)]
             found.append(value)
         env.update(zip(op.outputs, results, strict=True))
-    return graph.read_outputs(env), found
+    return read(graph.outputs, env), found
 
 
 def loop_through(op: Op, operands: Sequence[Any], places: Sequence[Place], changes: Tree) -> tuple[list[Array], Tree]:

@@ -119,7 +119,7 @@ def values_of_layers(f: Function, x: Array, layers: Sequence[str] | None) -> tup
         if value.shape[:1] != x.shape[:1]:
             raise ValueError(f"layer {name!r} has shape {value.shape}: it needs the batch in front, {x.shape[:1]}")
         values[site] = value  # once, whatever it is called
-    return graph.read_outputs(env)[0], list(values.values())
+    return read(graph.outputs, env)[0], list(values.values())
 
 
 def cut(graph: Graph, args: Sequence[Any], site: Site) -> tuple[Array, Callable[[Array], list[Any]]]:
@@ -137,7 +137,7 @@ def cut(graph: Graph, args: Sequence[Any], site: Site) -> tuple[Array, Callable[
 
     def rest(value: Array) -> list[Any]:
         after = run(graph.ops[site.op + 1 :], {**env, **dict(zip(outputs, resume(value), strict=True))})
-        return graph.read_outputs(after)
+        return read(graph.outputs, after)
 
     return value, rest
 

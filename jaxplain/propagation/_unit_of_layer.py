@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
-
-from .._convention import Array, zero_each
+from .._convention import Array, zeros_by_example
 from .._graph.names import Site, find, last_feature_map
 from .._graph.origins import CONVOLVED, Origins, follow, inside_loop, of_input
 from ._engine import TracedNetwork
@@ -31,13 +29,10 @@ class UnitOfLayer:
 
     def zeros(self, x: Array) -> Array:
         """Zeros of the shape of the layer's value, in all turns, on the devices where the examples of ``x`` are."""
-        shape, zero = self.unit.output_shape, zero_each(x, self.unit.ops[-1].eqn.outvars[0].aval.dtype)
+        shape, dtype = self.unit.output_shape, self.unit.ops[-1].eqn.outvars[0].aval.dtype
         axis = next((i for i, label in enumerate(self.labels or ()) if label - {CONVOLVED} == {0}), 0)
-        if axis < len(shape) and shape[axis] == x.shape[0]:
-            zero = zero.reshape([1] * (len(self.lengths) + axis) + [x.shape[0]] + [1] * (len(shape) - axis - 1))
-        else:  # examples lie together with positions
-            zero = zero.sum()
-        return jnp.broadcast_to(zero, (*self.lengths, *shape))
+        is_apart = axis < len(shape) and shape[axis] == x.shape[0]
+        return zeros_by_example(x, shape, dtype, axis if is_apart else None, self.lengths)
 
 
 def unit_of_layer(network: TracedNetwork, layer: str | None) -> UnitOfLayer:
