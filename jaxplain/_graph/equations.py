@@ -14,7 +14,7 @@ from jax.extend import core as jexc
 from jax.extend import source_info_util
 from jax.extend.core import primitives as P
 
-from .primitives import ELEMENTWISE, PRODUCTS
+from .primitives import ELEMENTWISE
 
 PLAIN_CALLS = (P.jit_p, P.remat_p, P.closed_call_p, P.call_p)  # which only call
 
@@ -29,30 +29,10 @@ def non_literals(atoms: Sequence[Any]) -> list[Any]:
     return [atom for atom in atoms if not isinstance(atom, jexc.Literal)]
 
 
-def first_outvar(eqn: Any) -> Any:
-    """The first result of an equation, if it has any."""
-    return eqn.outvars[0] if eqn.outvars else None
-
-
-def live_equations(jaxpr: Any) -> tuple[Any, ...]:
-    """The equations of a jaxpr that its results depend on, or that have another effect; NaN in the rest goes unseen."""
-    needed, eqns = set(non_literals(jaxpr.outvars)), []
-    for eqn in reversed(jaxpr.eqns):
-        if eqn.effects or not needed.isdisjoint(eqn.outvars):
-            needed.update(non_literals(eqn.invars))
-            eqns.append(eqn)
-    return tuple(reversed(eqns))
-
-
 def runs(eqn: Any, primitives: Container[jexc.Primitive]) -> bool:
     """Whether an equation, or what it calls, is one of these operations."""
     inner = (unclose(jaxpr)[0] for jaxpr in jexc.jaxprs_in_params(eqn.params))
     return eqn.primitive in primitives or any(runs(eqn, primitives) for jaxpr in inner for eqn in jaxpr.eqns)
-
-
-def multiplies(eqn: Any) -> bool:
-    """Whether an equation, or what it calls, multiplies matrices."""
-    return runs(eqn, PRODUCTS)
 
 
 def jaxpr_to_inline(eqn: Any, keep_call: Callable[[Any], bool]) -> Any:

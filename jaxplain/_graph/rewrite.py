@@ -93,11 +93,6 @@ def interpret(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], rewrite: R
     return list(map(read, jaxpr.outvars))
 
 
-def unchanged(jaxpr: Any, consts: Sequence[Any]) -> list[Form]:
-    """The equations of a jaxpr, none of them evaluated in another way."""
-    return [Form(eqn) for eqn in jaxpr.eqns]
-
-
 def rewrite_subjaxprs(eqn: Any, rewrite: Rewrite) -> dict[str, Any]:
     """An equation's parameters, the jaxprs that it runs evaluated in another way."""
     if eqn.primitive not in CALLS_AND_LOOPS or eqn.params.get("branches_platforms"):  # those are other ways already
@@ -135,19 +130,6 @@ def changes_anything(jaxpr: Any, consts: Sequence[Any], rewrite: Rewrite) -> boo
     return all(hasattr(v.aval, "weak_type") for v in jaxpr.invars) and any(
         prepare is not None or other is not None or entered(eqn) for eqn, prepare, other, _ in rewrite(jaxpr, consts)
     )
-
-
-def without_closure(f: Callable[..., Any], *examples: Any) -> tuple[Callable[..., Any], list[Any]]:
-    """``f`` as a function of one more argument, the list of all arrays that it closes over, and that list."""
-    closed, shape = jax.make_jaxpr(f, return_shape=True)(*examples)
-    jaxpr, consts = unclose(closed)
-
-    def converted(*args_and_consts: Any) -> Any:
-        *args, consts = args_and_consts
-        out = interpret(jaxpr, consts, jax.tree.leaves(args), unchanged)
-        return jax.tree.unflatten(jax.tree.structure(shape), out)
-
-    return converted, list(consts)
 
 
 source_info_util.register_exclusion(__file__)  # lines are the user's

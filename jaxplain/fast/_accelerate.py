@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as P
 
-from .._graph.equations import first_outvar, non_literals
+from .._graph.equations import non_literals
 from .._graph.primitives import PRODUCTS
 from .._graph.rewrite import Form, with_rewritten_equations
 from ._bit_masks import long_lived_masks, packed_roundtrip
 from ._convolution import Convolution
+from ._equations import first_outvar
 from ._known_zeros import known_zeros
 from ._pooling import max_pool, winners
 from ._relus import compare_outputs_instead, is_plain_float, relus_to_materialise

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.export import is_symbolic_dim
 
-from .._graph.equations import live_equations, multiplies, non_literals
+from .._graph.equations import non_literals
 from .._graph.primitives import ELEMENTWISE
+from ._equations import live_equations, multiplies
 from ._strided_scatter import Array
 
 LARGE = 2**18  # from here on it is worth the time to compile

@@ -27,8 +27,9 @@ from jax.export import is_symbolic_dim
 from jax.extend.core import primitives as P
 
 from .._graph.clipping import clip_bounds
-from .._graph.equations import first_outvar, live_equations, non_literals
+from .._graph.equations import non_literals
 from .._graph.primitives import ELEMENTWISE
+from ._equations import first_outvar, live_equations
 from ._strided_scatter import Array
 
 SUMS = frozenset([P.add_p, P.add_jaxvals_p])

@@ -23,9 +23,10 @@ from jax import lax
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
-from .._graph.equations import first_outvar, multiplies, unclose
+from .._graph.equations import unclose
 from .._graph.primitives import PRODUCTS
 from .._graph.rewrite import Form
+from ._equations import first_outvar, multiplies
 
 RESHAPES = frozenset([P.reshape_p, P.broadcast_in_dim_p, P.squeeze_p, P.convert_element_type_p])
 CHOICES = {  # of one of two values: how the chosen one compares with the other

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as P
 
-from .._graph.equations import first_outvar, multiplies, non_literals
+from .._graph.equations import non_literals
 from .._graph.primitives import ELEMENTWISE, PRODUCTS
+from ._equations import first_outvar, multiplies
 
 T = TypeVar("T")
 LONG = 4  # products written in between

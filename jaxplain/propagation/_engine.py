@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 from .._convention import Array
@@ -25,7 +26,6 @@ from .._graph.dependence import random_source
 from .._graph.modules import trace_with_names
 from .._graph.primitives import REFUSED
 from .._graph.remedies import INFERENCE
-from .._graph.rewrite import without_closure
 from .._graph.trace import Op, run, scan_split, trace, without_dead
 from .._graph.weights import name_weights
 from ._ledger import Account, Entry
@@ -290,6 +290,18 @@ def apply_with_rule(
 
     f.defvjp(f_forward, f_backward)
     return f(inputs, constants, entry, closed_over)
+
+
+def without_closure(f: Callable[..., Any], *examples: Any) -> tuple[Callable[..., Any], list[Any]]:
+    """``f`` as a function of one more argument, the list of all arrays that it closes over, and that list."""
+    closed, shape = jax.make_jaxpr(f, return_shape=True)(*examples)
+
+    def converted(*args_and_closed_over: Any) -> Any:
+        *args, closed_over = args_and_closed_over
+        out = jexc.jaxpr_as_fun(closed.replace(consts=closed_over))(*jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(shape), out)
+
+    return converted, list(closed.consts)
 
 
 def cotangent_like(relevance: Any, x: Array) -> Any:

@@ -80,11 +80,9 @@ def require_rule(rule: Any) -> None:
 
 def short(value: Any) -> str:
     """A number as it is, an array by its shape."""
-    return (
-        f"{value:g}"
-        if isinstance(value, int | float) and not isinstance(value, bool)
-        else (str(value) if isinstance(value, bool) else f"array{jnp.shape(value)}")
-    )
+    if isinstance(value, bool):
+        return str(value)
+    return f"{value:g}" if isinstance(value, int | float) else f"array{jnp.shape(value)}"
 
 
 def positive(v: Array) -> Array:
