@@ -188,10 +188,10 @@ def continuity(
 
     ``max over t of || |A(x_t)| - |A(x)| ||_1 / ||x_t - x||_2,  x_t = x moved by t pixels,  t = k d - W``
 
-    with ``d = ⌊(2 W + 1) / steps⌋`` and k = 1 ... steps, from left to right out of the frame. The paper takes any two
-    inputs and signed explanations. Quantus divides every batch of explanations by its largest absolute value first;
-    here they keep their units. With more steps than the ``2 W + 1`` translations it does not move, it blackens the
-    image, and it fails where ``steps`` divides them.
+    with ``d = (2 W + 1) / steps`` rounded down and k = 1 ... steps, from left to right out of the frame. The paper
+    takes any two inputs and signed explanations. Quantus divides every batch of explanations by its largest absolute
+    value first; here they keep their units. With more steps than the ``2 W + 1`` translations it does not move, it
+    blackens the image, and it fails where ``steps`` divides them.
 
     Args:
       explain: any explainer of images.
