@@ -30,6 +30,10 @@ def feature_ablation(
     that is lost without it, so that the map may sum to more or less than ``score(x) - score(x0)``; `kernel_shap` shares
     it. Segments are any sets of pixels; those of a grid are what `occlusion` covers if its windows do not overlap.
 
+    By the tokens of a small vision transformer it is occlusion; the maximum was in the one of two garments that was
+    asked for in 74 %, with lime in 94 % (24 images), in the one of four in 49 %
+    (``benchmarks/results/planted_evidence.md``).
+
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``, or of signals, volumes or tables
         (see `SegmentOptions`).

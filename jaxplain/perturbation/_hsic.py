@@ -35,6 +35,9 @@ def hsic(
     chance only; it tells how much depends on a segment, not whether it speaks for the class. The paper's ANOVA kernel
     is ``1 + K_s``, whose constant H removes; its interactions of pairs are not computed.
 
+    In a small vision transformer, with 144 samples, the maximum was in the one of two garments that was asked for
+    in 54 %, with lime in 94 % (24 images; ``benchmarks/results/planted_evidence.md``).
+
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``, or of signals, volumes or tables
         (see `SegmentOptions`).

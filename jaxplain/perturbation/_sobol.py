@@ -36,6 +36,10 @@ def sobol(
     segments act on their own the indices sum to 1; what several do together counts in full for each of them. They tell
     how much depends on a segment, not whether it speaks for the class.
 
+    In a small vision transformer, with 4 samples, of two garments in an image and of four, the maximum was in the
+    one that was asked for in 44 % and 35 %; of the older methods lime found 94 % of two (24 images), occlusion 49 %
+    of four (``benchmarks/results/planted_evidence.md``).
+
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``, or of signals, volumes or tables
         (see `SegmentOptions`).

@@ -54,6 +54,11 @@ def xrai(
     averaged over a black and a white baseline, the lowest and the highest value of each image, of which the largest
     over colours is taken. The map sums to what ``a`` sums to; the order of its regions does not depend on the scale.
 
+    In a small vision transformer, of two garments of 14 pixels in an image and of four, the maximum was in the one
+    that was asked for in 65 % and 42 %; of the older methods lime found 94 % of two (24 images), occlusion 49 % of
+    four. Segments as small as the dilation's reach blur the evidence: a patch of 8 pixels was found in 31 %
+    (``benchmarks/results/planted_evidence.md``).
+
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function of images ``(N, H, W, C)``.
       segments: labels of the pixels, ``(H, W)`` or ``(N, H, W)`` integers from 0, or a list of such, one for each

@@ -222,6 +222,10 @@ def attn_lrp(gamma: ArrayLike = 0.05, *, conv_gamma: ArrayLike = 0.25) -> Compos
     small vision transformer of Fashion-MNIST its absolute values sum to 69 times the score at γ = 0.05, to 1.5 times at
     γ = 1 (medians of 64 images). `cp_lrp` keeps to 1.4 times at γ = 0.05.
 
+    In a small vision transformer, of two garments in an image and of four, the maximum of the map was in the one
+    that was asked for in 17 % and 27 %; of the older methods lime found 94 % of two (24 images), occlusion 49 % of
+    four (``benchmarks/results/planted_evidence.md``).
+
     Args:
       gamma: of dense layers; 0 is ε.
       conv_gamma: of convolutions, such as that of the patches.
@@ -234,6 +238,10 @@ def attn_lrp(gamma: ArrayLike = 0.05, *, conv_gamma: ArrayLike = 0.25) -> Compos
 
 def cp_lrp(gamma: ArrayLike = 0.05, *, conv_gamma: ArrayLike = 0.25) -> Composite:
     """`attn_lrp` with attention's weights held fixed, and the standard deviations of normalisations.
+
+    In a small vision transformer, of two garments in an image and of four, the maximum of the map was in the one
+    that was asked for in 69 % and 42 %; of the older methods lime found 94 % of two (24 images), occlusion 49 % of
+    four (``benchmarks/results/planted_evidence.md``).
 
     Args:
       gamma: of dense layers; 0 is ε.
