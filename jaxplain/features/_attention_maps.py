@@ -44,8 +44,8 @@ def attention_rollout(apply: Apply, **options: Unpack[TokenOptions]) -> Explain:
     The map is the class token's row of R, at the tokens of the image; without a class token the mean of all rows.
 
     In a small vision transformer, of two garments in an image and of four, the maximum of the map was in the one
-    that was asked for in 65 % and 27 %; of the older methods lime found 94 % of two (24 images), occlusion 49 % of
-    four (``benchmarks/results/planted_evidence.md``).
+    that was asked for in 65 % and 27 %; of the older methods lime found most, 94 % and 54 % (24 images)
+    (``benchmarks/results/planted_evidence.md``).
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function with attentions between tokens (see `jaxplain.attentions`).
@@ -91,8 +91,8 @@ def attention_relevance(apply: Apply, **options: Unpack[TokenOptions]) -> Explai
     mean of all rows.
 
     In a small vision transformer, of two garments in an image and of four, the maximum of the map was in the one
-    that was asked for in 75 % and 40 %; of the older methods lime found 94 % of two (24 images), occlusion 49 % of
-    four (``benchmarks/results/planted_evidence.md``).
+    that was asked for in 75 % and 40 %; of the older methods lime found most, 94 % and 54 % (24 images)
+    (``benchmarks/results/planted_evidence.md``).
 
     Args:
       apply: as for `attention_rollout`.
@@ -137,8 +137,8 @@ def legrad(apply: Apply, **options: Unpack[TokenOptions]) -> Explain:
     passes. The authors scale maps to [0, 1]; pictures do that here.
 
     In a small vision transformer, of two garments in an image and of four, the maximum of the map was in the one
-    that was asked for in 54 % and 46 %; of the older methods lime found 94 % of two (24 images), occlusion 49 % of
-    four (``benchmarks/results/planted_evidence.md``).
+    that was asked for in 54 % and 46 %; of the older methods lime found most, 94 % and 54 % (24 images)
+    (``benchmarks/results/planted_evidence.md``).
 
     Args:
       apply: as for `attention_rollout`.
@@ -187,8 +187,8 @@ def rfem(apply: Apply, *, k: float = 1.0, class_specific: bool = False, **option
     find k between 0.5 and 1 best.
 
     In a small vision transformer, of two garments in an image and of four, the maximum of the map was in the one
-    that was asked for in 67 % and 22 %, in the class form in 79 % and 44 %; of the older methods lime found 94 % of
-    two (24 images), occlusion 49 % of four (``benchmarks/results/planted_evidence.md``).
+    that was asked for in 67 % and 22 %, in the class form in 79 % and 44 %; of the older methods lime found most,
+    94 % and 54 % (24 images) (``benchmarks/results/planted_evidence.md``).
 
     Args:
       apply: as for `attention_rollout`.

@@ -36,8 +36,7 @@ def concept_relevance(
 
     The channel with most relevance alone finds less than all: in a small vision transformer, of two garments in an
     image and of four, its maximum was in the one that was asked for in 56 % and 25 %, that of `lrp` in 73 % and
-    42 %, of lime in 94 % of two (24 images), of occlusion in 49 % of four
-    (``benchmarks/results/planted_evidence.md``).
+    42 %, of lime in 94 % and 54 % (24 images) (``benchmarks/results/planted_evidence.md``).
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.

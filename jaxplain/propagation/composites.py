@@ -223,8 +223,8 @@ def attn_lrp(gamma: ArrayLike = 0.05, *, conv_gamma: ArrayLike = 0.25) -> Compos
     γ = 1 (medians of 64 images). `cp_lrp` keeps to 1.4 times at γ = 0.05.
 
     In a small vision transformer, of two garments in an image and of four, the maximum of the map was in the one
-    that was asked for in 17 % and 27 %; of the older methods lime found 94 % of two (24 images), occlusion 49 % of
-    four (``benchmarks/results/planted_evidence.md``).
+    that was asked for in 17 % and 27 %; of the older methods lime found most, 94 % and 54 % (24 images)
+    (``benchmarks/results/planted_evidence.md``).
 
     Args:
       gamma: of dense layers; 0 is ε.
@@ -240,8 +240,8 @@ def cp_lrp(gamma: ArrayLike = 0.05, *, conv_gamma: ArrayLike = 0.25) -> Composit
     """`attn_lrp` with attention's weights held fixed, and the standard deviations of normalisations.
 
     In a small vision transformer, of two garments in an image and of four, the maximum of the map was in the one
-    that was asked for in 69 % and 42 %; of the older methods lime found 94 % of two (24 images), occlusion 49 % of
-    four (``benchmarks/results/planted_evidence.md``).
+    that was asked for in 69 % and 42 %; of the older methods lime found most, 94 % and 54 % (24 images)
+    (``benchmarks/results/planted_evidence.md``).
 
     Args:
       gamma: of dense layers; 0 is ε.

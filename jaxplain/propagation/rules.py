@@ -399,7 +399,7 @@ def layer_norm(epsilon: ArrayLike = STABILIZER) -> Rule:
 
     In a small vision transformer, of two garments in an image and of four, the maximum of `jaxplain.lrp` was in the
     one that was asked for in 73 % and 42 %, with the identity in 19 % of both; of the other older methods lime
-    found 94 % of two (24 images), occlusion 49 % of four (``benchmarks/results/planted_evidence.md``).
+    found most, 94 % and 54 % (24 images) (``benchmarks/results/planted_evidence.md``).
 
     Args:
       epsilon: absorbs relevance where the output is small; may be traced.
