@@ -15,7 +15,7 @@ TABLE = r"""
     Δ \Delta  Π \Pi  Φ \Phi  Σ \sum  ∂ \partial  ∫ \int  ∇ \nabla  · \cdot  ⊗ \otimes  √ \surd
     <= \le  >= \ge  ≠ \ne  -> \to  ∋ \ni  ~ \sim  ± \pm  ... \ldots || \|  ‖ \|
     # \#  % \%  { \{  } \}  ½ \tfrac{1}{2}  ² ^{2}  ³ ^{3}  ᵀ ^{\top}  ᴮ ^{B}  ₊ _{+}
-    ₀ _{0}  ¹ ^{1}"""
+    ₀ _{0}  ¹ ^{1}  ∩ \cap  ∪ \cup  ⌊ \lfloor  ⌋ \rfloor"""
 SYMBOLS = {sign: f"{command} " for sign, command in zip(*[iter(TABLE.split())] * 2, strict=True)}
 FUNCTIONS = frozenset(
     ["max", "min", "log", "exp", "sign", "argmax", "mean", "std", "cov", "sort", "softmax", "rank", "sim", "var"]
