@@ -55,7 +55,7 @@ __all__ = [
     "z_plus",
 ]
 
-NEXT_TO_NOTHING = 1e-12  # a stabiliser that takes no part of a sum; 1 over its square, in derivatives, is finite
+NEXT_TO_NOTHING = 1e-16  # a stabiliser that takes no part of a sum; 1 over its square, in derivatives, is finite
 
 Matcher: TypeAlias = "str | Callable[[Unit], bool]"
 NamedComposite: TypeAlias = "str | Composite"

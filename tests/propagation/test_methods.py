@@ -50,6 +50,15 @@ def test_excitation_of_small_numbers_is_a_probability_too():
     np.testing.assert_allclose(visits(jnp.full((1, 3), 1e-9)), [[0.25, 0.75, 0.0]], rtol=1e-6)
 
 
+def test_excitation_where_sums_are_zero_has_a_finite_derivative():
+    """In float32, in which the square of one over a tiny stabiliser is infinite."""
+    visits = jaxplain.excitation_backprop(lambda w, x: jax.nn.relu(x @ w) @ jnp.ones((2, 1), jnp.float32))
+    w, x = jnp.array([[1.0, -1.0], [3.0, -2.0]], jnp.float32), jnp.ones((1, 2), jnp.float32)
+    loss = lambda w, x: 1000 * (visits(w, x, target=0) ** 2).sum()
+    for slope in jax.grad(loss, argnums=(0, 1))(w, x * jnp.array([1.0, 0.0], jnp.float32)):
+        assert jnp.isfinite(slope).all()
+
+
 def test_excitation_at_a_layer():
     module, variables, _ = PEERS["chain"]
     at_layer = jax.jit(jaxplain.excitation_backprop(module.apply, "conv2", upsample=False))(
