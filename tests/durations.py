@@ -7,10 +7,11 @@ time, of the test, its fixtures and the processes that it starts: it holds on a 
 
 A test that took longer than `ALONE` is slow, and runs where ``-m`` asks for it. So is a case of a parametrised test
 that took longer than `AMONG_OTHERS`, much less, since cases of one test ask nearly the same; but for those that stand
-for the others: between the brackets of a case are names, of a method, a kind, a network, a rule, and of each name in a
-file, and of each parametrised test, the quickest case is never slow. So all of them stay in the default run. A test
-without a number is new, or took less than `NOTED`, and is quick. ``null`` in the place of a number says that a test is
-known to be slow, and not yet how slow.
+for the others, which have longer: the quickest case of a parametrised test as long as a test alone, and the quickest of
+each name in a file up to `FOR_A_NAME`. Names are what stands between the brackets of a case: a method, a kind, a
+network, a rule. A test without a number is new, or took less than `NOTED`, and is quick. ``null`` in the place of a
+number says that a test is known to be slow, and not yet how slow. What is marked `nested` runs tests that are slow or
+not by themselves.
 """
 
 import json
@@ -22,7 +23,7 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).parent / "data/durations.json"
-ALONE, AMONG_OTHERS = 5.0, 0.3  # seconds of one processor; `python -m tests.durations` says what other limits save
+ALONE, FOR_A_NAME, AMONG_OTHERS = 2.0, 1.0, 0.3  # seconds of one processor; `python -m tests.durations` adds them up
 NOTED = 0.3  # what took less is left out of the file
 
 
@@ -32,7 +33,7 @@ def names(case):
     return [name for text in brackets for name in text.split("-") if name[:1].isalpha()] + [test] * bool(brackets)
 
 
-def slow_cases(seconds, among_others=AMONG_OTHERS):
+def slow_cases(seconds):
     """Which cases of one file are slow, given how long each takes: 0 where that is not known, None where it is long."""
     unmeasured = {case for case in seconds if seconds[case] is None}
     seconds = {case: s for case, s in seconds.items() if s is not None}  # in their order: every worker chooses the same
@@ -40,8 +41,12 @@ def slow_cases(seconds, among_others=AMONG_OTHERS):
     for case in seconds:
         for name in names(case):
             by_name[name].append(case)
-    quick = {case for case in seconds if seconds[case] <= (among_others if names(case) else ALONE)}
-    quick |= {min(cases, key=seconds.__getitem__) for cases in by_name.values() if quick.isdisjoint(cases)}
+    quick = {case for case in seconds if seconds[case] <= (AMONG_OTHERS if names(case) else ALONE)}
+    for name, cases in by_name.items():
+        quickest = min(cases, key=seconds.__getitem__)
+        is_test = quickest.startswith(f"{name}[")
+        if quick.isdisjoint(cases) and seconds[quickest] <= (ALONE if is_test else FOR_A_NAME):
+            quick.add(quickest)
     return (seconds.keys() - quick) | unmeasured
 
 
@@ -64,7 +69,7 @@ def pytest_collection_modifyitems(items):
         files[file][case] = known.get(file, {}).get(case, 0)
     slow = {f"{file}::{case}" for file, seconds in files.items() for case in slow_cases(seconds)}
     for item in items:
-        if item.nodeid in slow:
+        if item.nodeid in slow and not item.get_closest_marker("nested"):
             item.add_marker(pytest.mark.slow)
 
 
@@ -108,10 +113,12 @@ def processor_time():
 
 
 def main():
-    """Print how long the noted tests of the default run take with other limits."""
-    for limit in (0.3, 0.4, AMONG_OTHERS, 0.6, 0.8, 1.0, 1.5, 2.0):
-        quick = [s for file in recorded().values() for case, s in file.items() if case not in slow_cases(file, limit)]
-        print(f"limit {limit}: {sum(quick):6.0f} s in {len(quick)} tests")  # noqa: T201
+    """Print how long the noted tests take, of the default run and all."""
+    files = recorded()
+    known = {(file, case): s for file, cases in files.items() for case, s in cases.items() if s is not None}
+    slow = {(file, case) for file, cases in files.items() for case in slow_cases(cases)}
+    for words, chosen in (("by default", known.keys() - slow), ("all", known.keys())):
+        print(f"{words}: {sum(known[key] for key in chosen):.0f} s in {len(chosen)} tests")  # noqa: T201
 
 
 START = pytest.StashKey[float]()

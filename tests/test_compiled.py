@@ -12,6 +12,7 @@ NO_TESTS = 5  # but slow ones
 FILES = sorted((ROOT / "tests/compiled").glob("test_*.py"))
 
 
+@pytest.mark.nested
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_with_the_compilers_own_settings(file):
     environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "PYTEST_ADDOPTS")}

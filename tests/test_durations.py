@@ -5,10 +5,10 @@ import json
 import pytest
 
 from tests import durations
-from tests.durations import ALONE, AMONG_OTHERS, NOTED, names, slow_cases
+from tests.durations import ALONE, AMONG_OTHERS, FOR_A_NAME, NOTED, names, slow_cases
 
 pytest_plugins = ["pytester"]
-LONG, LONGER, LONGEST = AMONG_OTHERS + 1, AMONG_OTHERS + 2, AMONG_OTHERS + 3
+LONG, LONGER, LONGEST = AMONG_OTHERS + 0.1, AMONG_OTHERS + 0.2, AMONG_OTHERS + 0.3  # all of them less than FOR_A_NAME
 
 
 def test_names_are_the_words_between_brackets_and_the_test():
@@ -32,6 +32,13 @@ def test_of_each_name_the_quickest_case_is_quick():
 
 def test_of_cases_that_only_count_the_quickest_is_quick():
     assert slow_cases({f"test_a[{i}]": AMONG_OTHERS + i for i in (3, 1, 2)}) == {"test_a[3]", "test_a[2]"}
+
+
+def test_who_stands_for_others_has_longer_but_not_for_ever():
+    assert slow_cases({"test_a[lrp]": FOR_A_NAME, "test_a[1]": 0.0}) == set()
+    assert slow_cases({"test_a[lrp]": FOR_A_NAME + 0.1, "test_a[1]": 0.0}) == {"test_a[lrp]"}
+    assert slow_cases({"test_a[lrp]": ALONE}) == set()  # the test itself
+    assert slow_cases({"test_a[lrp]": ALONE + 0.1}) == {"test_a[lrp]"}
 
 
 def test_the_recorded_tests_exist():
@@ -91,6 +98,12 @@ def test_slow_tests_are_marked(run):
     done = run("def test_a(): pass\ndef test_b(): pass", recorded, "-n", "0", "-m", "not slow", "-v")
     done.assert_outcomes(passed=1, deselected=1)
     done.stdout.fnmatch_lines(["*test_b PASSED*"])
+
+
+def test_what_runs_tests_itself_is_never_slow(run):
+    recorded = {"test_sample.py": {"test_a": ALONE + 1}}
+    done = run("import pytest\n@pytest.mark.nested\ndef test_a(): pass", recorded, "-n", "0", "-m", "not slow")
+    done.assert_outcomes(passed=1)
 
 
 def test_what_is_known_to_be_slow_is_slow_until_it_is_measured():
