@@ -164,6 +164,14 @@ def test_a_metric_of_ones_own(first):
     assert comparison.better == {"largest": "higher"}
 
 
+@pytest.mark.parametrize("name", ["road", "pixel_flipping", "region_perturbation"])
+def test_the_direction_is_the_opposite_where_the_least_relevant_goes_first(name):
+    function = getattr(metrics, name)
+    directions = [find_measure("it", functools.partial(function, order=order)).better for order in ("morf", "lerf")]
+    assert directions[0] == BETTER[name]
+    assert set(directions) == {"higher", "lower"}
+
+
 @pytest.mark.parametrize(
     ("methods", "measures", "sentence"),
     [

@@ -21,9 +21,10 @@ import tyro
 from .. import __version__
 from .._convention import Explain
 from .._files import open_file, write_text
-from ..evaluation import BETTER, Example, Records, open_records, summarize
+from ..evaluation import Example, Records, open_records, summarize
 from ..evaluation import compare as make_comparison
 from ..evaluation import evaluate as measure
+from ..evaluation._measures import find_measures
 from ..evaluation._table import summary_table
 from ..models._reading import ImageError, checksum_of, read
 from ..visualize._colours import require_matplotlib
@@ -82,7 +83,7 @@ def evaluate(
         raise UsageError("--metrics names no metric")
     require_page(html)
     files, load = photographs_in(folder), partial(networks.load, model, checkpoint)
-    better = {name: BETTER[specs.name_and_options(name)[0]] for name in measures}
+    better = {name: found.better for name, found in find_measures(measures).items()}
     if job.save:
         labelled, makers = partial(classes_of, files, labels), partial(specs.explainers_of, named)
         return evaluate_in_bulk(folder, labelled, load, makers, measures, better, job, html, seed)

@@ -133,6 +133,9 @@ MEASURES: dict[str, Measure] = {
 }
 """Every metric of the library that compares methods; those without a direction must be given as functions."""
 
+OPPOSITE: dict[Better, Better] = {"higher": "lower", "lower": "higher", "": ""}
+"""What is better where the least relevant is taken away first, in the place of the most relevant."""
+
 BETTER: dict[str, Better] = {name: measure.better for name, measure in MEASURES.items() if measure.better}
 """The metrics that can be given by name, and which direction is better."""
 
@@ -204,8 +207,9 @@ def known_measure(label: str, metric: str | Callable[..., Any]) -> Measure:
     if not callable(metric):
         return MEASURES[choose(metric, BETTER, "metric")]
     if isinstance(metric, functools.partial):
-        of = known_measure(label, metric.func)
-        return replace(of, function=functools.partial(metric.func, *metric.args, **renamed(metric.keywords)))
+        of, options = known_measure(label, metric.func), renamed(metric.keywords)
+        better = OPPOSITE[of.better] if options.get("order") == "lerf" else of.better
+        return replace(of, function=functools.partial(metric.func, *metric.args, **options), better=better)
     for measure in MEASURES.values():
         if measure.function is metric:
             return measure
