@@ -1,6 +1,6 @@
 """Jobs of several processes on loopback, killed, told to stop, on a full disk, and started again.
 
-The default run has one story of them; `pytest -m "slow or not slow" tests/test_bulk_processes.py` tells the others.
+`.ci/run` tells one story of them, `-k started_again`; `pytest -m "slow or not slow" tests/test_bulk_processes.py` all.
 """
 
 import json
@@ -95,8 +95,8 @@ def equal(one, other):
         np.testing.assert_array_equal(one[name], other[name], name)
 
 
-@pytest.mark.parametrize("method", ["smoothgrad"])  # the only case, which stays in the default run
-def test_killed_told_to_stop_out_of_space_and_started_again(folder, tmp_path, method):
+def test_killed_told_to_stop_out_of_space_and_started_again(folder, tmp_path):
+    method = "smoothgrad"
     whole, store = tmp_path / "whole.zarr", tmp_path / "store.zarr"
     assert finish(start(folder, whole, method)) == [{"done": 24, "failed": 0, "images": 24}]
 
