@@ -145,7 +145,7 @@ def of_convolutions(bounds):
         Row("occlusion", partial(jp.occlusion, window=window, stride=window)),
         Row("lime", partial(jp.lime, samples=136, **grid), False, True),
         Row("kernel_shap", partial(jp.kernel_shap, samples=136, **grid), False, True),
-        Row("concept_relevance", of_strongest_channel, True),
+        Row("concept_relevance", partial(of_strongest_channel, layer="_bn1"), True),
         Row("augment(grad_cam)", lambda f: jp.augment(jp.grad_cam(f)), True),
         Row("augment(input_x_gradient)", lambda f: jp.augment(jp.input_x_gradient(f)), True),
         Row("xrai", partial(jp.xrai, steps=10, **grid), True, True),
@@ -160,7 +160,7 @@ def by_norm(make):
     return lambda apply: jaxplain.heatmap(make(apply), "norm")
 
 
-def of_strongest_channel(apply, layer=None):
+def of_strongest_channel(apply, layer):
     """Concept relevance of one channel: that which the most relevance goes through."""
     at_layer = jaxplain.lrp(apply, layer=layer)
 

@@ -36,7 +36,8 @@ def hsic(
     is ``1 + K_s``, whose constant H removes; its interactions of pairs are not computed.
 
     In a small vision transformer, with 144 samples, the maximum was in the one of two garments that was asked for
-    in 54 %, in the one of four in 27 %, with lime in 94 % and 54 % (24 images;
+    in 54 %, in the one of four in 27 %, with lime in 94 % and 54 %; of mosaics of four photographs, seen by
+    EfficientNet-Lite0, with 136 samples, the one was found in 88 %, by lime in all (24 images each;
     ``benchmarks/results/planted_evidence.md``).
 
     Args:

@@ -31,12 +31,14 @@ def concept_relevance(
 
     Rules are linear in the relevance, so that the parts of all channels sum to what goes through the layer: to `lrp`,
     where nothing goes around it. All channels at once are one `jax.vmap`. How much goes through each of a convolution
-    says ``served = lrp(apply, layer=layer)(images).sum(axis=(1, 2))``, ``(N, K)``; the reference images of a channel,
-    those of a data set that it serves most, are ``images[jnp.argsort(-served[:, channel])[:8]]``.
+    says ``served = lrp(apply, layer="its name")(images).sum(axis=(1, 2))``, ``(N, K)`` (without a name `lrp` would end
+    at the input); the reference images of a channel, those of a data set that it serves most, are
+    ``images[jnp.argsort(-served[:, channel])[:8]]``.
 
     The channel with most relevance alone finds less than all: in a small vision transformer, of two garments in an
     image and of four, its maximum was in the one that was asked for in 56 % and 25 %, that of `lrp` in 73 % and
-    42 %, of lime in 94 % and 54 % (24 images) (``benchmarks/results/planted_evidence.md``).
+    42 %, of lime in 94 % and 54 % (24 images); of mosaics of four photographs, seen by EfficientNet-Lite0, the one was
+    found in 42 %, by `lrp` in 81 %, by lime in all of 24 (``benchmarks/results/planted_evidence.md``).
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
