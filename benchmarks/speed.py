@@ -37,16 +37,16 @@ from benchmarks.explanations import NETWORKS, Jaxplain, Peers, Setting, choices
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 3
 ROWS = {  # the explanation: the peer, the networks with the least ratio that is asked for, calls in a round
-    "gradient": ("captum Saliency", {"resnet50": 1.0, "efficientnet_lite0": 1.0}, 7),
-    "jax.grad": ("jax.jit(jax.grad)", {"resnet50": 1.15, "efficientnet_lite0": 8.0}, 7),
+    "gradient": ("captum Saliency", {"resnet50": 1.0, "efficientnet_lite0": 1.0}, 5),
+    "jax.grad": ("jax.jit(jax.grad)", {"resnet50": 1.15, "efficientnet_lite0": 8.0}, 5),
     "integrated gradients, 16 steps": (
         "captum IntegratedGradients",
         {"resnet50": 1.0, "efficientnet_lite0": 1.0},
         3,
     ),
-    "LRP epsilon_plus_flat": ("zennit EpsilonPlusFlat", {"resnet50": 2.8, "efficientnet_lite0": 3.0}, 7),
-    "LRP epsilon_gamma_box": ("zennit EpsilonGammaBox", {"resnet50": 4.0, "efficientnet_lite0": 4.0}, 7),
-    "Grad-CAM": ("pytorch-grad-cam GradCAM", {"resnet50": 2.5, "efficientnet_lite0": 2.5}, 7),
+    "LRP epsilon_plus_flat": ("zennit EpsilonPlusFlat", {"resnet50": 2.8, "efficientnet_lite0": 3.0}, 5),
+    "LRP epsilon_gamma_box": ("zennit EpsilonGammaBox", {"resnet50": 4.0, "efficientnet_lite0": 4.0}, 5),
+    "Grad-CAM": ("pytorch-grad-cam GradCAM", {"resnet50": 2.5, "efficientnet_lite0": 2.5}, 5),
     "DeepLIFT": ("captum DeepLift", {"vgg16": 2.0}, 3),
     "Score-CAM, all channels": ("pytorch-grad-cam ScoreCAM", {"resnet50": 1.2, "efficientnet_lite0": 1.2}, 1),
 }
@@ -148,7 +148,7 @@ def worker(library, folder):
 def fastest(row, network, ask):
     """The setting in which a peer is fastest, and what was tried."""
     best = Setting()
-    trial = lambda setting: min(ask("seconds", (row, network, setting))[0] for _ in range(3))
+    trial = lambda setting: min(ask("seconds", (row, network, setting))[0] for _ in range(2))
     tried = {best: trial(best)}
     expected = ask("map", (row, network, best))
     for alternatives in choices(row):
