@@ -12,6 +12,9 @@ reads.
 * insertion, deletion: 10 steps, insertion into a blurred image and deletion to grey.
 * GridPG, the grid pointing game: mosaics of 2 x 2 images of different classes, made of those the network gets right
   with a probability of at least 1/2; a mosaic asks for one cell, the next one for the next. Photographs of 160 x 160.
+* of an absent class: the same mosaics and cells, but a class is asked for that is not there; chance is 1/4.
+* DiFull: the game on a network that judges every cell by itself, so that nothing outside a cell can matter to it (Rao
+  et al. 2022); on networks that take images of any size.
 * sparseness: the Gini index of the absolute map.
 * variants: other baselines, outputs in place of probabilities, and ROAD; on 24 images.
 * sanity: max-sensitivity to 4 neighbours within 0.05, how similar a map stays when the weights are shuffled from the
@@ -67,7 +70,7 @@ def measure(name, subject, stage_name, stage, options):
     records = open_records(options.records / f"{name}.{stage_name}.jsonl", settings)
     examples = getattr(subject, stage.examples)[: stage.count]
     start = time.perf_counter()
-    for row in rows(subject):  # one at a time, so that no more than one compiled method is kept
+    for row in stage.rows(subject):  # one at a time, so that no more than one compiled method is kept
         for _ in evaluate(
             subject.apply,
             {row.label: row.make(subject.apply)},
@@ -114,7 +117,7 @@ def main():
     parser.add_argument("--photographs", type=Path, help="a folder of photographs of ImageNet's classes")
     parser.add_argument("--garments", type=Path, help="the folder with Fashion-MNIST's files")
     parser.add_argument("--networks", nargs="+", default=list(SUBJECTS), choices=list(SUBJECTS))
-    parser.add_argument("--stages", nargs="+", default=["maps", "mosaics", "sanity", "variants"])
+    parser.add_argument("--stages", nargs="+", default=["maps", "mosaics", "absent", "difull", "sanity", "variants"])
     parser.add_argument("--records", type=Path, default=ROOT / "build" / "leaderboard", help="where to keep numbers")
     parser.add_argument("--tables", action="store_true", help="only write the tables anew")
     parser.add_argument("--only-timing", action="store_true", help="take the seconds, and write the tables anew")

@@ -1,13 +1,23 @@
 """What the leaderboard makes of its records: on numbers whose answers are known."""
 
 import math
+from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.ad_checkpoint import checkpoint_name
 
+import jaxplain
+from benchmarks.evidence import boards
 from benchmarks.evidence.boards import Board
 from benchmarks.evidence.choices import chosen_recipe, claims, front, gains, halves
+from benchmarks.evidence.rows import of_disconnected
 from benchmarks.evidence.statistics import agreement, difference, holm, interval, matrix, mean_places, places
+from benchmarks.evidence.subjects import CELLS, Subject, cells_of, disconnected, mosaic_of
+from jaxplain.evaluation import Example
+from tests.convolution import conv
 
 RANKED = ("insertion", "deletion", "grid_pointing_game")
 
@@ -75,7 +85,7 @@ def board(**rows):
     rows |= {"random map": (0, 9, 0), "Gaussian in the middle": (0, 9, 0)}
     table = {label: dict(zip(RANKED, map(column, means), strict=True)) for label, means in rows.items()}
     recipes = tuple(label for label in rows if label.startswith("recipe"))
-    return Board("net", "net", "convolutional", "images", table, dict.fromkeys(rows, ""), recipes, {}, "")
+    return Board("net", "net", "convolutional", "images", table, dict.fromkeys(rows, ""), recipes, {}, "", "")
 
 
 def test_the_front():
@@ -105,3 +115,91 @@ def test_claims():
     verdicts = {row[0]: row[4] for row in claims(known)}
     assert verdicts["Grad-CAM of the last layer localises better than of a middle one"] == "holds"
     assert verdicts["Grad-CAM of the last layer localises better than the gradient"] == "contradicted"
+
+
+def small_network(seed=0):
+    """Convolution, ReLU, convolution, ReLU, the mean, a dense layer of 5 classes."""
+    random = np.random.default_rng(seed)
+    kernels = [random.normal(size=shape) / 3 for shape in ((3, 3, 2, 4), (3, 3, 4, 6))]
+    head = random.normal(size=(6, 5))
+
+    def apply(x):
+        for i, kernel in enumerate(kernels):
+            x = jax.nn.relu(checkpoint_name(conv(x, kernel), f"conv{i}"))
+        return x.mean(axis=(1, 2)) @ head
+
+    return apply
+
+
+def subject_of(apply):
+    random = np.random.default_rng(1)
+    mosaics = tuple(
+        Example(f"mosaic {i}", random.normal(size=(1, 8, 8, 2)), i % 4, {"cell": i % 4, "classes": np.arange(4)})
+        for i in range(6)
+    )
+    bounds, layers = (np.full(2, -3.0), np.full(2, 3.0)), {"before": "conv1", "middle": "conv0"}
+    return Subject(
+        "net", "convolutional", "noise", apply, (), bounds, tuple(mosaics), tuple(mosaics), 5, True, layers, ()
+    )
+
+
+def test_cells_of_mosaics_and_back():
+    mosaics = jnp.arange(2 * 4 * 6 * 3.0).reshape(2, 4, 6, 3)
+    cells = cells_of(mosaics)
+    assert cells.shape == (8, 2, 3, 3)
+    assert (cells[5] == mosaics[1, :2, 3:]).all()
+    assert (mosaic_of(cells) == mosaics).all()
+
+
+def test_a_disconnected_network_judges_every_cell_by_itself():
+    apply, subject = small_network(), subject_of(small_network())
+    x = jnp.concatenate([e.x for e in subject.mosaics])
+    scores = disconnected(apply)(x).reshape(6, 4, 5)
+    assert np.allclose(scores[2, 1], apply(x[2:3, :4, 4:])[0], atol=1e-12)
+    for example in subject.disconnected_mosaics:
+        moved = jaxplain.gradient(disconnected(apply))(example.x, target=example.target)
+        assert jaxplain.metrics.grid_pointing_game(abs(moved), example.truth["cell"]) == 1
+
+
+def test_grad_cam_of_a_disconnected_network_shows_what_other_cells_have():
+    apply, example = small_network(), subject_of(small_network()).disconnected_mosaics[1]
+    _, features, pullback = jaxplain.tap(disconnected(apply), CELLS)(example.x)
+    weights = pullback(jax.nn.one_hot(jnp.array([example.target]), 20, dtype=jnp.float64))
+    by_hand = (features * weights.mean(axis=(1, 2), keepdims=True)).sum(axis=-1)
+    map_ = jaxplain.grad_cam(disconnected(apply), layer=CELLS, upsample=False)(example.x, target=example.target)
+    assert map_.shape == (1, 8, 8)
+    assert np.allclose(map_, by_hand, atol=1e-12)
+    assert 0 < jaxplain.metrics.grid_pointing_game(map_, 1)[0] < 1
+    row = {row.label: row for row in of_disconnected(subject_of(apply))}["grad_cam, last"]
+    assert np.allclose(row.make(apply)(example.x, target=example.target), map_, atol=1e-6)
+
+
+def test_a_class_that_is_not_in_the_mosaic():
+    subject = subject_of(small_network())
+    assert [e.target for e in subject.mosaics_of_absent_classes] == [4] * 6
+    assert [e.truth for e in subject.mosaics_of_absent_classes] == [{"cell": i % 4} for i in range(6)]
+
+
+def test_numbers_are_kept_beside_the_pages(tmp_path, monkeypatch):
+    monkeypatch.setattr(boards, "NUMBERS", tmp_path)
+    known = board(a=(3, 5, 1 / 3), recipe=(1, 1, 4))
+    assert boards.load(tmp_path, "net") is None
+    boards.keep(known)
+    assert boards.load(tmp_path, "net").table["a"]["insertion"] == known.table["a"]["insertion"]
+    again = boards.kept("net")
+    assert again.table["a"]["grid_pointing_game"]["1"] == 0.343333
+    assert (again.recipes, again.methods, again.seconds) == (("recipe",), known.methods, {})
+
+
+def test_what_is_measured_again_takes_the_place_of_what_was_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(boards, "NUMBERS", tmp_path)
+    boards.keep(board(a=(3, 5, 1), gone=(1, 1, 1)))
+    now = board(a=(4, 5, 1), b=(1, 1, 1))
+    fewer = {label: {"insertion": found["insertion"], "deletion": {"0": 1.0}} for label, found in now.table.items()}
+    monkeypatch.setattr(boards, "from_records", lambda folder, key: replace(now, table=fewer))
+    merged = boards.load(tmp_path, "net").table
+    assert list(merged) == ["a", "b", "random map", "Gaussian in the middle"]
+    assert merged["a"]["insertion"] == now.table["a"]["insertion"]
+    assert merged["a"]["deletion"] == {"0": 1.0}
+    assert merged["a"]["grid_pointing_game"]["0"] == 1
+    assert "grid_pointing_game" not in merged["b"]

@@ -1,10 +1,13 @@
-"""What was measured on each network, read from its records."""
+"""What was measured on each network: read from its records, kept as numbers beside the pages that are made of them."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import jax
+
+import jaxplain
 from jaxplain.evaluation import open_records
 from jaxplain.evaluation._table import by_method
 
@@ -19,6 +22,7 @@ NAMES = {
     "resnet": ("small ResNet", "convolutional", "Fashion-MNIST"),
     "vit": ("small ViT", "transformer", "Fashion-MNIST"),
 }
+NUMBERS = Path(__file__).parents[1] / "results" / "numbers"
 RANKED = {"insertion": "higher", "deletion": "lower", "grid_pointing_game": "higher"}
 
 
@@ -36,6 +40,7 @@ class Board:
       recipes: the labels that combine several methods.
       seconds: label -> seconds per image, where they were taken.
       machine: what they were taken on.
+      versions: what measured it.
     """
 
     key: str
@@ -47,6 +52,7 @@ class Board:
     recipes: tuple[str, ...]
     seconds: Mapping[str, float]
     machine: str
+    versions: str
 
     def measured(self, *metrics: str, recipes: bool = False) -> list[str]:
         """The labels, controls aside, of which all these metrics were measured."""
@@ -58,6 +64,22 @@ class Board:
 
 
 def load(folder: Path, key: str) -> Board | None:
+    """What was measured of one network, now and before, on the same images; None where nothing was."""
+    before, now = kept(key), from_records(folder, key)
+    if before is None or now is None:
+        return before or now
+    images = now.table[CONTROLS[0]]
+    of_same = lambda found: {m: n for m, n in found.items() if m not in images or n.keys() == images[m].keys()}
+    table = {
+        label: of_same(before.table.get(label, {})) | now.table.get(label, {})
+        for label in now.methods
+        if label in before.table or label in now.table
+    }
+    timing = {"seconds": now.seconds, "machine": now.machine} if now.seconds else {}
+    return replace(before, table=table, methods=now.methods, recipes=now.recipes, versions=now.versions, **timing)
+
+
+def from_records(folder: Path, key: str) -> Board | None:
     """The records of one network, or None where there are none."""
     files = sorted(folder.glob(f"{key}.*.jsonl"))
     if not files:
@@ -77,4 +99,38 @@ def load(folder: Path, key: str) -> Board | None:
         for label in about
         if label in table
     }
-    return Board(key, *NAMES[key], whole, methods, recipes, taken["seconds"], taken["machine"])
+    versions = f"jaxplain {jaxplain.__version__}, jax {jax.__version__}"
+    return Board(key, *NAMES[key], whole, methods, recipes, taken["seconds"], taken["machine"], versions)
+
+
+def kept(key: str) -> Board | None:
+    """The numbers of one network as `keep` wrote them, or None where it did not."""
+    file = NUMBERS / f"{key}.json"
+    if not file.exists():
+        return None
+    content = json.loads(file.read_text())
+    images, columns = content.pop("images"), content.pop("table")
+    table = {
+        label: {metric: dict(zip(images[metric], numbers, strict=True)) for metric, numbers in found.items()}
+        for label, found in columns.items()
+    }
+    return Board(**content | {"table": table, "recipes": tuple(content["recipes"])})
+
+
+def keep(board: Board) -> None:
+    """Write the numbers of one network, a line a method, image by image, to six digits."""
+    images = {metric: list(numbers) for metric, numbers in board.table[CONTROLS[0]].items()}
+    content = asdict(board) | {"images": images}
+    rows = [
+        f"  {json.dumps(label)}: {json.dumps({m: [short(found[m][i]) for i in images[m]] for m in found})}"
+        for label, found in content.pop("table").items()
+    ]
+    rest = [f" {json.dumps(name)}: {json.dumps(value)}," for name, value in content.items()]
+    lines = ["{", *rest, ' "table": {', ",\n".join(rows), " }", "}", ""]
+    NUMBERS.mkdir(exist_ok=True)
+    (NUMBERS / f"{board.key}.json").write_text("\n".join(lines))
+
+
+def short(number: float | None) -> float | None:
+    """Six digits of a number."""
+    return None if number is None else float(f"{number:.6g}")

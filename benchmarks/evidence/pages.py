@@ -4,13 +4,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
-import jaxplain
 from jaxplain.evaluation._table import arrow, markdown_table
 
-from .boards import NAMES, RANKED, Board, load
+from .boards import NAMES, RANKED, Board, keep, load
 from .choices import defaults, published, recipes
 from .rows import CONTROLS
 from .statistics import agreement, agreements, difference, holm, interval, matrix, mean_places, places
@@ -20,6 +18,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 EVIDENCE = ROOT / "jaxplain" / "evaluation" / "evidence.json"
 SHOWN = RANKED | {"sparseness": "higher", "max_sensitivity": "lower"}
 SANITY = {"max_sensitivity": "lower", "randomised weights": "lower", "randomised class": "lower"}
+MOSAICS = {"grid_pointing_game": "higher", "grid_pointing_game of an absent class": "", "difull": "higher"}
 VARIANTS = {
     "insertion": "higher",
     "insertion into the mean": "higher",
@@ -33,8 +32,10 @@ VARIANTS = {
 
 
 def write(folder: Path) -> None:
-    """All pages, and the evidence; networks of which there are no records keep theirs."""
+    """All pages, the numbers that they are made of, and the evidence."""
     boards = [board for key in NAMES if (board := load(folder, key)) is not None]
+    for board in boards:
+        keep(board)
     texts = {
         "leaderboard": [*summary(boards), *map(page, boards)],
         "defaults": defaults(boards),
@@ -43,9 +44,7 @@ def write(folder: Path) -> None:
     }
     for name, parts in texts.items():
         (RESULTS / f"{name}.md").write_text("\n\n".join(parts) + "\n")
-    measured = {board.name: evidence(board) for board in boards}
-    before = {kept["about"]["network"]: kept for kept in json.loads(EVIDENCE.read_text())["networks"]}
-    EVIDENCE.write_text(json.dumps({"networks": list((before | measured).values())}, indent=1) + "\n")
+    EVIDENCE.write_text(json.dumps({"networks": list(map(evidence, boards))}, indent=1) + "\n")
 
 
 # --------------------------------------------------------------------------------------------------- all networks
@@ -54,8 +53,9 @@ def write(folder: Path) -> None:
 def summary(boards: Sequence[Board]) -> Iterable[str]:
     """Which orders carry over from network to network."""
     yield (
-        f"Measured with jaxplain {jaxplain.__version__}, jax {jax.__version__}; what was measured and how stands in "
-        "`benchmarks/leaderboard.py`. Intervals are 95 %, of Student's t over images; differences are paired."
+        "What was measured and how stands in `benchmarks/leaderboard.py`, and every number, image by image, in "
+        "`benchmarks/results/numbers/`; `python -m benchmarks.leaderboard --tables` makes this page of them. Intervals "
+        "are 95 %, of Student's t over images; differences are paired."
     )
     yield "## All networks"
     yield (
@@ -105,10 +105,14 @@ def networks_table(boards: Sequence[Board]) -> str:
 
 def page(board: Board) -> str:
     """Everything of one network."""
-    parts = [f"## {board.name}", f"{board.data}, the true class explained. {timing(board)}", means_table(board)]
+    parts = [
+        f"## {board.name}",
+        f"{board.data}, the true class explained, {board.versions}. {timing(board)}",
+        means_table(board),
+    ]
     parts += [losers(board)]
-    for title, columns in (("Sanity", SANITY), ("Other scores and baselines", VARIANTS)):
-        if board.measured(*columns):
+    for title, columns in (("Mosaics", MOSAICS), ("Sanity", SANITY), ("Other scores and baselines", VARIANTS)):
+        if any(map(board.measured, list(columns)[1:])):
             parts += [f"### {title}, {board.name}", plain_table(board, columns)]
     columns = {name: better for name, better in (SHOWN | SANITY | VARIANTS).items() if len(board.measured(name)) > 2}
     parts += [f"### Metric against metric, {board.name}", metrics_table(board, columns)]
@@ -138,13 +142,13 @@ def means_table(board: Board) -> str:
 
 def plain_table(board: Board, columns: Mapping[str, str]) -> str:
     """The means of some metrics, in the order of the first."""
-    labels = [label for label in (*board.measured(*columns, recipes=True), *CONTROLS) if label in board.table]
+    known = dict.fromkeys(label for metric in list(columns)[1:] for label in board.measured(metric, recipes=True))
+    labels = [label for label in (*known, *CONTROLS) if label in board.table]
     first, better = next(iter(columns.items()))
-    value = lambda label: np.mean(list(board.table[label].get(first, {0: np.inf}).values()))
-    rows = [
-        [label, *(cell(board, label, metric) for metric in columns)]
-        for label in sorted(labels, key=value, reverse=better == "higher")
-    ]
+    worst = {"": -np.inf if better == "higher" else np.inf}
+    value = lambda label: np.mean(list(board.table[label].get(first, worst).values()))
+    order = sorted(labels, key=value, reverse=better == "higher")
+    rows = [[label, *(cell(board, label, metric) for metric in columns)] for label in order]
     return markdown_table(["method", *(f"{name}{arrow(better)}" for name, better in columns.items())], rows)
 
 
@@ -211,7 +215,7 @@ def evidence(board: Board) -> dict:
         "kind": board.kind,
         "data": board.data,
         "intervals": "of Student's t",
-        "versions": f"jaxplain {jaxplain.__version__}, jax {jax.__version__}",
+        "versions": board.versions,
         "timing": board.machine,
         "better": SHOWN,
     }

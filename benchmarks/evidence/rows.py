@@ -1,7 +1,7 @@
 """The methods that are measured, each with the options that its label says."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 import jaxplain as jp
 from jaxplain import composites, rules
 
-from .subjects import Subject
+from .subjects import CELLS, Subject, disconnected
 
 CONTROLS = ("random map", "Gaussian in the middle")
 
@@ -121,6 +121,19 @@ def attention(subject: Subject) -> Iterator[Row]:
         yield named(name)
     yield named("rfem", "of the class", class_specific=True)
     yield named("grad_cam", "last tokens", layer=subject.layers["last"], grid=(7, 7))
+
+
+def of_disconnected(subject: Subject) -> list[Row]:
+    """The methods that are tried on the network that judges cells by themselves, those of features on its features."""
+    chosen = []
+    for row in [*controls(), *everywhere(subject), *features(subject), *sweeps(subject)] if subject.any_size else []:
+        layer = row.make.keywords.get("layer") if row.method else None
+        if row.method in {m.name for m in jp.methods(needs="layer")}:
+            explain = lambda f, row=row, layer=layer: row.make(disconnected(f, layer), layer=CELLS)
+        else:
+            explain = lambda f, row=row: row.make(disconnected(f))
+        chosen.append(replace(row, make=explain))
+    return chosen
 
 
 def recipes(subject: Subject) -> Iterator[Row]:

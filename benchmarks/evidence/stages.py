@@ -1,11 +1,13 @@
 """What is measured of each map, and on which images."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from jaxplain import metrics
 from jaxplain.evaluation import Measure
 
+from .rows import Row, of_disconnected, rows
 from .subjects import Subject
 
 FEW = 24
@@ -16,14 +18,16 @@ class Stage:
     """Metrics on a set of images.
 
     Attributes:
-      examples: ``"photographs"`` or ``"mosaics"`` of a `Subject`.
+      examples: ``"photographs"`` or another set of images of a `Subject`.
       count: on how many of them, the first ones; None for all.
       measures: by the name of their column.
+      rows: the methods that are measured.
     """
 
     examples: str
     count: int | None
     measures: dict[str, Measure]
+    rows: Callable[[Subject], list[Row]] = rows
 
 
 def stages(subject: Subject) -> dict[str, Stage]:
@@ -51,9 +55,12 @@ def stages(subject: Subject) -> dict[str, Stage]:
         "randomised weights": of_explainer(metrics.mprt, layers=subject.stages),
         "randomised class": of_explainer(metrics.random_logit),
     }
+    game = of_map(metrics.grid_pointing_game)
     return {
         "maps": Stage("photographs", None, maps),
-        "mosaics": Stage("mosaics", None, {"grid_pointing_game": of_map(metrics.grid_pointing_game)}),
+        "mosaics": Stage("mosaics", None, {"grid_pointing_game": game}),
+        "absent": Stage("mosaics_of_absent_classes", FEW, {"grid_pointing_game of an absent class": game}),
+        "difull": Stage("disconnected_mosaics", FEW, {"difull": game}, of_disconnected),
         "variants": Stage("photographs", FEW, variants),
         "sanity": Stage("photographs", FEW, sanity),
     }

@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from PIL import Image
 
 from benchmarks import trained
 from jaxplain import metrics, models
 from jaxplain.evaluation import Example
+from jaxplain.features._tap import features_of
 
 SURE = 0.5  # the least probability of the photographs of a mosaic
 CELL = 160  # pixels of a photograph in a mosaic
@@ -35,6 +37,8 @@ class Subject:
       grey: the value of a mean image, which deletion leaves.
       photographs: images of which the true class is explained.
       mosaics: images of 2 x 2 photographs of different classes, with the cell that is asked for.
+      classes: how many there are.
+      any_size: whether the network takes images of any size.
       layers: ``"before"``, in front of the last activation; ``"middle"``, a feature map half-way; for transformers
         ``"last"``, the tokens in front of the last attention.
       stages: layers to randomise, first to last.
@@ -48,8 +52,23 @@ class Subject:
     bounds: tuple[np.ndarray, np.ndarray]
     photographs: tuple[Example, ...]
     mosaics: tuple[Example, ...]
+    classes: int
+    any_size: bool
     layers: dict[str, str]
     stages: tuple[str, ...]
+
+    @property
+    def mosaics_of_absent_classes(self) -> tuple[Example, ...]:
+        """The mosaics, each asked for a class that is not in it, with the cell it was asked for before."""
+        random = np.random.default_rng(0)
+        absent = lambda e: random.choice(np.setdiff1d(np.arange(self.classes), e.truth["classes"]))
+        return tuple(replace(e, target=int(absent(e)), truth={"cell": e.truth["cell"]}) for e in self.mosaics)
+
+    @property
+    def disconnected_mosaics(self) -> tuple[Example, ...]:
+        """The mosaics for a network that judges every cell by itself, whose outputs are all classes of all cells."""
+        score = lambda e: e.truth["cell"] * self.classes + e.target
+        return tuple(replace(e, target=score(e)) for e in self.mosaics if self.any_size)
 
 
 def efficientnet(number: int, folder: Path, counts: tuple[int, int]) -> Subject:
@@ -68,6 +87,8 @@ def efficientnet(number: int, folder: Path, counts: tuple[int, int]) -> Subject:
         preprocess.bounds,
         tuple(itertools.islice(photographs(folder, preprocess), counts[0])),
         tuple(mosaics(module.apply, (variables,), list(photographs(folder, small)), counts[1])),
+        1000,
+        True,
         {"before": "_bn1", "middle": middle},
         ("_conv_stem", "_blocks.3", middle, f"_blocks.{last}", "_fc"),
     )
@@ -107,6 +128,8 @@ def garments(name: str, folder: Path, counts: tuple[int, int]) -> Subject:
         (low, high),
         tuple(whole),
         tuple(mosaics(apply, (state,), small, counts[1], canvas=True)),
+        trained.CLASSES,
+        name == "resnet",
         layers,
         stages,
     )
@@ -127,6 +150,49 @@ def mosaics(apply, context, examples, count, canvas=False):
     images, labels = np.concatenate([e.x for e in sure]), np.array([e.target for e in sure])
     grids = metrics.grid_images(images, labels, jax.random.key(0), grids=count)
     return [
-        Example(f"mosaic {i}", grids.images[i : i + 1], int(grids.labels[i, i % 4]), {"cell": i % 4})
+        Example(
+            f"mosaic {i}",
+            grids.images[i : i + 1],
+            int(grids.labels[i, i % 4]),
+            {"cell": i % 4, "classes": np.asarray(grids.labels[i])},
+        )
         for i in range(count)
     ]
+
+
+def disconnected(apply: Callable[..., jax.Array], layer: str | None = None) -> Callable[..., jax.Array]:
+    """The network of DiFull (Rao, Böhle, Schiele 2022), which judges every cell of a mosaic by itself.
+
+    Its outputs are all classes of the first cell, then those of the second, and so on. The features of a layer are laid
+    out as the cells are, in one feature map of that name.
+
+    Args:
+      apply: ``apply(*context, x) -> logits (N, classes)``, for images of any size.
+      layer: the layer whose features are laid out; None takes the last feature map.
+    """
+
+    def judged_by_cell(*args: Any) -> jax.Array:
+        *context, x = args
+        features, head = features_of(lambda cells: apply(*context, cells), cells_of(x), layer)
+        grid = checkpoint_name(mosaic_of(features), CELLS)
+        return head(cells_of(grid)).reshape(len(x), -1)
+
+    return judged_by_cell
+
+
+CELLS = "cells"
+"""The name of the features of all cells in `disconnected`."""
+
+
+def cells_of(mosaics: jax.Array) -> jax.Array:
+    """The four cells of mosaics, one after the other: ``(N, 2 H, 2 W, C)`` to ``(4 N, H, W, C)``."""
+    n, height, width, channels = mosaics.shape
+    cells = mosaics.reshape(n, 2, height // 2, 2, width // 2, channels)
+    return cells.transpose(0, 1, 3, 2, 4, 5).reshape(4 * n, height // 2, width // 2, channels)
+
+
+def mosaic_of(cells: jax.Array) -> jax.Array:
+    """The way back: ``(4 N, H, W, C)`` to ``(N, 2 H, 2 W, C)``."""
+    count, height, width, channels = cells.shape
+    tiles = cells.reshape(count // 4, 2, 2, height, width, channels).transpose(0, 1, 3, 2, 4, 5)
+    return tiles.reshape(count // 4, 2 * height, 2 * width, channels)
