@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).parent / "data/durations.json"
-ALONE, FOR_A_NAME, AMONG_OTHERS = 2.0, 1.0, 0.3  # seconds of one processor; `python -m tests.durations` adds them up
+ALONE, FOR_A_NAME, AMONG_OTHERS = 1.0, 0.5, 0.3  # seconds of one processor; `python -m tests.durations` adds them up
 NOTED = 0.3  # what took less is left out of the file
 
 

@@ -8,7 +8,7 @@ from tests import durations
 from tests.durations import ALONE, AMONG_OTHERS, FOR_A_NAME, NOTED, names, slow_cases
 
 pytest_plugins = ["pytester"]
-LONG, LONGER, LONGEST = AMONG_OTHERS + 0.1, AMONG_OTHERS + 0.2, AMONG_OTHERS + 0.3  # all of them less than FOR_A_NAME
+LONG, LONGER, LONGEST = (AMONG_OTHERS + more for more in (0.05, 0.1, 0.15))  # all of them less than FOR_A_NAME
 
 
 def test_names_are_the_words_between_brackets_and_the_test():
@@ -31,7 +31,7 @@ def test_of_each_name_the_quickest_case_is_quick():
 
 
 def test_of_cases_that_only_count_the_quickest_is_quick():
-    assert slow_cases({f"test_a[{i}]": AMONG_OTHERS + i for i in (3, 1, 2)}) == {"test_a[3]", "test_a[2]"}
+    assert slow_cases({f"test_a[{i}]": AMONG_OTHERS + i / 10 for i in (3, 1, 2)}) == {"test_a[3]", "test_a[2]"}
 
 
 def test_who_stands_for_others_has_longer_but_not_for_ever():
