@@ -4,10 +4,11 @@
     python -m benchmarks.leaderboard --photographs FOLDER --garments FASHION
 
 measures every method of `benchmarks/evidence/rows.py` on EfficientNet-Lite0, -Lite1 and -Lite2, with photographs whose
-names begin with the number of their ImageNet class, and on three small networks of `benchmarks/trained.py`, with the
-test images of Fashion-MNIST; what is explained is the true class. It writes the tables and figures of
-`benchmarks/results/leaderboard*`, and the numbers to `jaxplain/evaluation/evidence.json`, which `jaxplain.recommend`
-reads.
+names begin with the number of their ImageNet class, on three small networks of `benchmarks/trained.py`, with the test
+images of Fashion-MNIST, and on one with images of which the evidence is known; what is explained is the true class. It
+writes the tables and figures of `benchmarks/results/`, every number that they are made of to
+`benchmarks/results/numbers/`, and what `jaxplain.recommend` reads to `jaxplain/evaluation/evidence.json`. Networks of
+which nothing is measured keep their numbers.
 
 * insertion, deletion: 10 steps, insertion into a blurred image and deletion to grey.
 * GridPG, the grid pointing game: mosaics of 2 x 2 images of different classes, made of those the network gets right
@@ -15,6 +16,7 @@ reads.
 * of an absent class: the same mosaics and cells, but a class is asked for that is not there; chance is 1/4.
 * DiFull: the game on a network that judges every cell by itself, so that nothing outside a cell can matter to it (Rao
   et al. 2022); on networks that take images of any size.
+* the evidence: where it is known, the share of the positive relevance that lies in it, and whether the maximum does.
 * sparseness: the Gini index of the absolute map.
 * variants: other baselines, outputs in place of probabilities, and ROAD; on 24 images.
 * sanity: max-sensitivity to 4 neighbours within 0.05, how similar a map stays when the weights are shuffled from the
@@ -39,7 +41,7 @@ import jax.numpy as jnp
 from benchmarks.evidence import pages
 from benchmarks.evidence.rows import rows
 from benchmarks.evidence.stages import stages
-from benchmarks.evidence.subjects import efficientnet, garments
+from benchmarks.evidence.subjects import efficientnet, garments, planted
 from jaxplain.evaluation import evaluate, open_records
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +52,7 @@ SUBJECTS = {  # how many photographs and mosaics
     "vgg": (100, 48),
     "resnet": (100, 48),
     "vit": (100, 48),
+    "patterns": (144, 48),
 }
 
 
@@ -57,6 +60,8 @@ def subject_of(name, options):
     """A network with its images."""
     if name.startswith("efficientnet"):
         return efficientnet(int(name[-1]), options.photographs, SUBJECTS[name])
+    if name == "patterns":
+        return planted(SUBJECTS[name])
     return garments(name, options.garments, SUBJECTS[name])
 
 

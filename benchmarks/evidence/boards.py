@@ -21,6 +21,7 @@ NAMES = {
     "vgg": ("small VGG", "convolutional", "Fashion-MNIST"),
     "resnet": ("small ResNet", "convolutional", "Fashion-MNIST"),
     "vit": ("small ViT", "transformer", "Fashion-MNIST"),
+    "patterns": ("ResNet of patterns", "convolutional", "patterns planted in noise"),
 }
 NUMBERS = Path(__file__).parents[1] / "results" / "numbers"
 RANKED = {"insertion": "higher", "deletion": "lower", "grid_pointing_game": "higher"}

@@ -116,6 +116,7 @@ def recipes(boards: Sequence[Board]) -> Iterable[str]:
             d = difference(board.table, recipe, own[metric], metric, better, images)
             rows.append([board.name, metric, own[metric], str(d), f"{d.gain.n}"])
     yield markdown_table(["network", "metric", "best single method", "gain of the recipe", "n"], rows)
+    yield "![What no other beats, on every network](fronts.svg)"
     for board in boards:
         yield f"## The front, {board.name}"
         yield "Methods and recipes that no other beats in all three means; the best of each is bold."

@@ -10,6 +10,7 @@ from jaxplain.evaluation._table import arrow, markdown_table
 
 from .boards import NAMES, RANKED, Board, keep, load
 from .choices import defaults, published, recipes
+from .figures import draw
 from .rows import CONTROLS
 from .statistics import agreement, agreements, difference, holm, interval, matrix, mean_places, places
 
@@ -17,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 EVIDENCE = ROOT / "jaxplain" / "evaluation" / "evidence.json"
 SHOWN = RANKED | {"sparseness": "higher", "max_sensitivity": "lower"}
+EVIDENCE_OF = {"relevance_mass_accuracy": "higher", "pointing_game": "higher"}
 SANITY = {"max_sensitivity": "lower", "randomised weights": "lower", "randomised class": "lower"}
 MOSAICS = {"grid_pointing_game": "higher", "grid_pointing_game of an absent class": "", "difull": "higher"}
 VARIANTS = {
@@ -32,7 +34,7 @@ VARIANTS = {
 
 
 def write(folder: Path) -> None:
-    """All pages, the numbers that they are made of, and the evidence."""
+    """All pages and figures, the numbers that they are made of, and the evidence."""
     boards = [board for key in NAMES if (board := load(folder, key)) is not None]
     for board in boards:
         keep(board)
@@ -44,6 +46,7 @@ def write(folder: Path) -> None:
     }
     for name, parts in texts.items():
         (RESULTS / f"{name}.md").write_text("\n\n".join(parts) + "\n")
+    draw(boards, RESULTS)
     EVIDENCE.write_text(json.dumps({"networks": list(map(evidence, boards))}, indent=1) + "\n")
 
 
@@ -62,6 +65,7 @@ def summary(boards: Sequence[Board]) -> Iterable[str]:
         "The mean place in insertion, deletion and the grid pointing game, of so many methods and variants as stand in "
         "the heading, sorted by the mean over the networks; recipes and controls have no place."
     )
+    yield "![The mean places of all methods on all networks](places.svg)"
     yield places_table(boards)
     yield "How far the orders agree: Spearman's rank correlation of the means of what both networks have."
     yield networks_table(boards)
@@ -111,10 +115,16 @@ def page(board: Board) -> str:
         means_table(board),
     ]
     parts += [losers(board)]
+    if board.measured(*EVIDENCE_OF):
+        parts += [f"### The evidence that is known, {board.name}", *of_evidence(board)]
     for title, columns in (("Mosaics", MOSAICS), ("Sanity", SANITY), ("Other scores and baselines", VARIANTS)):
         if any(map(board.measured, list(columns)[1:])):
             parts += [f"### {title}, {board.name}", plain_table(board, columns)]
-    columns = {name: better for name, better in (SHOWN | SANITY | VARIANTS).items() if len(board.measured(name)) > 2}
+    columns = {
+        name: better
+        for name, better in (SHOWN | EVIDENCE_OF | SANITY | VARIANTS).items()
+        if len(board.measured(name)) > 2
+    }
     parts += [f"### Metric against metric, {board.name}", metrics_table(board, columns)]
     return "\n\n".join(parts)
 
@@ -150,6 +160,28 @@ def plain_table(board: Board, columns: Mapping[str, str]) -> str:
     order = sorted(labels, key=value, reverse=better == "higher")
     rows = [[label, *(cell(board, label, metric) for metric in columns)] for label in order]
     return markdown_table(["method", *(f"{name}{arrow(better)}" for name, better in columns.items())], rows)
+
+
+def of_evidence(board: Board) -> Iterable[str]:
+    """How much of the map, and how often its maximum, lies in what was planted, by kind of pattern and by contrast."""
+    yield (
+        "The share of the positive relevance that lies in the pattern (`relevance_mass_accuracy`), by its kind and by "
+        "its contrast, of which 1 is the easiest; and how often the largest value lies there (`pointing_game`)."
+    )
+    groups: dict[str, list[str]] = {}
+    for image in board.table[CONTROLS[0]]["relevance_mass_accuracy"]:
+        kind, grade, _ = image.split()
+        for group in (kind, f"contrast {grade}"):
+            groups.setdefault(group, []).append(image)
+    share = lambda label: np.array(list(board.table[label]["relevance_mass_accuracy"].values()))
+    labels = [*board.measured(*EVIDENCE_OF, recipes=True), *CONTROLS]
+    rows = []
+    for label in sorted(labels, key=lambda label: -share(label).mean()):
+        of = board.table[label]["relevance_mass_accuracy"]
+        parts = [str(interval(np.array([of[image] for image in groups[group]]))) for group in sorted(groups)]
+        rows.append([label, str(interval(share(label))), *parts, cell(board, label, "pointing_game")])
+    heading = [f"{group} (n = {len(groups[group])})" for group in sorted(groups)]
+    yield markdown_table(["method", "share ↑", *heading, "found ↑"], rows)
 
 
 def cell(board: Board, label: str, metric: str) -> str:

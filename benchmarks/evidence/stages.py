@@ -42,6 +42,9 @@ def stages(subject: Subject) -> dict[str, Stage]:
         "deletion": of_network(metrics.deletion, "lower", **ten),
         "sparseness": of_map(metrics.sparseness),
     }
+    if "mask" in subject.photographs[0].truth:
+        maps |= {"relevance_mass_accuracy": of_map(metrics.relevance_mass_accuracy)}
+        maps |= {"pointing_game": of_map(metrics.pointing_game)}
     variants = {
         "insertion into the mean": of_network(metrics.insertion, "higher", baseline="zero", **ten),
         "insertion of the output": of_network(metrics.insertion, "higher", of="output", **ten),

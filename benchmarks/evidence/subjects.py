@@ -14,7 +14,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from PIL import Image
 
-from benchmarks import trained
+from benchmarks import patterns, trained
 from jaxplain import metrics, models
 from jaxplain.evaluation import Example
 from jaxplain.features._tap import features_of
@@ -127,7 +127,7 @@ def garments(name: str, folder: Path, counts: tuple[int, int]) -> Subject:
         (state,),
         (low, high),
         tuple(whole),
-        tuple(mosaics(apply, (state,), small, counts[1], canvas=True)),
+        tuple(mosaics(apply, (state,), small, counts[1], empty=-trained.MEAN / trained.STD)),
         trained.CLASSES,
         name == "resnet",
         layers,
@@ -135,14 +135,41 @@ def garments(name: str, folder: Path, counts: tuple[int, int]) -> Subject:
     )
 
 
-def mosaics(apply, context, examples, count, canvas=False):
+def planted(counts: tuple[int, int]) -> Subject:
+    """The small ResNet that was trained on images of which the evidence is known, with the evidence as a mask."""
+    graph, state = nnx.split(trained.network("patterns"))
+    apply = lambda state, x: nnx.merge(graph, state)(x)
+    whole, cells = patterns.images(counts[0], seed=1), patterns.cells(20 * counts[1], seed=3)
+    kind = {name: kind for kind, names in patterns.KINDS.items() for name in names}
+    photographs = [
+        Example(f"{kind[patterns.NAMES[label]]} {grade} {i}", whole.images[i : i + 1], int(label), {"mask": mask[None]})
+        for i, (label, grade, mask) in enumerate(zip(whole.labels, whole.grades, whole.masks, strict=True))
+    ]
+    small = [Example(f"pattern {i}", cells.images[i : i + 1], int(label)) for i, label in enumerate(cells.labels)]
+    return Subject(
+        "ResNet of patterns",
+        "convolutional",
+        "patterns planted in noise",
+        apply,
+        (state,),
+        (np.full(1, -3.0, np.float32), np.full(1, 3.0, np.float32)),
+        tuple(photographs),
+        tuple(mosaics(apply, (state,), small, counts[1], empty=0.0)),
+        len(patterns.NAMES),
+        True,
+        {"before": "blocks/3/bn2", "middle": "blocks/2"},
+        ("stem", *(f"blocks/{i}" for i in range(4)), "head"),
+    )
+
+
+def mosaics(apply, context, examples, count, empty=None):
     """Mosaics of images that the network is sure of, in the cell where they stand: the classes of a mosaic differ.
 
-    With ``canvas`` a network of one size of images judges each by itself in a quarter of an empty image.
+    With a value that stands for nothing, ``empty``, a network of one size of images judges each by itself in a quarter
+    of an image that is empty else.
     """
-    empty = -trained.MEAN / trained.STD
     alone = lambda x: jnp.pad(x, ((0, 0), (0, x.shape[1]), (0, x.shape[2]), (0, 0)), constant_values=empty)
-    forward = jax.jit(lambda x: jax.nn.softmax(apply(*context, alone(x) if canvas else x)))
+    forward = jax.jit(lambda x: jax.nn.softmax(apply(*context, x if empty is None else alone(x))))
     chances = [np.asarray(forward(e.x))[0] for e in examples]
     sure = [e for e, p in zip(examples, chances, strict=True) if p.argmax() == e.target and p.max() >= SURE]
     right = sum(int(p.argmax()) == e.target for e, p in zip(examples, chances, strict=True))
