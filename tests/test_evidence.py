@@ -10,9 +10,12 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 import jaxplain
+from benchmarks import patterns
 from benchmarks.evidence import boards
 from benchmarks.evidence.boards import Board
 from benchmarks.evidence.choices import chosen_recipe, claims, front, gains, halves
+from benchmarks.evidence.figures import draw
+from benchmarks.evidence.pages import of_evidence
 from benchmarks.evidence.rows import of_disconnected
 from benchmarks.evidence.statistics import agreement, difference, holm, interval, matrix, mean_places, places
 from benchmarks.evidence.subjects import CELLS, Subject, cells_of, disconnected, mosaic_of
@@ -203,3 +206,56 @@ def test_what_is_measured_again_takes_the_place_of_what_was_kept(tmp_path, monke
     assert merged["a"]["deletion"] == {"0": 1.0}
     assert merged["a"]["grid_pointing_game"]["0"] == 1
     assert "grid_pointing_game" not in merged["b"]
+
+
+def test_patterns_are_where_their_masks_are():
+    planted = patterns.images(400, seed=5)
+    assert planted.images.shape == (400, 28, 28, 1)
+    assert set(planted.labels) == set(range(len(patterns.NAMES)))
+    for image, label, mask, grade in zip(*planted, strict=True):
+        shape = patterns.shape_of(patterns.NAMES[label])
+        rows, columns = np.nonzero(mask)
+        assert mask.sum() == shape.size == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+        assert len(set(rows // patterns.CELL)) == len(set(columns // patterns.CELL)) == 1
+        inside = image[mask][:, 0].reshape(shape.shape)
+        assert np.corrcoef(inside.ravel(), shape.ravel())[0, 1] > 0.5
+        assert abs(inside[shape == 1].mean() - patterns.CONTRASTS[grade]) < 5 * patterns.NOISE / np.sqrt(shape.sum())
+        if patterns.NAMES[label] in patterns.KINDS["watermark"]:
+            assert {rows.max() % patterns.CELL, columns.max() % patterns.CELL} == {patterns.CELL - 1}
+
+
+def test_patterns_of_a_class_are_all_that_tells_it():
+    planted = patterns.images(4000, seed=6)
+    outside = np.where(planted.masks, 0, planted.images[..., 0]).reshape(4000, -1)
+    noise = patterns.NOISE**2 * (~planted.masks).sum(axis=(1, 2))
+    for numbers in (outside.sum(axis=1), (outside**2).sum(axis=1) - noise):
+        of_class = [numbers[planted.labels == label] for label in range(len(patterns.NAMES))]
+        spread = numbers.std() / np.sqrt(min(map(len, of_class)))
+        assert max(abs(n.mean() - numbers.mean()) for n in of_class) < 5 * spread
+
+
+def test_evidence_by_kind_and_contrast():
+    known = board(good=(1, 1, 1), bad=(1, 1, 1))
+    images = [f"{kind} {grade} {i}" for kind in ("object", "texture") for grade in (1, 2) for i in (0, 1)]
+    shares = {"good": 0.9, "bad": 0.2, "random map": 0.1, "Gaussian in the middle": 0.1}
+    table = {
+        label: {
+            m: {image: share - 0.1 * ("2" in image) for image in images}
+            for m in ("relevance_mass_accuracy", "pointing_game")
+        }
+        for label, share in shares.items()
+    }
+    text, found = of_evidence(replace(known, table=table))
+    assert text.startswith("The share of the positive relevance")
+    heading, _, first, *_ = (line.split(" | ") for line in found.splitlines())
+    assert heading[2:6] == ["contrast 1 (n = 4)", "contrast 2 (n = 4)", "object (n = 4)", "texture (n = 4)"]
+    assert first[0] == "| good"
+    assert [cell[:5] for cell in first[1:6]] == ["0.850", "0.900", "0.800", "0.850", "0.850"]
+
+
+def test_figures(tmp_path):
+    draw([board(a=(3, 5, 1), recipe=(1, 1, 4)), board(a=(1, 1, 1), b=(2, 2, 2), c=(3, 0, 1))], tmp_path)
+    fronts, places = ((tmp_path / f"{name}.svg").read_text("utf-8") for name in ("fronts", "places"))
+    assert "1  a" in fronts
+    assert "2  recipe (recipe)" in fronts
+    assert places.count(">a<") == 1

@@ -86,7 +86,7 @@ def places(boards: Sequence[Board]) -> plt.Figure:
     shares = []
     for board in boards:
         found = mean_places(board.table, board.measured(*RANKED), RANKED)
-        shares.append({label: (place.mean - 1) / (len(found) - 1) for label, place in found.items()})
+        shares.append({label: (place.mean - 1) / max(len(found) - 1, 1) for label, place in found.items()})
     labels = sorted({label for share in shares for label in share}, key=lambda label: mean_share(shares, label))
     numbers = np.array([[share.get(label, np.nan) for share in shares] for label in labels])
     figure, axes = plt.subplots(figsize=(2.5 + 0.8 * len(boards), 0.17 * len(labels) + 1), layout="constrained")
