@@ -243,6 +243,7 @@ def evidence(board: Board) -> dict:
     for label, entry in methods.items():
         entry["seconds_per_image"] = board.seconds.get(label)
     about = {
+        "key": board.key,
         "network": board.name,
         "kind": board.kind,
         "data": board.data,

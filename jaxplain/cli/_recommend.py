@@ -46,7 +46,7 @@ def recommend(
       max_seconds: Only those that took at most so long for an image.
       class_discriminative: Only those whose maps of different classes differ.
       complete: Only those whose maps sum to a score or a difference of scores.
-      network: A kind of network, convolutional or transformer, or one that was measured, by its name.
+      network: A kind of network, convolutional or transformer, or one that was measured, such as vgg, resnet or vit.
       top: How many are printed.
     """
     if top < 1:

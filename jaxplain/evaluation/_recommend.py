@@ -129,7 +129,8 @@ def recommend(
       class_discriminative: whether maps of different classes must (or must not) tell them apart.
       resolution: one resolution of maps or several (see `jaxplain.methods`).
       complete: whether maps must sum to the score or to a difference of scores.
-      network: a kind of network, ``"convolutional"`` or ``"transformer"``, or one that was measured, by its name.
+      network: a kind of network, ``"convolutional"`` or ``"transformer"``, or one that was measured, by its name, such
+        as ``"efficientnet_lite0"``, ``"vgg"``, ``"resnet"`` or ``"vit"``.
       evidence: other numbers in the form of the leaderboard's, of one network or several; by default those of the
         library.
 
@@ -182,9 +183,9 @@ def boards_of(network: str, evidence: Board | Sequence[Board] | None) -> Sequenc
     if evidence is not None:
         return [evidence] if isinstance(evidence, Mapping) else evidence
     boards = shipped()
-    known = dict.fromkeys(board["about"][key] for key in ("kind", "network") for board in boards)
-    choose(network, known, "network")
-    return [board for board in boards if network in (board["about"]["kind"], board["about"]["network"])]
+    names = {i: [board["about"][key] for key in ("kind", "network", "key")] for i, board in enumerate(boards)}
+    choose(network, dict.fromkeys(name for column in zip(*names.values(), strict=True) for name in column), "network")
+    return [board for i, board in enumerate(boards) if network in names[i]]
 
 
 def choice_of(
