@@ -173,7 +173,7 @@ class Peers:
         explain = self.explainer(row, name, model, setting)
         return lambda: explain(x.clone(**laid)).detach().numpy().transpose(0, 2, 3, 1), 0.0
 
-    def explainer(self, row, name, model, setting):
+    def explainer(self, row, name, model, setting, classes=CLASSES):
         """A peer's ``images -> maps``."""
         import torch
         from captum.attr import DeepLift, IntegratedGradients, Saliency
@@ -184,7 +184,7 @@ class Peers:
         from zennit.composites import EpsilonGammaBox, EpsilonPlusFlat
         from zennit.torchvision import ResNetCanonizer
 
-        target = torch.tensor(CLASSES)
+        target = torch.tensor(classes, device=next(model.parameters()).device)
         run = torch.compile(model) if setting.compiled else model
         if row == "gradient":
             return lambda x: Saliency(run).attribute(x.requires_grad_(), target=target, abs=False)
@@ -198,9 +198,9 @@ class Peers:
             plus = row == "LRP epsilon_plus_flat"
             make = EpsilonPlusFlat if plus else functools.partial(EpsilonGammaBox, low=-3.0, high=3.0)
             attributor = Gradient(model=model, composite=make(canonizers=canonizers)).__enter__()
-            return lambda x: attributor(x, lambda logits: logits * torch.eye(1000)[target])[1]
+            return lambda x: attributor(x, lambda logits: logits * torch.eye(1000, device=target.device)[target])[1]
         layer = model.layer4[-1] if name == "resnet50" else model._bn1
         layer.requires_grad_(True)  # its output needs a derivative
         method = GradCAM if row == "Grad-CAM" else ScoreCAM
         explainer = method(model=run, target_layers=[layer])
-        return lambda x: torch.from_numpy(explainer(x, [ClassifierOutputTarget(c) for c in CLASSES]))[:, None]
+        return lambda x: torch.from_numpy(explainer(x, [ClassifierOutputTarget(c) for c in classes]))[:, None]
