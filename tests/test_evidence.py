@@ -15,7 +15,7 @@ from benchmarks.evidence import boards
 from benchmarks.evidence.boards import Board
 from benchmarks.evidence.choices import chosen_recipe, claims, front, gains, halves
 from benchmarks.evidence.figures import draw
-from benchmarks.evidence.pages import of_evidence
+from benchmarks.evidence.pages import everywhere, of_evidence
 from benchmarks.evidence.rows import of_disconnected
 from benchmarks.evidence.statistics import agreement, difference, holm, interval, matrix, mean_places, places
 from benchmarks.evidence.subjects import CELLS, Subject, cells_of, disconnected, mosaic_of
@@ -251,6 +251,16 @@ def test_evidence_by_kind_and_contrast():
     assert heading[2:6] == ["contrast 1 (n = 4)", "contrast 2 (n = 4)", "object (n = 4)", "texture (n = 4)"]
     assert first[0] == "| good"
     assert [cell[:5] for cell in first[1:6]] == ["0.850", "0.900", "0.800", "0.850", "0.850"]
+
+
+def test_what_is_better_than_the_controls_on_all_networks():
+    one = board(a=(3, 5, 1), b=(3, 5, 1), c=(-1, 9, 0), here=(3, 5, 1))
+    two = board(a=(3, 5, 1), b=(-1, 5, 1), c=(-1, 9, 0))
+    assert list(everywhere([one, two])) == [
+        "* insertion: on all 2 networks a. On none: c.",
+        "* deletion: on all 2 networks a; b. On none: c.",
+        "* grid_pointing_game: on all 2 networks a; b. On none: c.",
+    ]
 
 
 def test_figures(tmp_path):

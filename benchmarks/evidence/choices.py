@@ -187,6 +187,14 @@ COMPARISONS = (  # claim, paper, the better label by it, the other one, metric, 
         *("grad_cam, last", "gradient", "grid_pointing_game", "higher"),
     ),
     (
+        *("Grad-CAM's means over the whole map mix up cells that do not see each other", RAO),
+        *("hires_cam, last", "grad_cam, last", "difull", "higher"),
+    ),
+    (
+        *("LayerCAM, too, tells cells apart that do not see each other", RAO),
+        *("layer_cam, last", "grad_cam, last", "difull", "higher"),
+    ),
+    (
         *("averaging over noise makes the gradient more stable", "Smilkov et al. 2017"),
         *("smoothgrad, stdev 0.15, 20 samples", "gradient", "max_sensitivity", "lower"),
     ),
@@ -203,6 +211,10 @@ ORDERS = (  # claim, paper, and two metrics, each with its better direction
     (
         *("metrics of faithfulness order methods differently", "Tomsett et al. 2020"),
         *(("insertion", "higher"), ("deletion", "lower")),
+    ),
+    (
+        *("who depends most on the weights is not who is most faithful", "Binder et al. 2023"),
+        *(("randomised weights", "lower"), ("insertion", "higher")),
     ),
     (
         *("with debiased imputation both orders of removal agree", "Rong et al. 2022"),

@@ -69,6 +69,20 @@ def summary(boards: Sequence[Board]) -> Iterable[str]:
     yield places_table(boards)
     yield "How far the orders agree: Spearman's rank correlation of the means of what both networks have."
     yield networks_table(boards)
+    yield "Better than both controls (paired, p ≤ 0.05 corrected by Holm), of what was measured on every network:"
+    yield "\n".join(everywhere(boards))
+
+
+def everywhere(boards: Sequence[Board]) -> Iterable[str]:
+    """For each metric, what is better than both controls on all networks, and what on none."""
+    found = [{(metric, control): set(wins) for metric, control, wins, _ in against_controls(b)} for b in boards]
+    for metric in RANKED:
+        common = [label for label in boards[0].measured(metric) if all(label in b.measured(metric) for b in boards)]
+        wins = [set.intersection(*(of[metric, control] for control in CONTROLS)) for of in found]
+        always = [label for label in common if all(label in of for of in wins)]
+        never = [label for label in common if not any(label in of for of in wins)]
+        both = ["; ".join(labels) or "none" for labels in (always, never)]
+        yield f"* {metric}: on all {len(boards)} networks {both[0]}. On none: {both[1]}."
 
 
 def places_table(boards: Sequence[Board]) -> str:
