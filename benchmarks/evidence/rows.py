@@ -126,7 +126,8 @@ def attention(subject: Subject) -> Iterator[Row]:
 def of_disconnected(subject: Subject) -> list[Row]:
     """The methods that are tried on the network that judges cells by themselves, those of features on its features."""
     chosen = []
-    for row in [*controls(), *everywhere(subject), *features(subject), *sweeps(subject)] if subject.any_size else []:
+    known = [*controls(), *everywhere(subject), *features(subject), *sweeps(subject)] if subject.any_size else []
+    for row in (row for row in known if row.method != "full_grad"):  # which needs the batch in front in all layers
         layer = row.make.keywords.get("layer") if row.method else None
         if row.method in {m.name for m in jp.methods(needs="layer")}:
             explain = lambda f, row=row, layer=layer: row.make(disconnected(f, layer), layer=CELLS)

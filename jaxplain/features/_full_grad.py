@@ -47,7 +47,8 @@ def full_grad(apply: Apply, *, rescale: bool = True) -> Explain:
       An explainer; maps ``(N, H, W)``, not negative.
 
     Raises:
-      ValueError: if a layer lies in a loop or a branch, or the network is in training mode.
+      ValueError: if a layer lies in a loop or a branch, a layer has positions among its examples, or the network is in
+        training mode.
 
     Example:
       >>> import jax.numpy as jnp, jaxplain
@@ -87,8 +88,14 @@ def full_gradient(f: Function, x: Array, target: Target) -> Terms:
     known = follow(network.plan.graph, of_input(network.plan.graph))
     biases = []
     for unit in outer:
-        term = calls[unit.position][0].affine.bias * to_layers[unit.position]
-        biases.append(as_image(term, known.get(unit.outputs[0]), x.ndim))
+        bias, gradient = calls[unit.position][0].affine.bias, to_layers[unit.position]
+        term = as_image(bias * gradient, known.get(unit.outputs[0]), x.ndim)
+        if term.ndim == x.ndim and len(term) != len(x):
+            raise ValueError(
+                f"full_grad: the layer at {unit.place} has positions among its examples, {len(term)} where the batch "
+                f"is {len(x)}: keep the batch in front"
+            )
+        biases.append(term)
     return Terms(x * to_input, biases)
 
 

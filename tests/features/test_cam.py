@@ -481,3 +481,13 @@ def test_positions_of_one_and_three_dimensions():
         apply = lambda x, axes=tuple(range(1, ndim + 1)): checkpoint_name(x**2, "features").mean(axis=axes)
         got = jaxplain.grad_cam(apply, "features")(x, target=1)
         close(got, x[..., 1] ** 2 / math.prod(x.shape[1:-1]))
+
+
+@pytest.mark.parametrize("examples", [1, 2])
+def test_full_grad_of_layers_that_have_positions_among_their_examples(examples):
+    def halves(x):  # each half of the image by itself
+        x = x.reshape(x.shape[0], 2, 4, 8, 3).reshape(-1, 4, 8, 3)
+        return (conv(x, jnp.ones((3, 3, 3, 2))) + 1.0).mean(axis=(1, 2)).reshape(-1, 4)
+
+    with pytest.raises(ValueError, match=r"positions among its examples, [24] where the batch is [12]: keep"):
+        jaxplain.full_grad(halves)(jnp.ones((examples, 8, 8, 3)), target=1)
