@@ -13,6 +13,7 @@ which nothing is measured keep their numbers.
 * insertion, deletion: 10 steps, insertion into a blurred image and deletion to grey.
 * GridPG, the grid pointing game: mosaics of 2 x 2 images of different classes, made of those the network gets right
   with a probability of at least 1/2; a mosaic asks for one cell, the next one for the next. Photographs of 160 x 160.
+  A map of which nothing is positive gets what chance gets, 1/4.
 * of an absent class: the same mosaics and cells, but a class is asked for that is not there; chance is 1/4.
 * DiFull: the game on a network that judges every cell by itself, so that nothing outside a cell can matter to it (Rao
   et al. 2022); on networks that take images of any size.
@@ -33,6 +34,7 @@ import os
 import platform
 import statistics
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import jax
@@ -132,7 +134,8 @@ def main():
     jax.config.update("jax_compilation_cache_dir", str(options.records.resolve() / "compiled"))
     for name in options.networks if not options.tables else ():
         subject = subject_of(name, options)
-        about = {row.label: {"method": row.method, "recipe": row.recipe} for row in rows(subject)}
+        known = {row.label: {"method": row.method, "recipe": row.recipe} for row in rows(subject)}
+        about = {"versions": f"jaxplain {version('jaxplain')}, jax {version('jax')}", "rows": known}
         (options.records / f"{name}.rows.json").write_text(json.dumps(about, indent=1))
         for stage_name in options.stages if not options.only_timing else ():
             measure(name, subject, stage_name, stages(subject)[stage_name], options)

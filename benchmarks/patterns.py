@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 CELL = 14
-NOISE, DOTS = 0.35, 8
+NOISE, DOTS, BOUND = 0.35, 8, 5.0  # no value is further from 0 than the bound
 CONTRASTS = {1: 1.6, 2: 1.0, 3: 0.7}
 KINDS = {
     "object": ("cross", "ring", "triangle", "corner"),
@@ -36,7 +36,7 @@ class Planted(NamedTuple):
 
 
 def shape_of(name: str) -> np.ndarray:
-    """A pattern: 1 where it is bright, 0 where it is dark; its square is the evidence."""
+    """A pattern: 1 where it is bright, 0 where it is dark; the whole rectangle is the evidence."""
     row, column = np.mgrid[:9, :9]
     middle = np.maximum(abs(row - 4), abs(column - 4))
     return {
@@ -66,7 +66,7 @@ def cells(count: int, seed: int) -> Planted:
         is_fixed = NAMES[label] in KINDS["watermark"]
         top, left = (CELL - height, CELL - width) if is_fixed else random.integers(CELL - np.array(shape.shape) + 1)
         place = slice(top, top + height), slice(left, left + width)
-        image[place] += CONTRASTS[grade] * (2 * shape - 1)  # as bright as dark in the mean, but for the objects
+        image[place] += CONTRASTS[grade] * (2 * shape - 1)
         mask[place] = True
     return Planted(images[..., None], labels.astype(np.int32), masks, grades)
 
@@ -84,4 +84,4 @@ def images(count: int, seed: int) -> Planted:
     for image, mask in zip(whole, masks, strict=True):
         free = np.argwhere(~mask)
         image[tuple(random.choice(free, size=DOTS, replace=False).T)] += 2 * CONTRASTS[1] * random.choice([-1, 1], DOTS)
-    return planted._replace(images=whole[..., None], masks=masks)
+    return planted._replace(images=whole[..., None].clip(-BOUND, BOUND), masks=masks)

@@ -1,5 +1,6 @@
 """What the leaderboard makes of its records: on numbers whose answers are known."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -17,9 +18,10 @@ from benchmarks.evidence.choices import chosen_recipe, claims, front, gains, hal
 from benchmarks.evidence.figures import draw
 from benchmarks.evidence.pages import everywhere, of_evidence
 from benchmarks.evidence.rows import of_disconnected
+from benchmarks.evidence.stages import positive_mass_accuracy
 from benchmarks.evidence.statistics import agreement, difference, holm, interval, matrix, mean_places, places
 from benchmarks.evidence.subjects import CELLS, Subject, cells_of, disconnected, mosaic_of
-from jaxplain.evaluation import Example
+from jaxplain.evaluation import Example, open_records
 from tests.convolution import conv
 
 RANKED = ("insertion", "deletion", "grid_pointing_game")
@@ -88,7 +90,9 @@ def board(**rows):
     rows |= {"random map": (0, 9, 0), "Gaussian in the middle": (0, 9, 0)}
     table = {label: dict(zip(RANKED, map(column, means), strict=True)) for label, means in rows.items()}
     recipes = tuple(label for label in rows if label.startswith("recipe"))
-    return Board("net", "net", "convolutional", "images", table, dict.fromkeys(rows, ""), recipes, {}, "", "")
+    return Board(
+        "net", "net", "convolutional", "images", table, dict.fromkeys(rows, ""), recipes, {}, "", "", "weights"
+    )
 
 
 def test_the_front():
@@ -162,6 +166,11 @@ def test_a_disconnected_network_judges_every_cell_by_itself():
     for example in subject.disconnected_mosaics:
         moved = jaxplain.gradient(disconnected(apply))(example.x, target=example.target)
         assert jaxplain.metrics.grid_pointing_game(abs(moved), example.truth["cell"]) == 1
+    example, rows = subject.disconnected_mosaics[3], {row.label: row for row in of_disconnected(subject)}
+    masked = lambda x: rows["rise, 100 masks"].make(apply)(x, target=example.target, key=jax.random.key(0))
+    other = jnp.asarray(example.x).at[:, :4].set(0)
+    np.testing.assert_allclose(masked(other), masked(example.x), atol=1e-9)  # nothing that another cell has matters
+    assert not any("probability" in label or "full_grad" in label for label in rows)
 
 
 def test_grad_cam_of_a_disconnected_network_shows_what_other_cells_have():
@@ -200,18 +209,22 @@ def test_what_is_measured_again_takes_the_place_of_what_was_kept(tmp_path, monke
     now = board(a=(4, 5, 1), b=(1, 1, 1))
     fewer = {label: {"insertion": found["insertion"], "deletion": {"0": 1.0}} for label, found in now.table.items()}
     monkeypatch.setattr(boards, "from_records", lambda folder, key: replace(now, table=fewer))
+    other = replace(now, table=fewer, network="other weights")
     merged = boards.load(tmp_path, "net").table
     assert list(merged) == ["a", "b", "random map", "Gaussian in the middle"]
     assert merged["a"]["insertion"] == now.table["a"]["insertion"]
     assert merged["a"]["deletion"] == {"0": 1.0}
     assert merged["a"]["grid_pointing_game"]["0"] == 1
     assert "grid_pointing_game" not in merged["b"]
+    monkeypatch.setattr(boards, "from_records", lambda folder, key: other)
+    assert boards.load(tmp_path, "net").table == fewer  # nothing of other weights is kept
 
 
 def test_patterns_are_where_their_masks_are():
     planted = patterns.images(400, seed=5)
     assert planted.images.shape == (400, 28, 28, 1)
     assert set(planted.labels) == set(range(len(patterns.NAMES)))
+    assert abs(planted.images).max() < patterns.BOUND
     for image, label, mask, grade in zip(*planted, strict=True):
         shape = patterns.shape_of(patterns.NAMES[label])
         rows, columns = np.nonzero(mask)
@@ -234,6 +247,33 @@ def test_patterns_of_a_class_are_all_that_tells_it():
         assert max(abs(n.mean() - numbers.mean()) for n in of_class) < 5 * spread
 
 
+def write_records(folder, **values):
+    """The records of a network as `evaluate` writes them, of one metric."""
+    records = open_records(folder / "net.mosaics.jsonl", {})
+    for label, numbers in values.items():
+        for i, value in enumerate(numbers):
+            of_label = {"image": f"mosaic {i}", "method": label, "network": "weights"}
+            records.append(of_label | {"metrics": {"grid_pointing_game": value}})
+    rows = {label: {"method": "", "recipe": False} for label in values}
+    (folder / "net.rows.json").write_text(json.dumps({"versions": "1", "rows": rows}))
+
+
+def test_a_map_of_nothing_gets_what_chance_gets(tmp_path, monkeypatch):
+    monkeypatch.setitem(boards.NAMES, "net", ("net", "convolutional", "noise"))
+    write_records(tmp_path, a=[0.5, None], b=[0.5], **{"random map": [None, 0.25]})
+    found = boards.from_records(tmp_path, "net")
+    assert found.table["a"]["grid_pointing_game"] == {"mosaic 0": 0.5, "mosaic 1": 0.25}
+    assert found.table["random map"]["grid_pointing_game"] == {"mosaic 0": 0.25, "mosaic 1": 0.25}
+    assert found.table["b"] == {}  # not all images yet
+    assert (found.versions, found.network) == ("1", "weights")
+
+
+def test_the_share_of_the_positive_part():
+    signed = jnp.array([[[[3.0, -1.0], [-5.0, 0.0]], [[1.0, 0.0], [1.0, 0.0]]]])  # 2 and -5 above, 1 and 1 below
+    above = jnp.array([[[True, True], [False, False]]])
+    assert positive_mass_accuracy(signed, above).tolist() == [0.5]
+
+
 def test_evidence_by_kind_and_contrast():
     known = board(good=(1, 1, 1), bad=(1, 1, 1))
     images = [f"{kind} {grade} {i}" for kind in ("object", "texture") for grade in (1, 2) for i in (0, 1)]
@@ -241,7 +281,7 @@ def test_evidence_by_kind_and_contrast():
     table = {
         label: {
             m: {image: share - 0.1 * ("2" in image) for image in images}
-            for m in ("relevance_mass_accuracy", "pointing_game")
+            for m in ("positive_mass_accuracy", "pointing_game")
         }
         for label, share in shares.items()
     }

@@ -77,7 +77,7 @@ BY_SOFTMAX = {  # what takes a softmax, and the option that declines
         {"of": "output"},
     ),
     "non_sensitivity": (measured(metrics.non_sensitivity), {"of": "output"}),
-    "score_cam": (explained(jaxplain.score_cam), {"of": "output"}),
+    "score_cam": (lambda f, of="probability": jaxplain.score_cam(f, of=of)(X), {"of": "output"}),
     "rise": (explained(small(P.rise, masks=4, grid=(2, 2)), key=KEY), {"of": "output"}),
     "lime": (explained(small(P.lime, samples=8, segments=HALVES), key=KEY), {"of": "output"}),
     "occlusion": (

@@ -1,15 +1,12 @@
 """What was measured on each network: read from its records, kept as numbers beside the pages that are made of them."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import jax
-
-import jaxplain
 from jaxplain.evaluation import open_records
-from jaxplain.evaluation._table import by_method
 
 from .rows import CONTROLS
 from .statistics import Table
@@ -24,6 +21,12 @@ NAMES = {
     "patterns": ("ResNet of patterns", "convolutional", "patterns planted in noise"),
 }
 NUMBERS = Path(__file__).parents[1] / "results" / "numbers"
+NOTHING_POSITIVE = {  # what a map that shows nothing gets: chance, or nothing of the evidence
+    "grid_pointing_game": 0.25,
+    "grid_pointing_game of an absent class": 0.25,
+    "difull": 0.25,
+    "positive_mass_accuracy": 0.0,
+}
 RANKED = {"insertion": "higher", "deletion": "lower", "grid_pointing_game": "higher"}
 
 
@@ -42,6 +45,7 @@ class Board:
       seconds: label -> seconds per image, where they were taken.
       machine: what they were taken on.
       versions: what measured it.
+      network: the checksum of the weights.
     """
 
     key: str
@@ -54,6 +58,7 @@ class Board:
     seconds: Mapping[str, float]
     machine: str
     versions: str
+    network: str
 
     def measured(self, *metrics: str, recipes: bool = False) -> list[str]:
         """The labels, controls aside, of which all these metrics were measured."""
@@ -65,10 +70,10 @@ class Board:
 
 
 def load(folder: Path, key: str) -> Board | None:
-    """What was measured of one network, now and before, on the same images; None where nothing was."""
+    """What was measured of one network, now and before, of the same weights and images; None where nothing was."""
     before, now = kept(key), from_records(folder, key)
-    if before is None or now is None:
-        return before or now
+    if before is None or now is None or before.network != now.network:
+        return now or before
     images = now.table[CONTROLS[0]]
     of_same = lambda found: {m: n for m, n in found.items() if m not in images or n.keys() == images[m].keys()}
     table = {
@@ -76,8 +81,9 @@ def load(folder: Path, key: str) -> Board | None:
         for label in now.methods
         if label in before.table or label in now.table
     }
-    timing = {"seconds": now.seconds, "machine": now.machine} if now.seconds else {}
-    return replace(before, table=table, methods=now.methods, recipes=now.recipes, versions=now.versions, **timing)
+    timing = {} if now.seconds else {"seconds": before.seconds, "machine": before.machine}
+    both = ", before that ".join(dict.fromkeys([now.versions, before.versions]))
+    return replace(now, table=table, versions=both, **timing)
 
 
 def from_records(folder: Path, key: str) -> Board | None:
@@ -85,23 +91,33 @@ def from_records(folder: Path, key: str) -> Board | None:
     files = sorted(folder.glob(f"{key}.*.jsonl"))
     if not files:
         return None
-    records, about = [], json.loads((folder / f"{key}.rows.json").read_text())
+    about, table, networks = json.loads((folder / f"{key}.rows.json").read_text()), {}, set()
     for file in files:
         settings = json.loads(file.read_text().partition("\n")[0])["settings"]
-        records += open_records(file, settings).done.values()
+        for record in open_records(file, settings).done.values():
+            networks.add(record["network"])
+            for metric, value in record["metrics"].items():
+                of_label = table.setdefault(record["method"], {}).setdefault(metric, {})
+                of_label[record["image"]] = NOTHING_POSITIVE.get(metric, math.nan) if value is None else value
+    if len(networks) > 1:
+        raise ValueError(f"{folder} has records of {key} with different weights: delete those of the old ones")
     timing = folder / f"{key}.timing.json"
     taken = json.loads(timing.read_text()) if timing.exists() else {"machine": "", "seconds": {}}
-    table = by_method(records)
-    recipes = tuple(label for label, row in about.items() if row["recipe"])
-    methods = {label: row["method"] for label, row in about.items()}
-    counts = {metric: len(table[CONTROLS[0]][metric]) for metric in table[CONTROLS[0]]}
-    whole = {  # a method that is being measured has no numbers yet
-        label: {metric: numbers for metric, numbers in table[label].items() if len(numbers) == counts[metric]}
-        for label in about
+    rows = about["rows"]
+    recipes = tuple(label for label, row in rows.items() if row["recipe"])
+    methods = {label: row["method"] for label, row in rows.items()}
+    images = {metric: numbers.keys() for metric, numbers in table[CONTROLS[0]].items()}
+    is_whole = lambda metric, numbers: (  # a method that is being measured has some of them only
+        numbers.keys() == images.get(metric) and not any(map(math.isnan, numbers.values()))
+    )
+    whole = {
+        label: {metric: numbers for metric, numbers in table[label].items() if is_whole(metric, numbers)}
+        for label in rows
         if label in table
     }
-    versions = f"jaxplain {jaxplain.__version__}, jax {jax.__version__}"
-    return Board(key, *NAMES[key], whole, methods, recipes, taken["seconds"], taken["machine"], versions)
+    return Board(
+        key, *NAMES[key], whole, methods, recipes, taken["seconds"], taken["machine"], about["versions"], *networks
+    )
 
 
 def kept(key: str) -> Board | None:

@@ -54,19 +54,19 @@ def fronts(boards: Sequence[Board]) -> plt.Figure:
 def scatter(axes: Axes, board: Board, best: Sequence[str], pair: tuple[str, str]) -> None:
     """Two metrics against each other, the better side of each to the right and above."""
     at = lambda label: tuple(mean_of(board.table, label, metric) for metric in pair)
-    for labels, style in groups(board, best).values():
+    for name, (labels, style) in groups(board, best).items():
         if labels:
-            axes.scatter(*zip(*map(at, labels), strict=True), **style)
+            axes.scatter(*zip(*map(at, labels), strict=True), label=name, **style)
     for number, label in enumerate(best, 1):
         axes.annotate(str(number), at(label), xytext=(3, 2), textcoords="offset points")
     axes.set(xlabel=pair[0], ylabel=pair[1].replace("_", " "))
     if RANKED[pair[0]] == "lower":
         axes.invert_xaxis()
-    axes.legend(groups(board, best), loc="lower right", frameon=False)
+    axes.legend(loc="lower right", frameon=False)
 
 
 def groups(board: Board, best: Sequence[str]) -> dict[str, tuple[list[str], Mapping]]:
-    """What is drawn alike: methods, recipes, controls; filled where no other beats them."""
+    """What is drawn alike: methods, recipes, controls; outlined in black where no other beats them."""
     labels = board.measured(*RANKED, recipes=True)
     kind = lambda is_recipe: [label for label in labels if (label in board.recipes) == is_recipe]
     edges = lambda shown: ["black" if label in best else "none" for label in shown]

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 EVIDENCE = ROOT / "jaxplain" / "evaluation" / "evidence.json"
 SHOWN = RANKED | {"sparseness": "higher", "max_sensitivity": "lower"}
-EVIDENCE_OF = {"relevance_mass_accuracy": "higher", "pointing_game": "higher"}
+EVIDENCE_OF = {"positive_mass_accuracy": "higher", "pointing_game": "higher"}
 SANITY = {"max_sensitivity": "lower", "randomised weights": "lower", "randomised class": "lower"}
 MOSAICS = {"grid_pointing_game": "higher", "grid_pointing_game of an absent class": "", "difull": "higher"}
 VARIANTS = {
@@ -38,6 +38,7 @@ def write(folder: Path) -> None:
     boards = [board for key in NAMES if (board := load(folder, key)) is not None]
     for board in boards:
         keep(board)
+    boards = [board for board in boards if board.measured(*RANKED)]
     texts = {
         "leaderboard": [*summary(boards), *map(page, boards)],
         "defaults": defaults(boards),
@@ -47,7 +48,9 @@ def write(folder: Path) -> None:
     for name, parts in texts.items():
         (RESULTS / f"{name}.md").write_text("\n\n".join(parts) + "\n")
     draw(boards, RESULTS)
-    EVIDENCE.write_text(json.dumps({"networks": list(map(evidence, boards))}, indent=1) + "\n")
+    found = {board.key: evidence(board) for board in boards}
+    before = {e["about"]["key"]: e for e in json.loads(EVIDENCE.read_text())["networks"]}
+    EVIDENCE.write_text(json.dumps({"networks": list((before | found).values())}, indent=1) + "\n")
 
 
 # --------------------------------------------------------------------------------------------------- all networks
@@ -179,19 +182,19 @@ def plain_table(board: Board, columns: Mapping[str, str]) -> str:
 def of_evidence(board: Board) -> Iterable[str]:
     """How much of the map, and how often its maximum, lies in what was planted, by kind of pattern and by contrast."""
     yield (
-        "The share of the positive relevance that lies in the pattern (`relevance_mass_accuracy`), by its kind and by "
+        "The share of the positive relevance that lies in the pattern (`positive_mass_accuracy`), by its kind and by "
         "its contrast, of which 1 is the easiest; and how often the largest value lies there (`pointing_game`)."
     )
     groups: dict[str, list[str]] = {}
-    for image in board.table[CONTROLS[0]]["relevance_mass_accuracy"]:
+    for image in board.table[CONTROLS[0]]["positive_mass_accuracy"]:
         kind, grade, _ = image.split()
         for group in (kind, f"contrast {grade}"):
             groups.setdefault(group, []).append(image)
-    share = lambda label: np.array(list(board.table[label]["relevance_mass_accuracy"].values()))
+    share = lambda label: np.array(list(board.table[label]["positive_mass_accuracy"].values()))
     labels = [*board.measured(*EVIDENCE_OF, recipes=True), *CONTROLS]
     rows = []
     for label in sorted(labels, key=lambda label: -share(label).mean()):
-        of = board.table[label]["relevance_mass_accuracy"]
+        of = board.table[label]["positive_mass_accuracy"]
         parts = [str(interval(np.array([of[image] for image in groups[group]]))) for group in sorted(groups)]
         rows.append([label, str(interval(share(label))), *parts, cell(board, label, "pointing_game")])
     heading = [f"{group} (n = {len(groups[group])})" for group in sorted(groups)]

@@ -124,15 +124,22 @@ def attention(subject: Subject) -> Iterator[Row]:
 
 
 def of_disconnected(subject: Subject) -> list[Row]:
-    """The methods that are tried on the network that judges cells by themselves, those of features on its features."""
+    """The methods that are tried on the network that judges cells by themselves, those of features on its features.
+
+    Without full_grad, which needs the batch in front in all layers, and without methods of probabilities, which a
+    softmax would tie to all cells.
+    """
     chosen = []
     known = [*controls(), *everywhere(subject), *features(subject), *sweeps(subject)] if subject.any_size else []
-    for row in (row for row in known if row.method != "full_grad"):  # which needs the batch in front in all layers
+    for row in known:
+        if row.method == "full_grad" or "by probability" in row.label:
+            continue
         layer = row.make.keywords.get("layer") if row.method else None
         if row.method in {m.name for m in jp.methods(needs="layer")}:
             explain = lambda f, row=row, layer=layer: row.make(disconnected(f, layer), layer=CELLS)
         else:
-            explain = lambda f, row=row: row.make(disconnected(f))
+            of_output = {"of": "output"} if row.method == "rise" else {}
+            explain = lambda f, row=row, of_output=of_output: row.make(disconnected(f), **of_output)
         chosen.append(replace(row, make=explain))
     return chosen
 

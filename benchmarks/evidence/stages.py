@@ -4,8 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import jax.numpy as jnp
+
 from jaxplain import metrics
 from jaxplain.evaluation import Measure
+from jaxplain.metrics._common import to_heatmap
 
 from .rows import Row, of_disconnected, rows
 from .subjects import Subject
@@ -30,6 +33,11 @@ class Stage:
     rows: Callable[[Subject], list[Row]] = rows
 
 
+def positive_mass_accuracy(attribution, mask):
+    """The share of the positive part of a map, its channels summed, that lies in the mask."""
+    return metrics.relevance_mass_accuracy(jnp.maximum(to_heatmap(attribution), 0), mask)
+
+
 def stages(subject: Subject) -> dict[str, Stage]:
     """All stages by name, in the order in which they are measured."""
     ten = {"steps": 10, "chunk": 1}
@@ -43,7 +51,7 @@ def stages(subject: Subject) -> dict[str, Stage]:
         "sparseness": of_map(metrics.sparseness),
     }
     if "mask" in subject.photographs[0].truth:
-        maps |= {"relevance_mass_accuracy": of_map(metrics.relevance_mass_accuracy)}
+        maps |= {"positive_mass_accuracy": of_map(positive_mass_accuracy)}
         maps |= {"pointing_game": of_map(metrics.pointing_game)}
     variants = {
         "insertion into the mean": of_network(metrics.insertion, "higher", baseline="zero", **ten),

@@ -152,7 +152,7 @@ def planted(counts: tuple[int, int]) -> Subject:
         "patterns planted in noise",
         apply,
         (state,),
-        (np.full(1, -3.0, np.float32), np.full(1, 3.0, np.float32)),
+        (np.full(1, -patterns.BOUND, np.float32), np.full(1, patterns.BOUND, np.float32)),
         tuple(photographs),
         tuple(mosaics(apply, (state,), small, counts[1], empty=0.0)),
         len(patterns.NAMES),
@@ -163,10 +163,10 @@ def planted(counts: tuple[int, int]) -> Subject:
 
 
 def mosaics(apply, context, examples, count, empty=None):
-    """Mosaics of images that the network is sure of, in the cell where they stand: the classes of a mosaic differ.
+    """Mosaics of images of different classes that the network is sure of by themselves.
 
-    With a value that stands for nothing, ``empty``, a network of one size of images judges each by itself in a quarter
-    of an image that is empty else.
+    With a value that stands for nothing, ``empty``, a network of one size of images judges each in the first quarter of
+    an image that is empty else.
     """
     alone = lambda x: jnp.pad(x, ((0, 0), (0, x.shape[1]), (0, x.shape[2]), (0, 0)), constant_values=empty)
     forward = jax.jit(lambda x: jax.nn.softmax(apply(*context, x if empty is None else alone(x))))

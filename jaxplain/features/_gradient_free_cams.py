@@ -24,7 +24,7 @@ def score_cam(
     *,
     chunk: int | None = 32,
     top: int | None = None,
-    of: Score = "probability",
+    of: Score = "output",
     **options: Unpack[MapOptions],
 ) -> Explain:
     """Score-CAM: channels weighted by the score of the input seen through them. No gradient.

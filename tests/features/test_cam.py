@@ -163,17 +163,20 @@ def test_maps_are_enlarged_bilinearly():
     close(jaxplain.grad_cam(NET)(X, target=TARGETS), jax.image.resize(small, (2, 8, 8), "bilinear"))
 
 
-def test_score_cam_by_its_definition():
+@pytest.mark.parametrize("of", [None, "output", "probability"])
+def test_score_cam_by_its_definition(of):
+    scores = jax.nn.softmax if of == "probability" else lambda logits: logits  # the default is the output
+    options = {"of": of} if of else {}
     features = np.asarray(jaxplain.tap(NET)(X).features)
     weights = []
     for k in range(6):
         mask = jax.image.resize(features[..., k], (2, 8, 8), "bilinear")
         low, high = (f(axis=(1, 2), keepdims=True) for f in (mask.min, mask.max))
         mask = np.where(high > low, (mask - low) / np.where(high > low, high - low, 1), 0)
-        weights.append(jax.nn.softmax(NET(X * mask[..., None]))[jnp.arange(2), TARGETS])
+        weights.append(scores(NET(X * mask[..., None]))[jnp.arange(2), TARGETS])
     weights = jax.nn.softmax(jnp.stack(weights), axis=0)
     close(
-        jaxplain.score_cam(NET, upsample=False, chunk=4)(X, target=TARGETS),
+        jaxplain.score_cam(NET, upsample=False, chunk=4, **options)(X, target=TARGETS),
         np.einsum("nhwk,kn->nhw", features, weights),
     )
 
