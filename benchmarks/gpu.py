@@ -5,19 +5,24 @@
 writes `benchmarks/results/gpu.md`. Without a GPU ``--dry-run`` goes the same ways on a CPU, with small images and a few
 methods, and writes nothing; CI runs it so that the script works on the day there is one.
 
-* *Equal*: every method on a network of realistic shapes, compiled for the device, against what the CPU computes with
-  XLA's optimisations left out; the largest difference over the largest value, at most 1e-4.
-* *Speed*: ResNet-50, 64 images of 224 x 224; medians of calls after two that are not counted. In float32 and bfloat16,
-  from images with channels last and first. The peers run in the same minutes on the same device in their faster memory
-  format, with the same weights. The share of the peak is that of operations a second (of `jax.grad`, counted by XLA) in
-  a product of matrices of 8192 x 8192.
-* *Memory*: the most bytes in use during a call, less those before it, as XLA and PyTorch count them.
+* *Equal*: every method on a network of realistic shapes, compiled for the device with products in full precision,
+  against what the CPU computes with XLA's optimisations left out; the largest difference over the largest value, at
+  most 1e-4.
+* *Speed*: ResNet-50 with random weights, 64 images of 224 x 224; medians of calls after two that are not counted. In
+  float32 and bfloat16, from images with channels last and first. Precision is what each library has by default: JAX's
+  products of float32 are TF32 on a GPU, but for LRP, DeepLIFT and integrated gradients, which ask for all digits. The
+  peers run in the same minutes on the same device, with random weights of their own and in their faster memory format.
+  The share of the peak is that of operations a second (of `jax.grad`, counted by XLA) in a product of matrices of
+  8192 x 8192.
+* *Memory*: the temporaries and results of the compiled function, as XLA counts them; of a peer the most that PyTorch
+  allocates in a call, less what it held before.
 
 What does not fit into ``--minutes`` is left out, and the table says so.
 """
 
 import argparse
 import itertools
+import math
 import os
 import platform
 import statistics
@@ -51,6 +56,10 @@ ROWS = {
     "integrated gradients, 16 steps": lambda f: jaxplain.integrated_gradients(f, steps=16, chunk=CHUNK),
     "Score-CAM, 64 channels": lambda f: jaxplain.score_cam(f, top=64, chunk=CHUNK),
 }
+HEADING = (
+    "| explanation | numbers | channels | images/s | peer, images/s | ratio | asked | share of the peak | MiB "
+    "| peer, MiB |"
+)
 
 
 class Plan(NamedTuple):
@@ -87,41 +96,37 @@ def equal(plan):
         x, explain = images(jnp.float32), explain_of(name, jnp.float32)
         with jax.default_device(cpu):
             plain = np.asarray(jax.jit(explain).lower(x).compile(UNOPTIMISED)(x))
-        with jax.default_device(plan.device):
+        with jax.default_device(plan.device), jax.default_matmul_precision("highest"):
             there = np.asarray(jax.jit(explain)(jax.device_put(x, plan.device)))
         found[name] = float(np.abs(there - plain).max() / np.abs(plain).max())
     return found
 
 
-def measured(call, held, plan):
-    """The median seconds of a call, and the most bytes that it holds; None where no time was left."""
-    if plan.is_over:
-        return None
-    before = held()[0]
+def median(call, plan):
+    """The median seconds of a call."""
     for _ in range(2):
         call()
-    most, times = held()[1] - before, []
+    times = []
     for _ in range(plan.calls):
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
-    return statistics.median(times), most
+    return statistics.median(times)
 
 
 def ours(network, row, dtype, channels, plan):
-    """Seconds and bytes of one of ours."""
+    """Seconds and bytes of one of ours; None where no time was left."""
     apply, variables = network
     cast = lambda a: jnp.asarray(a, dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a
     variables, x = jax.device_put(jax.tree.map(cast, variables), plan.device), plan.photographs(channels, dtype)
     f = apply if channels == "last" else lambda v, x: apply(v, jnp.moveaxis(x, 1, -1))
     explain, target = jax.jit(plain_gradient(f) if row == "jax.grad" else ROWS[row](f)), jnp.arange(plan.batch)
-    compiled = None if plan.is_over else explain.lower(variables, x, target=target).compile()
-
-    def held():
-        stats = plan.device.memory_stats() or {"bytes_in_use": 0, "peak_bytes_in_use": 0}
-        return stats["bytes_in_use"], stats["peak_bytes_in_use"]
-
-    return measured(lambda: jax.block_until_ready(compiled(variables, x, target=target)), held, plan)
+    if plan.is_over:
+        return None
+    compiled = explain.lower(variables, x, target=target).compile()
+    memory = compiled.memory_analysis()
+    seconds = median(lambda: jax.block_until_ready(compiled(variables, x, target=target)), plan)
+    return seconds, memory.temp_size_in_bytes + memory.output_size_in_bytes
 
 
 def plain_gradient(f):
@@ -140,7 +145,12 @@ def peers(plan):
         torch.cuda.synchronize()
         return result
 
-    held = lambda: (torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated())
+    def held(call):
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        call()
+        return torch.cuda.max_memory_allocated() - before
+
     library, found = Peers(None), {}
     for row in (row for row in ROWS if not row.startswith("Score-CAM")):  # whose peer takes all 2048 channels
         for memory in ("channels_last", "contiguous_format"):
@@ -149,9 +159,9 @@ def peers(plan):
             x = torch.from_numpy(np.array(plan.photographs("first"))).to("cuda", **laid)
             setting = Setting(memory=memory, batch=CHUNK * plan.batch)
             explain = library.explainer(row, "resnet50", model, setting, range(plan.batch))
-            taken = measured(lambda e=explain, x=x: finished(e(x.clone())), held, plan)
-            if taken and (row not in found or taken[0] < found[row][0]):
-                found[row] = taken
+            call = lambda e=explain, x=x: finished(e(x.clone()))
+            if not plan.is_over:
+                found[row] = min(found.get(row, (math.inf, 0)), (median(call, plan), held(call)))
     return found
 
 
@@ -159,22 +169,18 @@ def peak(dtype, plan):
     """Operations a second in a product of matrices."""
     side = 512 if plan.device.platform == "cpu" else 8192
     a, product = jax.device_put(jnp.ones((side, side), dtype), plan.device), jax.jit(jnp.dot)
-    taken = measured(lambda: product(a, a).block_until_ready(), lambda: (0, 0), plan)
-    return 2 * side**3 / taken[0] if taken else float("nan")
+    return 2 * side**3 / median(lambda: product(a, a).block_until_ready(), plan)
 
 
 def cells(row, dtype, found, rivals, plan, of_peak):
     """What a line of the table says behind its name."""
     if found is None:
-        return ["no time was left", "", "", "", "", ""]
+        return ["no time was left", *[""] * 6]
     (seconds, held), rival = found, rivals.get(row) if dtype == "float32" else None
-    beside = (
-        [f"{plan.batch / rival[0]:.0f}", f"**{rival[0] / seconds:.2f}**", f"{GOALS.get(row, '')}"]
-        if rival
-        else ["", "", ""]
-    )
+    speed, asked = lambda taken: f"{plan.batch / taken:.0f}", str(GOALS.get(row, ""))
+    theirs = [speed(rival[0]), f"**{rival[0] / seconds:.2f}**", asked] if rival else [""] * 3
     share = f"{of_peak / seconds:.0%}" if row in ("gradient", "jax.grad") else ""
-    return [f"{plan.batch / seconds:.0f}", *beside, share, f"{held / 2**20:.0f}"]
+    return [speed(seconds), *theirs, share, f"{held >> 20}", f"{rival[1] >> 20}" if rival else ""]
 
 
 def main():
@@ -193,10 +199,7 @@ def main():
     rivals = {} if options.dry_run else peers(plan)
     plain = jax.jit(plain_gradient(module.apply)).lower(variables, plan.photographs("last"), jnp.arange(plan.batch))
     flops, speeds = plain.compile().cost_analysis()["flops"], {dtype: peak(dtype, plan) for dtype in DTYPES}
-    heading = (
-        "| explanation | numbers | channels | images/s | peer, images/s | ratio | asked | share of the peak | MiB |"
-    )
-    lines = [heading, f"|{'---|' * (heading.count('|') - 1)}"]
+    lines = [HEADING, f"|{'---|' * (HEADING.count('|') - 1)}"]
     for (dtype, channels), row in itertools.product(plan.forms, plan.rows):
         found = ours((module.apply, variables), row, dtype, channels, plan)
         behind = cells(row, dtype, found, rivals, plan, flops / speeds[dtype])
@@ -208,7 +211,7 @@ def main():
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     text = (
         f"{versions}; {plan.device.device_kind}, {platform.machine()}.",
-        f"ResNet-50, {plan.batch} images of {plan.size} x {plan.size}. {speeds}.",
+        f"{type(module).__name__}, {plan.batch} images of {plan.size} x {plan.size}. {speeds}.",
         "\n".join(lines),
         f"Beside the CPU: {len(apart)} of {len(plan.methods)} methods tried; further off than 1e-4: {far or 'none'}.",
     )

@@ -1,13 +1,14 @@
-"""How near LRP comes to what the machine can do: a bound for each product, by operations or by memory, and the time.
+"""How near LRP comes to what the machine can do: an estimate for each product, and the time.
 
     pip install '.[demo]' && python -m benchmarks.roofline
 
 writes `benchmarks/results/roofline.md`. The products are the convolutions and matrix products that the explanation with
 `epsilon_plus_flat` consists of before anything is accelerated, without those of zeros that a dilated input has between
-its pixels. Each takes at least as long as its multiplications and additions at the speed of a product of matrices of
-4096 x 4096, and at least as long as its operands and its result take through memory at the speed of copying 512 MiB:
-the larger one is its bound, and their sum that of the explanation. Elementwise steps are not counted, as if all were
-fused into products. *Distance* is the measured time over the bound: medians of rounds, with the least and the most.
+its pixels. Each is taken to need the longer one of two times: its multiplications and additions at the speed of a
+product of matrices of 4096 x 4096, and its operands and its result through memory at the speed of copying 512 MiB. That
+is an estimate of the least: what stays in a cache is faster, and of a padded border some products are of zeros.
+Elementwise steps are not counted, as if all were fused into products. *Distance* is the measured time over the sum:
+medians of rounds, with the least and the most.
 """
 
 import math

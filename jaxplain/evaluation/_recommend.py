@@ -183,9 +183,9 @@ def boards_of(network: str, evidence: Board | Sequence[Board] | None) -> Sequenc
     if evidence is not None:
         return [evidence] if isinstance(evidence, Mapping) else evidence
     boards = shipped()
-    names = {i: [board["about"][key] for key in ("kind", "network", "key")] for i, board in enumerate(boards)}
-    choose(network, dict.fromkeys(name for column in zip(*names.values(), strict=True) for name in column), "network")
-    return [board for i, board in enumerate(boards) if network in names[i]]
+    names = lambda board: [board["about"][key] for key in ("kind", "network", "key")]
+    choose(network, dict.fromkeys(name for board in boards for name in names(board)), "network")
+    return [board for board in boards if network in names(board)]
 
 
 def choice_of(
