@@ -47,6 +47,7 @@ def fronts(boards: Sequence[Board]) -> plt.Figure:
         listed = "\n".join(
             f"{i}  {label}{' (recipe)' if label in board.recipes else ''}" for i, label in enumerate(best, 1)
         )
+        names.legend(*left.get_legend_handles_labels(), loc="lower left", frameon=False)
         names.text(0, 1, listed, va="top", transform=names.transAxes)
     return figure
 
@@ -62,7 +63,6 @@ def scatter(axes: Axes, board: Board, best: Sequence[str], pair: tuple[str, str]
     axes.set(xlabel=pair[0], ylabel=pair[1].replace("_", " "))
     if RANKED[pair[0]] == "lower":
         axes.invert_xaxis()
-    axes.legend(loc="lower right", frameon=False)
 
 
 def groups(board: Board, best: Sequence[str]) -> dict[str, tuple[list[str], Mapping]]:

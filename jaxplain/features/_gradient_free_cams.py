@@ -38,7 +38,9 @@ def score_cam(
       layer: the layer's name (see `jaxplain.layers`), or several; None takes the last convolutional feature map.
       chunk: how many channels are tried at once.
       top: try only that many channels of each example, those that vary most; None tries all.
-      of: the target is applied to the ``"probability"``, the softmax of logits ``(N, K)``, or to the ``"output"``.
+      of: the target is applied to the ``"output"``, or to the ``"probability"``, the softmax of logits ``(N, K)``. The
+        authors' own code takes probabilities; outputs were measured to be as good or better in insertion, deletion and
+        the grid pointing game (``benchmarks/results/defaults.md``).
       **options: see `MapOptions`.
 
     Returns:
