@@ -209,7 +209,7 @@ def test_what_is_measured_again_takes_the_place_of_what_was_kept(tmp_path, monke
     now = board(a=(4, 5, 1), b=(1, 1, 1))
     fewer = {label: {"insertion": found["insertion"], "deletion": {"0": 1.0}} for label, found in now.table.items()}
     monkeypatch.setattr(boards, "from_records", lambda folder, key: replace(now, table=fewer))
-    other = replace(now, table=fewer, network="other weights")
+    other = replace(now, table=fewer, networks=("other weights",))
     merged = boards.load(tmp_path, "net").table
     assert list(merged) == ["a", "b", "random map", "Gaussian in the middle"]
     assert merged["a"]["insertion"] == now.table["a"]["insertion"]
@@ -265,7 +265,7 @@ def test_a_map_of_nothing_gets_what_chance_gets(tmp_path, monkeypatch):
     assert found.table["a"]["grid_pointing_game"] == {"mosaic 0": 0.5, "mosaic 1": 0.25}
     assert found.table["random map"]["grid_pointing_game"] == {"mosaic 0": 0.25, "mosaic 1": 0.25}
     assert found.table["b"] == {}  # not all images yet
-    assert (found.versions, found.network) == ("1", "weights")
+    assert (found.versions, found.networks) == ("1", ("weights",))
 
 
 def test_the_share_of_the_positive_part():

@@ -45,7 +45,7 @@ class Board:
       seconds: label -> seconds per image, where they were taken.
       machine: what they were taken on.
       versions: what measured it.
-      network: the checksum of the weights.
+      networks: checksums of the network with its weights, one for each size of images.
     """
 
     key: str
@@ -58,7 +58,7 @@ class Board:
     seconds: Mapping[str, float]
     machine: str
     versions: str
-    network: str
+    networks: tuple[str, ...]
 
     def measured(self, *metrics: str, recipes: bool = False) -> list[str]:
         """The labels, controls aside, of which all these metrics were measured."""
@@ -72,7 +72,7 @@ class Board:
 def load(folder: Path, key: str) -> Board | None:
     """What was measured of one network, now and before, of the same weights and images; None where nothing was."""
     before, now = kept(key), from_records(folder, key)
-    if before is None or now is None or before.network != now.network:
+    if before is None or now is None or set(before.networks).isdisjoint(now.networks):
         return now or before
     images = now.table[CONTROLS[0]]
     of_same = lambda found: {m: n for m, n in found.items() if m not in images or n.keys() == images[m].keys()}
@@ -83,7 +83,8 @@ def load(folder: Path, key: str) -> Board | None:
     }
     timing = {} if now.seconds else {"seconds": before.seconds, "machine": before.machine}
     both = ", before that ".join(dict.fromkeys([now.versions, before.versions]))
-    return replace(now, table=table, versions=both, **timing)
+    networks = tuple(sorted({*before.networks, *now.networks}))
+    return replace(now, table=table, versions=both, networks=networks, **timing)
 
 
 def from_records(folder: Path, key: str) -> Board | None:
@@ -94,13 +95,12 @@ def from_records(folder: Path, key: str) -> Board | None:
     about, table, networks = json.loads((folder / f"{key}.rows.json").read_text()), {}, set()
     for file in files:
         settings = json.loads(file.read_text().partition("\n")[0])["settings"]
-        for record in open_records(file, settings).done.values():
-            networks.add(record["network"])
+        records = open_records(file, settings).done.values()
+        networks |= {record["network"] for record in records}
+        for record in records:
             for metric, value in record["metrics"].items():
                 of_label = table.setdefault(record["method"], {}).setdefault(metric, {})
                 of_label[record["image"]] = NOTHING_POSITIVE.get(metric, math.nan) if value is None else value
-    if len(networks) > 1:
-        raise ValueError(f"{folder} has records of {key} with different weights: delete those of the old ones")
     timing = folder / f"{key}.timing.json"
     taken = json.loads(timing.read_text()) if timing.exists() else {"machine": "", "seconds": {}}
     rows = about["rows"]
@@ -116,7 +116,8 @@ def from_records(folder: Path, key: str) -> Board | None:
         if label in table
     }
     return Board(
-        key, *NAMES[key], whole, methods, recipes, taken["seconds"], taken["machine"], about["versions"], *networks
+        *(key, *NAMES[key], whole, methods, recipes, taken["seconds"], taken["machine"]),
+        *(about["versions"], tuple(sorted(networks))),
     )
 
 
@@ -131,7 +132,8 @@ def kept(key: str) -> Board | None:
         label: {metric: dict(zip(images[metric], numbers, strict=True)) for metric, numbers in found.items()}
         for label, found in columns.items()
     }
-    return Board(**content | {"table": table, "recipes": tuple(content["recipes"])})
+    tuples = {name: tuple(content[name]) for name in ("recipes", "networks")}
+    return Board(**content | tuples | {"table": table})
 
 
 def keep(board: Board) -> None:
