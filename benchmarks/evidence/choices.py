@@ -95,6 +95,11 @@ def mean_of(table: Mapping, label: str, metric: str) -> float:
 
 def recipes(boards: Sequence[Board]) -> Iterable[str]:
     """Whether a combination beats the best single method in every metric."""
+    boards = [
+        board for board in boards if any(label in board.measured(*RANKED, recipes=True) for label in board.recipes)
+    ]
+    if not boards:
+        return
     first = boards[0]
     recipe, best = chosen_recipe(first)
     _, reporting = halves(first)
@@ -108,7 +113,7 @@ def recipes(boards: Sequence[Board]) -> Iterable[str]:
     )
     rows = []
     for board in boards:
-        if recipe not in board.table:
+        if recipe not in board.measured(*RANKED, recipes=True):
             continue
         own = best if board is first else chosen_recipe(board)[1]
         images = reporting if board is first else None

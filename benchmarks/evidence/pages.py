@@ -135,7 +135,7 @@ def page(board: Board) -> str:
     if board.measured(*EVIDENCE_OF):
         parts += [f"### The evidence that is known, {board.name}", *of_evidence(board)]
     for title, columns in (("Mosaics", MOSAICS), ("Sanity", SANITY), ("Other scores and baselines", VARIANTS)):
-        if any(map(board.measured, list(columns)[1:])):
+        if any(board.measured(metric) for metric in columns if metric not in RANKED):
             parts += [f"### {title}, {board.name}", plain_table(board, columns)]
     columns = {
         name: better

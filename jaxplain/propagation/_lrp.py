@@ -253,7 +253,7 @@ def contrastive_lrp(
       apply: ``apply(*args) -> logits (N, K)``.
       composite: as for `lrp`, by name one of positive shares only: ``"z_plus"`` in every layer, as in the paper, or
         ``"excitation_backprop"``. With ε in the dense layers the dual starts regardless of the logits that divide it:
-        of a small VGG's mosaics 0.32 of the map lies in the right cell with ``epsilon_plus_flat``, 0.51 with z+, and
+        of a small VGG's mosaics 0.28 of the map lies in the right cell with ``epsilon_plus_flat``, 0.53 with z+, and
         0.25 by chance. Pass the composite itself to insist.
       dual: the dual concept.
 
