@@ -22,10 +22,8 @@ What does not fit into ``--minutes`` is left out, and the table says so.
 
 import argparse
 import itertools
-import math
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -40,6 +38,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxplain
+from benchmarks.timing import median_seconds
 from jaxplain import composites, models
 from tests.compiled.networks import images
 from tests.compiled.test_explanations import EXPLAINERS, UNOPTIMISED, explain_of
@@ -102,18 +101,6 @@ def equal(plan):
     return found
 
 
-def median(call, plan):
-    """The median seconds of a call."""
-    for _ in range(2):
-        call()
-    times = []
-    for _ in range(plan.calls):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
 def ours(network, row, dtype, channels, plan):
     """Seconds and bytes of one of ours; None where no time was left."""
     apply, variables = network
@@ -125,7 +112,7 @@ def ours(network, row, dtype, channels, plan):
         return None
     compiled = explain.lower(variables, x, target=target).compile()
     memory = compiled.memory_analysis()
-    seconds = median(lambda: jax.block_until_ready(compiled(variables, x, target=target)), plan)
+    seconds = median_seconds(lambda: jax.block_until_ready(compiled(variables, x, target=target)), plan.calls, before=2)
     return seconds, memory.temp_size_in_bytes + memory.output_size_in_bytes
 
 
@@ -161,7 +148,8 @@ def peers(plan):
             explain = library.explainer(row, "resnet50", model, setting, range(plan.batch))
             call = lambda e=explain, x=x: finished(e(x.clone()))
             if not plan.is_over:
-                found[row] = min(found.get(row, (math.inf, 0)), (median(call, plan), held(call)))
+                taken = median_seconds(call, plan.calls, before=2), held(call)
+                found[row] = min(found.get(row, taken), taken)
     return found
 
 
@@ -169,7 +157,7 @@ def peak(dtype, plan):
     """Operations a second in a product of matrices."""
     side = 512 if plan.device.platform == "cpu" else 8192
     a, product = jax.device_put(jnp.ones((side, side), dtype), plan.device), jax.jit(jnp.dot)
-    return 2 * side**3 / median(lambda: product(a, a).block_until_ready(), plan)
+    return 2 * side**3 / median_seconds(lambda: product(a, a).block_until_ready(), plan.calls, before=2)
 
 
 def cells(row, dtype, found, rivals, plan, of_peak):

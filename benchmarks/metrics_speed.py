@@ -17,13 +17,13 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.timing import median_seconds
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -44,17 +44,6 @@ def weights():
     rng = np.random.default_rng(1)
     draw = lambda *shape: (rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
     return draw(32, 3, 16, 16), draw(10, 32)
-
-
-def seconds(call, repeats):
-    """The median time of a call, after one that is not counted."""
-    call()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def of_jaxplain(name, repeats):
@@ -79,12 +68,12 @@ def of_jaxplain(name, repeats):
     images, attributions, classes = data()
     x, a = (jnp.asarray(v.transpose(0, 2, 3, 1)) for v in (images, attributions))
     forward = jax.jit(jaxplain.accelerate(apply))  # as the metrics evaluate it
-    times = {"forward": seconds(lambda: jax.block_until_ready(forward(*context, x)), repeats)}
+    times = {"forward": median_seconds(lambda: jax.block_until_ready(forward(*context, x)), repeats)}
     chunk = {"chunk": 1} if jax.default_backend() == "cpu" else {}
     for make in (metrics.deletion, metrics.insertion):
         metric = jax.jit(make(apply, steps=STEPS, **chunk))
         call = lambda metric=metric: jax.block_until_ready(metric(*context, x, attribution=a, target=classes))
-        times[make.__name__] = seconds(call, repeats)
+        times[make.__name__] = median_seconds(call, repeats)
     versions = [f"jaxplain {jaxplain.__version__}", f"jax {jax.__version__} ({jax.devices()[0].device_kind})"]
     return times, versions, np.asarray(forward(*context, x)).tolist()
 
@@ -121,8 +110,8 @@ def of_quantus(name, repeats):
             return network(torch.tensor(images, device=device)).cpu().numpy()
 
     times = {
-        "forward": seconds(forward, repeats),
-        "PixelFlipping": seconds(lambda: metric(network, images, classes, attributions, **arguments), repeats),
+        "forward": median_seconds(forward, repeats),
+        "PixelFlipping": median_seconds(lambda: metric(network, images, classes, attributions, **arguments), repeats),
     }
     versions = [f"quantus {quantus.__version__}", f"torch {torch.__version__} ({device})"]
     return times, versions, forward().tolist()

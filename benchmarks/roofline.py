@@ -14,7 +14,6 @@ medians of rounds, with the least and the most.
 import math
 import platform
 import statistics
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,6 +23,7 @@ import numpy as np
 from jax.extend.core import primitives as P
 
 import jaxplain
+from benchmarks.timing import median_seconds
 from jaxplain import composites, models
 
 OUT = Path(__file__).parent / "results" / "roofline.md"
@@ -64,13 +64,7 @@ def bound(jaxpr, speed, bandwidth):
 
 def seconds(call):
     """The median of some calls, after one."""
-    jax.block_until_ready(call())
-    times = []
-    for _ in range(CALLS):
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return median_seconds(lambda: jax.block_until_ready(call()), CALLS)
 
 
 def machine():

@@ -141,15 +141,10 @@ def keep(board: Board) -> None:
     images = {metric: list(numbers) for metric, numbers in board.table[CONTROLS[0]].items()}
     content = asdict(board) | {"images": images}
     rows = [
-        f"  {json.dumps(label)}: {json.dumps({m: [short(found[m][i]) for i in images[m]] for m in found})}"
+        f"  {json.dumps(label)}: {json.dumps({m: [float(f'{found[m][i]:.6g}') for i in images[m]] for m in found})}"
         for label, found in content.pop("table").items()
     ]
     rest = [f" {json.dumps(name)}: {json.dumps(value)}," for name, value in content.items()]
     lines = ["{", *rest, ' "table": {', ",\n".join(rows), " }", "}", ""]
     NUMBERS.mkdir(exist_ok=True)
     (NUMBERS / f"{board.key}.json").write_text("\n".join(lines))
-
-
-def short(number: float | None) -> float | None:
-    """Six digits of a number."""
-    return None if number is None else float(f"{number:.6g}")

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxplain.evaluation._table import arrow, markdown_table
 
-from .boards import NAMES, RANKED, Board, keep, load
+from .boards import NAMES, RANKED, Board, keep, kept, load
 from .choices import defaults, published, recipes
 from .figures import draw
 from .rows import CONTROLS
@@ -38,6 +38,7 @@ def write(folder: Path) -> None:
     boards = [board for key in NAMES if (board := load(folder, key)) is not None]
     for board in boards:
         keep(board)
+    boards = [kept(board.key) for board in boards]  # rounded: the pages can be made of the numbers again
     boards = [board for board in boards if board.measured(*RANKED)]
     texts = {
         "leaderboard": [*summary(boards), *map(page, boards)],

@@ -31,7 +31,7 @@ def recommend(
 ) -> int:
     """Rank methods by what was measured of them, and say what that was.
 
-    For example: jaxplain recommend --goal localisation,speed --without layer --max-cost 10
+    For example: jaxplain recommend --goal localisation --without layer --max-cost 10
 
     Args:
       goal: What counts, commas between: faithfulness, localisation, robustness, complexity, speed.
