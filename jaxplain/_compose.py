@@ -143,7 +143,8 @@ def smoothgrad(
       apply: ``apply(*args) -> outputs``, any JAX function.
       samples: the number of noisy copies.
       stdev: the noise as a share of the example's range.
-      statistic: ``"mean"``, ``"square"`` (SmoothGrad squared) or ``"variance"``.
+      statistic: ``"mean"``, as in the paper, ``"square"`` (SmoothGrad squared) or ``"variance"``. Squares were measured
+        to be better than the mean in insertion and deletion on every network (``benchmarks/results/defaults.md``).
       chunk: how many copies are evaluated at once.
 
     Returns:

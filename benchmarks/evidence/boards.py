@@ -70,29 +70,43 @@ class Board:
 
 
 def load(folder: Path, key: str) -> Board | None:
-    """What was measured of one network, now and before, of the same weights and images; None where nothing was."""
+    """What was measured of one network, now and before, of the same weights; None where nothing was."""
     before, now = kept(key), from_records(folder, key)
     if before is None or now is None or set(before.networks).isdisjoint(now.networks):
-        return now or before
-    images = now.table[CONTROLS[0]]
-    of_same = lambda found: {m: n for m, n in found.items() if m not in images or n.keys() == images[m].keys()}
-    table = {
-        label: of_same(before.table.get(label, {})) | now.table.get(label, {})
-        for label in now.methods
-        if label in before.table or label in now.table
+        board = now or before
+        return board and whole(board)
+    of = lambda label: {
+        metric: before.table.get(label, {}).get(metric, {}) | now.table.get(label, {}).get(metric, {})
+        for metric in before.table.get(label, {}) | now.table.get(label, {})
     }
     timing = {} if now.seconds else {"seconds": before.seconds, "machine": before.machine}
     both = ", before that ".join(dict.fromkeys([now.versions, before.versions]))
     networks = tuple(sorted({*before.networks, *now.networks}))
-    return replace(now, table=table, versions=both, networks=networks, **timing)
+    table = {label: of(label) for label in now.methods}
+    return whole(replace(now, table=table, versions=both, networks=networks, **timing))
+
+
+def whole(board: Board) -> Board:
+    """Without metrics of which an image is missing, as of a method that is being measured, or has no number."""
+    images = {metric: numbers.keys() for metric, numbers in board.table[CONTROLS[0]].items()}
+    is_whole = lambda metric, numbers: (
+        numbers.keys() == images.get(metric) and not any(map(math.isnan, numbers.values()))
+    )
+    table = {
+        label: {metric: numbers for metric, numbers in found.items() if is_whole(metric, numbers)}
+        for label, found in board.table.items()
+        if found
+    }
+    return replace(board, table=table)
 
 
 def from_records(folder: Path, key: str) -> Board | None:
     """The records of one network, or None where there are none."""
-    files = sorted(folder.glob(f"{key}.*.jsonl"))
-    if not files:
+    files, timing = sorted(folder.glob(f"{key}.*.jsonl")), folder / f"{key}.timing.json"
+    taken = json.loads(timing.read_text()) if timing.exists() else {"machine": "", "seconds": {}, "networks": []}
+    if not files and not taken["seconds"]:
         return None
-    about, table, networks = json.loads((folder / f"{key}.rows.json").read_text()), {}, set()
+    about, table, networks = json.loads((folder / f"{key}.rows.json").read_text()), {}, set(taken["networks"])
     for file in files:
         settings = json.loads(file.read_text().partition("\n")[0])["settings"]
         records = open_records(file, settings).done.values()
@@ -101,23 +115,12 @@ def from_records(folder: Path, key: str) -> Board | None:
             for metric, value in record["metrics"].items():
                 of_label = table.setdefault(record["method"], {}).setdefault(metric, {})
                 of_label[record["image"]] = NOTHING_POSITIVE.get(metric, math.nan) if value is None else value
-    timing = folder / f"{key}.timing.json"
-    taken = json.loads(timing.read_text()) if timing.exists() else {"machine": "", "seconds": {}}
     rows = about["rows"]
     recipes = tuple(label for label, row in rows.items() if row["recipe"])
     methods = {label: row["method"] for label, row in rows.items()}
-    images = {metric: numbers.keys() for metric, numbers in table[CONTROLS[0]].items()}
-    is_whole = lambda metric, numbers: (  # a method that is being measured has some of them only
-        numbers.keys() == images.get(metric) and not any(map(math.isnan, numbers.values()))
-    )
-    whole = {
-        label: {metric: numbers for metric, numbers in table[label].items() if is_whole(metric, numbers)}
-        for label in rows
-        if label in table
-    }
     return Board(
-        *(key, *NAMES[key], whole, methods, recipes, taken["seconds"], taken["machine"]),
-        *(about["versions"], tuple(sorted(networks))),
+        *(key, *NAMES[key], {label: table.get(label, {}) for label in rows}, methods, recipes),
+        *(taken["seconds"], taken["machine"], about["versions"], tuple(sorted(networks))),
     )
 
 

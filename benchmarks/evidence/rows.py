@@ -35,8 +35,18 @@ class Row:
 
 def rows(subject: Subject) -> list[Row]:
     """What is measured on a network."""
-    of_kind = attention(subject) if subject.kind == "transformer" else features(subject)
-    return [*controls(), *everywhere(subject), *of_kind, *recipes(subject), *sweeps(subject)]
+    return [*essentials(subject), *recipes(subject), *(sweeps(subject) if subject.swept else ())]
+
+
+def essentials(subject: Subject) -> list[Row]:
+    """The methods without recipes, and without options that only `defaults` asks for."""
+    return [*controls(), *everywhere(subject), *(attention if subject.kind == "transformer" else features)(subject)]
+
+
+def without_sampling(subject: Subject) -> list[Row]:
+    """The essential methods that do not average over masks, for what explains an image again and again."""
+    masks = {method.name for method in jp.methods(mechanism="sampled masks")}
+    return [row for row in essentials(subject) if row.method not in masks]
 
 
 def controls() -> Iterator[Row]:
@@ -130,8 +140,7 @@ def of_disconnected(subject: Subject) -> list[Row]:
     softmax would tie to all cells.
     """
     chosen = []
-    known = [*controls(), *everywhere(subject), *features(subject), *sweeps(subject)] if subject.any_size else []
-    for row in known:
+    for row in essentials(subject) if subject.any_size else ():
         if row.method == "full_grad" or "by probability" in row.label:
             continue
         layer = row.make.keywords.get("layer") if row.method else None

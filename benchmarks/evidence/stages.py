@@ -10,7 +10,7 @@ from jaxplain import metrics
 from jaxplain.evaluation import Measure
 from jaxplain.metrics._common import to_heatmap
 
-from .rows import Row, of_disconnected, rows
+from .rows import Row, essentials, of_disconnected, rows, without_sampling
 from .subjects import Subject
 
 FEW = 24
@@ -70,8 +70,8 @@ def stages(subject: Subject) -> dict[str, Stage]:
     return {
         "maps": Stage("photographs", None, maps),
         "mosaics": Stage("mosaics", None, {"grid_pointing_game": game}),
-        "absent": Stage("mosaics_of_absent_classes", FEW, {"grid_pointing_game of an absent class": game}),
+        "absent": Stage("mosaics_of_absent_classes", FEW, {"grid_pointing_game of an absent class": game}, essentials),
         "difull": Stage("disconnected_mosaics", FEW, {"difull": game}, of_disconnected),
-        "variants": Stage("photographs", FEW, variants),
-        "sanity": Stage("photographs", FEW, sanity),
+        "variants": Stage("photographs", FEW, variants, essentials),
+        "sanity": Stage("photographs", FEW, sanity, without_sampling),
     }

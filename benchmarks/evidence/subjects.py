@@ -42,6 +42,7 @@ class Subject:
       layers: ``"before"``, in front of the last activation; ``"middle"``, a feature map half-way; for transformers
         ``"last"``, the tokens in front of the last attention.
       stages: layers to randomise, first to last.
+      swept: whether all options are measured that `defaults` compares.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Subject:
     any_size: bool
     layers: dict[str, str]
     stages: tuple[str, ...]
+    swept: bool = True
 
     @property
     def mosaics_of_absent_classes(self) -> tuple[Example, ...]:
@@ -91,6 +93,7 @@ def efficientnet(number: int, folder: Path, counts: tuple[int, int]) -> Subject:
         True,
         {"before": "_bn1", "middle": middle},
         ("_conv_stem", "_blocks.3", middle, f"_blocks.{last}", "_fc"),
+        swept=number == 0,
     )
 
 
