@@ -287,5 +287,6 @@ def test_every_word_of_the_table_is_one_that_somebody_reads():
         random call control"""
     signs = """positive keeps-sign keeps-sign:first keeps-sign:others flips largest smallest times clamped
         integer-power"""
-    known = {*kinds.split(), *signs.split(), "axes:each", *(f"axes:{name}" for name in AXES)}
+    linear = {f"linear:{operand}" for operand in (0, 1, 3, -1)}
+    known = {*kinds.split(), *signs.split(), *linear, "axes:each", *(f"axes:{name}" for name in AXES)}
     assert {word for words in ROWS.values() for word in words.split()} == known

@@ -1,4 +1,4 @@
-"""Which values depend on the explained input, and which on random numbers, through loops and branches."""
+"""Which values depend on the explained input, which of them by derivatives, and which on random numbers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from .primitives import RANDOM
 from .trace import Graph, Op, numbered
 
 
-def dependents(graph: Graph, flags: Sequence[bool]) -> set[int]:
-    """The values that depend on the flagged inputs."""
-    return set(forward(graph, {a: True for a, flag in zip(graph.inputs, flags, strict=True) if flag}, DEPENDENCE))
+def dependents(graph: Graph, flags: Sequence[bool], stops: bool = False) -> set[int]:
+    """The values that depend on the flagged inputs; with ``stops``, not by way of `jax.lax.stop_gradient` alone."""
+    given = {a: True for a, flag in zip(graph.inputs, flags, strict=True) if flag}
+    return set(forward(graph, given, DIFFERENTIABLE if stops else DEPENDENCE))
 
 
 def dependent_results(op: Op, operands: Sequence[bool | None]) -> list[bool | None]:
@@ -24,13 +25,20 @@ def dependent_results(op: Op, operands: Sequence[bool | None]) -> list[bool | No
     return [any(operands) or None] * len(op.outputs)
 
 
+def differentiable_results(op: Op, operands: Sequence[bool | None]) -> list[bool | None]:
+    """The same, but what is behind `jax.lax.stop_gradient` counts as a constant."""
+    return [None] if op.primitive is P.stop_gradient_p else dependent_results(op, operands)
+
+
 either = lambda a, b: a or b
 DEPENDENCE = Analysis(dependent_results, join=either, choose=either)
+DIFFERENTIABLE = Analysis(differentiable_results, join=either, choose=either)
 
 
-def carried_flags(op: Op, flags: Sequence[bool]) -> tuple[bool, ...]:
+def carried_flags(op: Op, flags: Sequence[bool], stops: bool = False) -> tuple[bool, ...]:
     """Which operands of a scan's body depend on the input, once what is carried has gone round."""
-    return tuple(map(bool, entering(op, [flag or None for flag in flags], DEPENDENCE)))
+    analysis = DIFFERENTIABLE if stops else DEPENDENCE
+    return tuple(map(bool, entering(op, [flag or None for flag in flags], analysis)))
 
 
 def random_source(graph: Graph) -> Op | None:

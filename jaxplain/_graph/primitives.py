@@ -9,6 +9,7 @@ primitive of JAX that has neither a row nor a reason in `REFUSALS`. The traits a
   ``relabels``: the same elements, other axes;
 * ``indexed``: which element, an operand says; ``orders``: elements in the order of their values;
 * ``maximum``, ``sum``, ``product``: of many elements; ``reduces`` whole axes;
+* ``linear:``, in the operand of this number alone, the others being constants;
 * ``discrete``: predicates and indices; ``random``; ``call`` and ``control``: what runs other operations;
 * the sign of the result: ``positive``; ``keeps-sign``, that of all operands, of the ``first`` or of the ``others``;
   ``flips``, ``largest``, ``smallest``, ``times``, ``clamped``, ``integer-power``;
@@ -77,6 +78,10 @@ ROWS = {
     "scatter_add": "sum indexed",
     "conv_general_dilated": "product axes:convolved",
     "dot_general": "product axes:multiplied",
+    "scatter_mul ragged_dot_general": "linear:0",
+    "triangular_solve": "linear:1",
+    "tridiagonal_solve": "linear:3",
+    "custom_linear_solve": "linear:-1",
     "argmax argmin reduce_and reduce_or reduce_xor": "discrete axes:without",
     "iota": "discrete positive",
     """random_bits random_fold_in random_gamma random_seed random_split rng_bit_generator rng_uniform
@@ -88,9 +93,9 @@ ROWS = {
 NOT_IN_EVERY_JAX = ("log2", "mulhi", "one_minus_square", "polynomial", "stack", "tile", "unstack")
 
 REFUSALS = {  # why, and the names: behind the explained input only a rule of one's own passes these
-    "it mixes the elements of a matrix": """cholesky custom_linear_solve eig eigh hessenberg householder_product lu qr
-        schur svd triangular_solve tridiagonal tridiagonal_solve""",
-    "it multiplies many explained values": "cumprod reduce_prod scatter-mul",
+    "it mixes the elements of a matrix": """cholesky eig eigh hessenberg householder_product lu qr schur svd
+        tridiagonal""",
+    "it multiplies many explained values": "cumprod reduce_prod",
     "it reduces by a function of its own": "cumlogsumexp reduce reduce_window",
     "it chooses among values in a way that no rule follows": """approx_top_k scatter-max scatter-min
         select_and_gather_add select_and_scatter select_and_scatter_add""",
@@ -127,6 +132,7 @@ def having(*words: str) -> frozenset[jexc.Primitive]:
 ELEMENTWISE, PIECEWISE, POWERS, ROOTS, SHIFTS = map(having, ("elementwise", "piecewise", "power", "root", "shift"))
 MOVES, RELABEL, INDEXED, ORDERS = map(having, ("moves", "relabels", "indexed", "orders"))
 MAXIMA, SUMS, PRODUCTS, REDUCTIONS = map(having, ("maximum", "sum", "product", "reduces"))
+LINEAR_IN = {p: int(w[7:]) for p, words in TRAITS.items() for w in words if w.startswith("linear:")}
 RANDOM, CALLS, CONTROL_FLOW = map(having, ("random", "call", "control"))
 STACK, TILE, CUSTOM_VMAP = map(BY_NAME.get, ("stack", "tile", "custom_vmap_call"))
 

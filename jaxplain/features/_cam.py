@@ -107,7 +107,9 @@ def grad_cam(apply: Apply, layer: Layers = None, **options: Unpack[MapOptions]) 
 
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
-      layer: the layer's name (see `jaxplain.layers`), or several; None takes the last convolutional feature map.
+      layer: the layer's name (see `jaxplain.layers`), or several; None takes the last convolutional feature map, behind
+        its activation, as in the paper. In front of it was measured to find more of a mosaic on EfficientNet only
+        (``benchmarks/results/defaults.md``).
       **options: see `MapOptions`.
 
     Returns:

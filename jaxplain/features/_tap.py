@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 from .._channels import axis_of_channels, channels_read, is_picture
 from .._convention import Apply, Array, Function, outputs_of, split
 from .._graph.names import Site, find, last_feature_map, marked_trace, sites_by_name
+from .._graph.origins import Origins
 from .._graph.trace import Graph, Op, evaluate, read, run, scan_split
 
 __all__ = ["tap"]
@@ -95,10 +96,29 @@ def layer_of(f: Function, x: Array, layer: str | None) -> tuple[Array, Function,
     known = layout.channels if layout else axis_of_channels(labels, channels)
     axis = values.ndim - 1 if known is None else known
     picture = is_picture(labels, axis, channels, x.ndim)
-    features = jnp.moveaxis(values, axis, -1)
+    order = (*places_in_order(labels, values.ndim, axis, set(range(1, x.ndim)) - {channels}), axis)
+    features = values.transpose(order)
+    back = lambda features: rest(features.transpose([order.index(i) for i in range(len(order))]))[0]
     if features.ndim > x.ndim and features.shape[1] == 1:  # examples in batches of one, vmap(lambda x: f(x[None])[0])
-        return features[:, 0], lambda features: rest(jnp.moveaxis(features[:, None], -1, axis))[0], picture
-    return features, lambda features: rest(jnp.moveaxis(features, -1, axis))[0], picture
+        return features[:, 0], lambda features: back(features[:, None]), picture
+    return features, back, picture
+
+
+def places_in_order(labels: Origins | None, rank: int, channels: int, places: set[int]) -> list[int]:
+    """The axes of a value but for its channels, those made of one axis of the image each in the order of the image's.
+
+    Args:
+      labels: what the axes are made of, if that is known.
+      rank: how many there are.
+      channels: the axis of the channels.
+      places: the axes of the image that are no channels.
+    """
+    axes = [axis for axis in range(rank) if axis != channels]
+    known = {axis: min(found) for axis in axes if labels and len(found := labels[axis] & places) == 1}
+    if len(set(known.values())) == len(known):  # else two of them share one
+        ordered = iter(sorted(known, key=known.__getitem__))
+        return [next(ordered) if axis in known else axis for axis in axes]
+    return axes
 
 
 def values_of_layers(f: Function, x: Array, layers: Sequence[str] | None) -> tuple[Array, list[Array]]:

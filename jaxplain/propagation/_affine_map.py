@@ -41,7 +41,8 @@ class AffineMap:
         if base is None or len(base.inputs) == 1:
             return self._signed(self._scale(after, *self._scaled))
         atom, aval = base.inputs[1 - operand], base.eqn.invars[1 - operand].aval
-        weight = self.constants[atom] if isinstance(atom, int) else atom.val
+        dtype = precise(aval.dtype, base.eqn.outvars[0].aval.dtype)
+        weight = jnp.asarray(self.constants[atom] if isinstance(atom, int) else atom.val, dtype)
         if after:
             axes = weight_axes_of_output(base, operand)
             scale = one_of_others(self._scale(after, *self._scaled), axes)
@@ -55,7 +56,7 @@ class AffineMap:
                 axes = base.params["dimension_numbers"].rhs_spec[:2]
                 scale = jnp.repeat(scale.reshape(groups, -1), aval.shape[axes[0]] // groups, axis=0)
             weight = weight * along_weight(scale, axes, len(aval.shape))
-        return self._signed(weight.astype(aval.dtype))
+        return self._signed(weight.astype(dtype))
 
     @functools.cached_property
     def bias(self) -> Array:
@@ -75,7 +76,8 @@ class AffineMap:
         if base is None or len(base.inputs) == 1:
             (y,) = (x,) if base is None else base.bind(x)
             return self.relayout(y * weight).astype(self._out_dtype)
-        weight = weight.astype(base.eqn.invars[1 - operand].aval.dtype)
+        dtype = precise(base.eqn.invars[1 - operand].aval.dtype, base.eqn.outvars[0].aval.dtype)
+        x, weight = x.astype(precise(x.dtype, dtype)), weight.astype(precise(dtype, x.dtype))
         return self.relayout(*base.bind(*([x, weight] if operand == 0 else [weight, x])))
 
     def transpose(self, cotangent: Array, weight: Array) -> Array:
@@ -120,6 +122,12 @@ class AffineMap:
     @property
     def _out_dtype(self) -> Any:
         return self.unit.ops[-1].eqn.outvars[0].aval.dtype
+
+
+def precise(stored: Any, other: Any) -> Any:
+    """The dtype of a weight that rules compute with: as it is stored, unless that is of integers or less precise."""
+    is_float = jnp.issubdtype(stored, jnp.floating)
+    return stored if is_float and jnp.finfo(stored).bits >= jnp.finfo(other).bits else other
 
 
 def one_of_others(values: Array, axes: Sequence[int | None]) -> Array:

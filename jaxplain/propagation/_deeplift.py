@@ -241,13 +241,8 @@ def quotient(call: UnitCall, x: Any, x0: Any, y: Array, y0: Array, m: Array) -> 
     return m * m_a, m * m_v * jnp.where(small, -v * v, ratio(v - v0, b - b0))
 
 
-def unchanged(call: UnitCall, x: Array, x0: Array, y: Array, y0: Array, m: Array) -> Array:
-    """An identity, whatever gradient it has."""
-    return m
-
-
 Multipliers = Callable[..., Any]
-LINEAR = ("conv", "dense", "scale", "pool", "sum", "shape")
+LINEAR = ("conv", "dense", "scale", "pool", "sum", "linear", "shape")
 MULTIPLIERS: dict[str, Multipliers] = {
     "activation": rescale,
     "max_pool": winners,
@@ -259,8 +254,6 @@ MULTIPLIERS: dict[str, Multipliers] = {
 
 def multipliers_of(unit: Unit) -> Multipliers | None:
     """How a unit's multipliers are found; None for linear units, by their own transpose."""
-    if unit.ops[-1].primitive is P.stop_gradient_p:
-        return unchanged
     if unit.kind in LINEAR:
         return None
     if unit.kind == "select":
@@ -297,7 +290,7 @@ def rescale_rule(unit: Unit) -> Rule | None:
 
 def cancel_rule(unit: Unit) -> Rule:
     """The rule of a unit in four lanes; the parts of the difference are computed by what it has for a forward."""
-    if unit.kind in ("shape", "sum") and unit.ops[-1].primitive is not P.stop_gradient_p:
+    if unit.kind in ("shape", "sum"):
         return in_parts(moved_parts, moved_multipliers)
     if unit.affine is not None:
         return in_parts(affine_parts, affine_multipliers)

@@ -24,9 +24,9 @@ from .._convention import Array
 from .._graph.canonical import canonical
 from .._graph.dependence import random_source
 from .._graph.modules import trace_with_names
-from .._graph.primitives import REFUSED
+from .._graph.primitives import LINEAR_IN, REFUSED
 from .._graph.remedies import INFERENCE
-from .._graph.trace import Op, run, scan_split, trace, without_dead
+from .._graph.trace import Graph, Op, run, scan_split, trace, without_dead
 from .._graph.weights import name_weights
 from ._ledger import Account, Entry
 from ._search import find_units
@@ -72,8 +72,8 @@ class TracedNetwork:
         return trees[0] if len(lanes) == 1 else tuple(trees)
 
     def without_regions(self) -> TracedNetwork:
-        """The same network, its softmax and normalisation fallen into their operations."""
-        return dataclasses.replace(self, plan=find_units(self.plan.graph, [True], regions=False))
+        """The same network, its softmax and normalisation fallen into their operations, `stop_gradient` an identity."""
+        return dataclasses.replace(self, plan=find_units(without_stops(self.plan.graph), [True], regions=False))
 
     def value_of(self, unit: Unit, rule_of: Composite, x: Array) -> Array:
         """What a unit outside loops returns, so that `jax.vjp` walks back from there."""
@@ -97,7 +97,8 @@ def trace_network(f: Callable[[Array], Any], x: Any, *, regions: bool = True, na
     Args:
       f: any JAX function of one array.
       x: an input, or its shape and dtype.
-      regions: whether softmax and normalisation are units; without, they fall into their operations.
+      regions: whether softmax and normalisation are units, and what is behind `stop_gradient` a constant; without, they
+        fall into their operations, and it depends on the input.
       names: whether the names of all values are needed, and not only those of the units' weights.
 
     Returns:
@@ -108,7 +109,19 @@ def trace_network(f: Callable[[Array], Any], x: Any, *, regions: bool = True, na
     else:
         graph, tree = trace(f, x, rewrite=canonical)
         graph = name_weights(graph, f)
-    return TracedNetwork(find_units(without_dead(graph), [True], regions=regions), tree)
+    graph = without_dead(graph)
+    return TracedNetwork(find_units(graph if regions else without_stops(graph), [True], regions=regions), tree)
+
+
+def without_stops(graph: Graph) -> Graph:
+    """The same network, its `stop_gradient` an identity: what a reference changes passes it."""
+
+    def passing(op: Op) -> Op:
+        copies = op.primitive is P.stop_gradient_p
+        eqn = op.eqn.replace(primitive=P.copy_p, params={}) if copies else op.eqn
+        return dataclasses.replace(op, eqn=eqn, bodies=tuple(map(without_stops, op.bodies)))
+
+    return dataclasses.replace(graph, ops=tuple(map(passing, graph.ops)))
 
 
 def no_rule(unit: Unit, remedy: str | None = None) -> ValueError:
@@ -119,8 +132,13 @@ def no_rule(unit: Unit, remedy: str | None = None) -> ValueError:
             "part of the network without it"
         )
     why = REFUSED.get("real" if unit.kind == "complex" else unit.ops[-1].primitive.name)
-    example = f"lambda unit: rules.gradient() if unit.kind == {unit.kind!r} else None"
+    if unit.ops[-1].primitive in LINEAR_IN:
+        why = "it is linear in one operand, and another one depends on the explained input as well"
+    # Input times derivative: exact where it is linear, of the first order elsewhere.
+    example = f"lambda unit: rules.proportional() if unit.kind == {unit.kind!r} else None"
     own = f"give it one in the composite, for example {example}"
+    if unit.kind == "complex":
+        own = "explain by a method that needs none, such as jaxplain.integrated_gradients"
     return ValueError(f"no rule for `{unit.kind}` at {unit.place}{f', where {why}' if why else ''}: {remedy or own}")
 
 
@@ -163,9 +181,12 @@ class _Evaluation:
 
         rules = {step: self.rule_of(step) for step in plan.steps if isinstance(step, Unit)}
         for step in plan.steps:
-            if isinstance(step, Op):
+            if isinstance(step, Op) and step.primitive is P.stop_gradient_p:
+                env[step.outputs[0]] = without_relevance(lanes_of(step.inputs[0])[0])
+            elif isinstance(step, Op):
                 values = run([step], {a: lanes_of(a)[0] for a in step.reads})  # in the input's lane
-                env.update((out, values[out]) for out in step.outputs)
+                in_lanes = lambda out, v: (v,) * self.lanes if out in plan.dependent else v
+                env.update((out, in_lanes(out, values[out])) for out in step.outputs)
             elif isinstance(step, ControlFlow):
                 evaluate = self.cond if step.op.primitive is P.cond_p else self.scan
                 results = evaluate(step, [lanes_of(a) for a in step.op.inputs])
@@ -226,6 +247,15 @@ class _Evaluation:
         options = {name: op.params[name] for name in ("length", "reverse", "unroll")}
         carry, stacks = jax.lax.scan(scan_body, carry, (slices, probes), **options)
         return [lanes if len(lanes) == self.lanes else lanes * self.lanes for lanes in (*carry, *stacks)]
+
+
+@jax.custom_vjp
+def without_relevance(x: Array) -> Array:
+    """The value itself, which no relevance passes; the derivative of an explanation does, as it is one of values."""
+    return x
+
+
+without_relevance.defvjp(lambda x: (x, None), lambda _, relevance: (jnp.zeros_like(relevance),))
 
 
 def as_operands(values: Sequence[Lanes], varies: Sequence[bool]) -> tuple[Lanes, ...]:

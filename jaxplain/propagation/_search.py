@@ -41,13 +41,16 @@ def find_units(graph: Graph, flags: Sequence[bool], *, regions: bool = True) -> 
 def walk(view: View) -> Plan:
     """From the outputs to the inputs: the unit of each value that is needed, which says what is needed before it."""
     needed = {a for a in view.graph.outputs if view.depends(a)}
+    read: set[int] = set()  # by what counts as a constant, as a maximum that is subtracted behind stop_gradient
     steps: list[Step] = []
     for op in reversed(view.graph.ops):
-        if not view.explained(op) or (op.outputs and view.dependent.isdisjoint(op.outputs)):
-            steps.append(op)  # constants; which of them a unit reads is not asked
-            needed.update(view.explained(op))
-        elif needed.isdisjoint(op.outputs) and view.dependent.issuperset(op.outputs):
-            continue  # inside a unit, or for nothing; constants that a loop makes as well are not
+        is_constant = not view.explained(op) or (op.outputs and view.dependent.isdisjoint(op.outputs))
+        is_inside = needed.isdisjoint(op.outputs) and view.dependent.issuperset(op.outputs)
+        if is_constant or (is_inside and not read.isdisjoint(op.outputs)):
+            steps.append(op)  # which of them a unit reads is not asked
+            read.update(view.explained(op))
+        elif is_inside:
+            continue  # of a unit, or for nothing; constants that a loop makes as well are not
         elif op.bodies and not _single.is_one_function(view, op):
             steps.append(control_flow(view, op))
             needed.update(view.explained(op))
@@ -62,7 +65,7 @@ def control_flow(view: View, op: Op) -> ControlFlow:
     """A loop or a branch, the units of its bodies found in the same way."""
     flags = tuple(map(view.depends, op.inputs))
     if op.primitive is P.scan_p:
-        flags = carried_flags(op, flags)
+        flags = carried_flags(op, flags, stops=True)
     into = flags[1:] if op.primitive is P.cond_p else flags
     return ControlFlow(op, tuple(walk(View(body, into, view.regions)) for body in op.bodies), flags)
 

@@ -21,7 +21,7 @@ from .._graph.trace import Atom, Graph, Op, numbered
 WEIGHTED = ("conv", "dense")
 KINDS = (
     *(*WEIGHTED, "scale", "pool", "max_pool", "sum", "product", "division", "activation", "norm", "softmax"),
-    *("sort", "select", "complex", "shape"),
+    *("linear", "sort", "select", "complex", "shape"),
 )
 
 
@@ -32,7 +32,8 @@ class Unit:
     Attributes:
       kind: ``"conv"``, ``"dense"``, ``"scale"`` (constant factors and shifts by themselves, as a BatchNorm before an
         activation), ``"pool"`` (averages and sums), ``"max_pool"``, ``"sum"``, ``"product"``, ``"division"``,
-        ``"activation"``, ``"norm"``, ``"softmax"``, ``"sort"``, ``"select"`` (a choice among values that the explained
+        ``"activation"``, ``"norm"``, ``"softmax"``, ``"linear"`` (other linear operations, as a triangular system that
+        is solved), ``"sort"``, ``"select"`` (a choice among values that the explained
         input decides), ``"complex"`` (complex numbers, as of an FFT), ``"shape"``; for what the engine does not know,
         the operation's name.
       path: the names of the modules it was called in, such as ``ResNet/layer4.1/conv2``, or the path of its weights,
@@ -131,7 +132,8 @@ class Plan:
 
     Attributes:
       graph: the graph.
-      steps: units, control flow, and the operations that do not depend on the explained input.
+      steps: units, control flow, and operations that no relevance passes: those that do not depend on the explained
+        input, and what is behind `jax.lax.stop_gradient`, with all that is computed for it alone.
       dependent: the values that do.
     """
 

@@ -356,6 +356,7 @@ DEFAULTS: dict[str, Any] = {
     "scale": rules.epsilon(),
     "pool": rules.proportional(),
     "sum": rules.proportional(),
+    "linear": rules.proportional(),
     "max_pool": rules.winner(),
     "product": rules.half(),
     "division": rules.numerator(),

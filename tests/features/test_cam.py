@@ -16,7 +16,7 @@ from jaxplain.features._full_grad import full_gradient
 from jaxplain.features._maps import unit_range
 from tests.close import within
 from tests.convolution import conv
-from tests.features.networks import NET_IN, W3, X
+from tests.features.networks import NET_IN, W1, W3, X
 from tests.zoo import ZOO
 
 close = within(1e-9)
@@ -54,6 +54,29 @@ def test_calls_are_independent(make):
     np.testing.assert_array_equal(explain(X, target=TARGETS), first)
     for i in range(2):
         close(explain(X[i : i + 1], target=int(TARGETS[i]))[0], first[i])
+
+
+TURNED = {  # the same network where height and width change places, in front of it or in its last convolution
+    "before": lambda x: of_pixels(x.transpose(0, 2, 1, 3), ("NHWC", "HWIO", "NHWC")),
+    "inside": lambda x: of_pixels(x, ("NHWC", "HWIO", "NWHC")),
+    "channels first": lambda x: of_pixels(x.transpose(0, 3, 1, 2), ("NCHW", "HWIO", "NCWH")),
+}
+
+
+def of_pixels(x, layout):
+    features = jax.lax.conv_general_dilated(x, W1, (1, 1), "SAME", dimension_numbers=layout)
+    space = tuple(axis for axis in (1, 2, 3) if layout[2][axis] != "C")
+    return jax.nn.relu(features).mean(axis=space) @ jnp.eye(4)
+
+
+@every_map
+def test_maps_lie_as_the_image_does_where_the_network_turns_it(make):
+    x = jax.random.normal(jax.random.key(3), (2, 6, 10, 3))
+    explain = make(lambda x: of_pixels(x, ("NHWC", "HWIO", "NHWC")))
+    as_it_is, turned = explain(x, target=TARGETS), explain(x.transpose(0, 2, 1, 3), target=TARGETS)
+    wanted = {"before": turned.transpose(0, 2, 1), "inside": as_it_is, "channels first": as_it_is}
+    for place, network in TURNED.items():
+        close(make(network)(x, target=TARGETS), wanted[place])
 
 
 def test_grad_cam_is_cam_over_the_number_of_positions():

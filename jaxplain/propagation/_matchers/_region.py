@@ -14,11 +14,13 @@ from ._view import View
 
 def match(view: View, last: Op) -> Unit | None:
     """The region that ends in an operation of several explained operands: all that lies behind one value."""
-    # The region begins where all of the operands come from.
-    root = view.dominator.get(last.outputs[0])
-    if len(set(view.explained(last))) < 2 or root is None or not view.is_float(last.outputs[0]):
+    # The region begins where all of the operands come from; exp(log_softmax(z)) has them one operation earlier.
+    is_exp = last.primitive is P.exp_p and view.makers.normalised_axis(last) is not None
+    joins = (is_exp and view.makers.made(last.inputs[0], P.sub_p)) or last
+    root = view.dominator.get(joins.outputs[0])
+    if len(set(view.explained(joins))) < 2 or root is None or not view.is_float(last.outputs[0]):
         return None
-    root = softmax_root(view, last, root)
+    root = softmax_root(view, joins, root)
     if view.size(root) != view.size(last.outputs[0]):
         return None
     # Everything between is inside, and what it computes says what it is.
@@ -51,20 +53,22 @@ def softmax_root(view: View, last: Op, root: int) -> int:
     elif last.primitive is not P.sub_p:
         return root
     maker = view.producer.get(root)
-    subtracts = maker and maker.primitive is P.sub_p and len(view.explained(maker)) == 2
+    subtracts = (
+        maker and maker.primitive is P.sub_p and (len(view.explained(maker)) == 2 or view.shifts_by_stopped(maker))
+    )
     return view.dominator.get(root, root) if subtracts else root
 
 
 def kind_of_region(view: View, ops: Sequence[Op], root: int) -> str | None:
     """What operations from one value to one value are; None where they are no function with a name.
 
-    A softmax divides by a sum of exp (its logarithm subtracts one). A normalisation divides, or takes a root, and
+    A softmax divides by a sum of exp, or subtracts the logarithm of one. A normalisation divides, or takes a root, and
     what it divides has gone through linear operations alone.
     """
     primitives = {op.primitive for op in ops}
     if not primitives & REDUCTIONS:
         return None if all(is_jointly_linear(view, op) for op in ops) else "activation"
-    if {P.exp_p, P.reduce_sum_p} <= primitives and ops[-1].primitive in (P.div_p, P.sub_p):
+    if {P.exp_p, P.reduce_sum_p} <= primitives and ops[-1].primitive in (P.div_p, P.sub_p, P.exp_p):
         return "softmax"
     divides = any(op.primitive in ROOTS or (op.primitive is P.div_p and view.depends(op.inputs[1])) for op in ops)
     rich = element_by_element(view, ops, root)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jax.extend.core import primitives as P
 
-from ..._graph.primitives import INDEXED, MAXIMA, MOVES, ORDERS
+from ..._graph.primitives import INDEXED, LINEAR_IN, MAXIMA, MOVES, ORDERS
 from ..._graph.trace import Atom, Op, scan_split
 from .._units import Unit
 from ._view import View, is_elementwise
@@ -59,6 +59,8 @@ def kind_of(view: View, op: Op, operands: tuple[int, ...], outputs: Sequence[int
         return "shape"
     if op.primitive is P.scatter_add_p:
         return "sum"
+    if op.primitive in LINEAR_IN and operands == (op.inputs[LINEAR_IN[op.primitive]],):
+        return "linear"
     if is_one_function(view, op) or (is_elementwise(op) and len(set(operands)) == 1):
         return "activation"
     return SEVERAL.get(op.primitive, op.primitive.name) if len(operands) > 1 else op.primitive.name

@@ -30,12 +30,14 @@ class View:
       graph: the graph.
       regions: whether softmax and normalisation are units.
       dependent: the values that depend on the explained inputs.
+      stopped: those that do so by way of `jax.lax.stop_gradient` alone, and count as constants.
       producer: the operation that makes each value.
     """
 
     def __init__(self, graph: Graph, flags: Sequence[bool], regions: bool):
         self.graph, self.regions = graph, regions
-        self.dependent = frozenset(dependents(graph, flags))
+        self.dependent = frozenset(dependents(graph, flags, stops=True))
+        self.stopped = dependents(graph, flags) - self.dependent
         self.makers = Makers(graph)
         self.producer = self.makers.producer
 
@@ -117,7 +119,14 @@ class View:
             return False
         if op.primitive is P.div_p:
             return self.depends(op.inputs[0])
-        return op.primitive is P.mul_p or op.primitive in SHIFTS
+        return op.primitive is P.mul_p or (op.primitive in SHIFTS and not self.shifts_by_stopped(op))
+
+    def shifts_by_stopped(self, op: Op) -> bool:
+        """Whether an operation shifts a value by one behind `stop_gradient`, as a softmax does by its maximum.
+
+        That is no bias, which would absorb relevance: its purpose is the value, or the derivative, of the result.
+        """
+        return op.primitive in SHIFTS and not self.stopped.isdisjoint(op.reads)
 
     def is_relabel(self, op: Op) -> bool:
         """Whether an operation moves axes or changes the precision, and no integer comes of it."""
