@@ -112,14 +112,22 @@ def agreement(first: np.ndarray, second: np.ndarray, draws: int = 2000) -> Agree
     Where both have the same images, the same are drawn from both.
     """
     random, same = np.random.default_rng(0), len(first) == len(second)
-    found = []
-    for _ in range(draws):
-        one = random.integers(len(first), size=len(first))
-        two = one if same else random.integers(len(second), size=len(second))
-        found.append(stats.spearmanr(first[one].mean(axis=0), second[two].mean(axis=0)).statistic)
-    low, high = np.percentile(found, [2.5, 97.5])
-    rho = stats.spearmanr(first.mean(axis=0), second.mean(axis=0)).statistic
+    # How often each draw has each image; rounded, so that equal columns stay equal in the sums.
+    draw = lambda n: np.bincount(random.integers(n, size=n), minlength=n) / n
+    pairs = [(one := draw(len(first)), one if same else draw(len(second))) for _ in range(draws)]
+    means = (
+        (np.array(shares) @ m).round(12) for shares, m in zip(zip(*pairs, strict=True), (first, second), strict=True)
+    )
+    low, high = np.percentile(spearman(*means), [2.5, 97.5])
+    (rho,) = spearman(first.mean(axis=0)[None], second.mean(axis=0)[None])
     return Agreement(float(rho), float(low), float(high), first.shape[1])
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlation, row by row."""
+    ranks = (stats.rankdata(rows, axis=1) for rows in (first, second))
+    one, two = (r - r.mean(axis=1, keepdims=True) for r in ranks)
+    return (one * two).sum(axis=1) / np.sqrt((one**2).sum(axis=1) * (two**2).sum(axis=1))
 
 
 def agreements(table: Table, labels: Sequence[str], better: Mapping[str, str]) -> dict[tuple[str, str], Agreement]:
