@@ -4,8 +4,8 @@ pip install '.[demo]' && python -m benchmarks.gallery [METHOD ...]
 
 Two photographs: a cat, and a cup of coffee with a spoon beside it. `calls.json` says how each method was called; what
 the cards say beside the pictures is read from the docstrings and the taxonomy when the site is built. Methods that need
-attention are shown on a bag and an ankle boot of Fashion-MNIST, by the vision transformer that
-`python -m benchmarks.trained --data FOLDER` trains: `python -m benchmarks.gallery --data FOLDER [METHOD ...]`.
+attention are shown on a bag and an ankle boot of Fashion-MNIST, by the vision transformer that `benchmarks.trained`
+trained: `python -m benchmarks.gallery --data FOLDER [METHOD ...]`.
 """
 
 import io

