@@ -24,7 +24,7 @@ from .._migration import takes_old_options
 from .._reductions import at_least_float32, over_largest
 from ..propagation import summary
 from ..propagation.composites import NamedComposite
-from ._common import Baseline, Metric, metric, replacement, to_heatmap
+from ._common import Baseline, Metric, metric, replacement, summed
 from ._robustness import norm
 from .faithfulness._subset_correlations import effects, rank_groups
 
@@ -68,7 +68,7 @@ def completeness(apply: Apply, *, baseline: Baseline | None = 0.0, of: Score = "
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         score = scores(f, x, target, of=of)
         change = score(x) if baseline is None else score(x) - score(replacement(baseline, x, f))
-        return to_heatmap(attribution).sum(axis=(1, 2)) - change
+        return summed(attribution).sum(axis=(1, 2)) - change
 
     return measure
 
@@ -114,7 +114,7 @@ def non_sensitivity(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        maps, score = jnp.abs(over_largest(to_heatmap(attribution))), scores(f, x, target, of=of)
+        maps, score = jnp.abs(over_largest(summed(attribution))), scores(f, x, target, of=of)
         pixels, number = rank_groups(maps, 1)
         claimed, dropped = effects(score, x, replacement(baseline, x, f), maps, pixels, number, chunk)
         return ((claimed < eps) != (jnp.abs(dropped) < eps)).sum(axis=1).astype(maps.dtype)

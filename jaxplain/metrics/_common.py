@@ -77,10 +77,14 @@ def metric(apply: Apply) -> Callable[[Metric], Metric]:
 
 def to_heatmap(attribution: ArrayLike) -> Array:
     """An attribution as maps ``(N, H, W)`` in at least float32: channels are summed."""
-    a = at_least_float32(finite(attribution))
-    if a.ndim == 4:
-        said_axis(a.shape, None, 'sum them before, jaxplain.heatmap(attribution, channels="first")')
-    return heatmap(a)
+    if jnp.ndim(attribution) == 4:
+        said_axis(jnp.shape(attribution), None, 'sum them before, jaxplain.heatmap(attribution, channels="first")')
+    return summed(attribution)
+
+
+def summed(attribution: ArrayLike) -> Array:
+    """`to_heatmap` of what is known to have its channels last, as metrics of a network see it."""
+    return heatmap(at_least_float32(finite(attribution)), channels="last")
 
 
 def heatmap_and_mask(attribution: ArrayLike, mask: ArrayLike) -> tuple[Array, Array]:
@@ -127,7 +131,8 @@ def descending(values: Array) -> Array:
     """
     if values.dtype != jnp.float32 or values.shape[1] > 2**16:
         return jnp.argsort(-values, axis=1, stable=True)
-    bits = jax.lax.bitcast_convert_type(0 - values, jnp.uint32)  # and -0 is 0
+    # -0 is 0: not by 0 - values, which XLA turns into a plain negation where the values are one themselves.
+    bits = jax.lax.bitcast_convert_type(jnp.where(values == 0, 0, -values), jnp.uint32)
     keys = jnp.where(bits >> 31 == 1, ~bits, bits | jnp.uint32(2**31))  # in the order of the floats
     position = jax.lax.broadcasted_iota(jnp.uint32, keys.shape, 1)
     by_half = lambda half: (jnp.sort(half << 16 | position, axis=1) & 0xFFFF).astype(jnp.int32)

@@ -229,6 +229,9 @@ def auc(attribution: ArrayLike, mask: ArrayLike) -> Array:
       Fawcett: An Introduction to ROC Analysis. Pattern Recognition Letters 2006.
     """
     a, inside = heatmap_and_mask(attribution, mask)
+    # The same of the other side, upside down: the mean of few ranks keeps more digits than that of many.
+    is_large = 2 * inside.sum(axis=1, keepdims=True) > a.shape[1]
+    a, inside = jnp.where(is_large, -a, a), inside ^ is_large
     size = inside.sum(axis=1).astype(a.dtype)
     mean = jnp.where(inside, mean_ranks(a), 0).sum(axis=1) / size
     return nan_unless_finite(a, (mean - (size + 1) / 2) / (a.shape[1] - size))
@@ -332,6 +335,8 @@ def grid_pointing_game(attribution: ArrayLike, cell: ArrayLike, *, side: int = 2
       arXiv:2104.00032.
     """
     require_positive(side=side)
+    if not jnp.issubdtype(jnp.asarray(cell).dtype, jnp.integer):
+        raise ValueError(f"{cell=} is no number of a cell: pass integers, counted row by row from 0")
     if concrete(cell) and not ((np.asarray(cell) >= 0) & (np.asarray(cell) < side**2)).all():
         raise ValueError(f"{cell=} is no cell of {side} x {side}: count them row by row, from 0 to {side**2 - 1}")
     cells = jnp.broadcast_to(jnp.asarray(cell), to_heatmap(attribution).shape[:1])
@@ -365,6 +370,7 @@ def focus(attribution: ArrayLike, positions: ArrayLike, *, side: int = 2) -> Arr
       Arias-Duart, Parés, Garcia-Gasulla, Gimenez-Abalos: Focus! Rating XAI Methods and Finding Biases. FUZZ-IEEE 2022,
       arXiv:2109.15035.
     """
+    require_positive(side=side)
     maps, positions = to_heatmap(attribution), jnp.asarray(positions) != 0
     n, height, width = maps.shape
     if height % side or width % side or positions.shape != (n, side**2):

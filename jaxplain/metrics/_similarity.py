@@ -242,7 +242,11 @@ def structural_similarity(a: Array, b: Array, window: int, data_range: ArrayLike
     axes = tuple(range(1, a.ndim))
     spread = jnp.maximum(a.max(axes), b.max(axes)) - jnp.minimum(a.min(axes), b.min(axes))
     scale = jnp.broadcast_to(spread if data_range is None else jnp.asarray(data_range, a.dtype), spread.shape)
-    a, b = (v / scale.reshape(-1, *(1,) * len(axes)) for v in (a, b))  # so that L = 1
+    of_example = lambda v: v.reshape(-1, *(1,) * len(axes))
+    low = jnp.minimum(a.min(axes), b.min(axes))
+    # Both so that L = 1; differences by what is above the least value, which keeps digits beside a large offset.
+    above_a, above_b = ((v - of_example(low)) / of_example(scale) for v in (a, b))
+    a, b = (v / of_example(scale) for v in (a, b))
     size = window ** len(axes)
     c1, c2 = 0.01**2, 0.03**2
 
@@ -251,7 +255,8 @@ def structural_similarity(a: Array, b: Array, window: int, data_range: ArrayLike
 
     covariance = lambda u, v: (mean(u * v) - mean(u) * mean(v)) * size / (size - 1)
     luminance = (2 * mean(a) * mean(b) + c1) / (mean(a) ** 2 + mean(b) ** 2 + c1)
-    structure = (2 * covariance(a, b) + c2) / (covariance(a, a) + covariance(b, b) + c2)
+    variances = covariance(above_a, above_a) + covariance(above_b, above_b)
+    structure = (2 * covariance(above_a, above_b) + c2) / (variances + c2)
     return (luminance * structure).mean(axes)
 
 

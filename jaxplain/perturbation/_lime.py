@@ -78,6 +78,11 @@ def lime(
         keys, size = example_keys(key, at.x, "lime"), at.count
         whole = at.score(at.x)
         dtype = jnp.promote_types(whole.dtype, jnp.float32)
+        if not ridge and samples <= size:
+            raise ValueError(
+                f"{samples=} are too few for the weights of {size} segments without a penalty: take at least "
+                f"{size + 1}, better twice as many, or ridge > 0"
+            )
 
         def term(index: Array) -> tuple[Array, Array]:
             drawn = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, index), (size,), jnp.float32))(keys)

@@ -87,6 +87,27 @@ def test_monotonicity():
     assert pairs(x, attribution=x) == 1  # 0, 4
 
 
+def test_zeros_of_both_signs_are_equal_also_where_the_map_is_a_constant_of_the_program():
+    maps = np.array([[[-0.0, 0.0, -0.0, 0.0, 1.0, -1.0]]], np.float32)
+    x = np.arange(1.0, 7.0, dtype=np.float32).reshape(1, 1, 6, 1)
+    metric = metrics.pixel_flipping(total, order="lerf", of="output", curve=True)
+    close(jax.jit(lambda x: metric(x, attribution=maps))(x), [[15, 14, 12, 9, 5, 0]])
+
+
+def test_images_of_few_rows_and_many_channels():
+    kernel = jax.random.normal(jax.random.key(0), (3, 3, 8, 5))
+    layout = ("NHWC", "HWIO", "NHWC")
+    conv = lambda x: jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout).mean((1, 2))
+    x = jax.random.normal(jax.random.key(1), (2, 4, 16, 8))  # (N, H, W, C), and not (N, C, H, W)
+    metric = metrics.deletion(conv, steps=5)
+    close(metric(x, attribution=x), metric(x, attribution=x.sum(axis=3)))
+
+
+def test_labels_of_segments_begin_with_0():
+    with pytest.raises(ValueError, match="labels -1 to 0: number them from 0"):
+        metrics.irof(total, segments=np.array([[-1, 0], [0, 0]]))
+
+
 def test_irof_with_as_many_segments_as_each_image_has():
     halves, whole = jnp.array([[0, 0], [2, 2]]), jnp.zeros((2, 2), int)  # nothing has the number 1
     x = jnp.concatenate([X, X])

@@ -144,6 +144,25 @@ def test_ssim_against_skimage(window):
         close(metrics.ssim(MAPS, OTHERS, window=window, data_range=data_range)[i], theirs)
 
 
+def test_ssim_keeps_its_digits_beside_an_offset():
+    for offset in (1.0, 1000.0):
+        a, b = (jnp.asarray(offset + 1e-3 * offset * m, jnp.float32) for m in (MAPS, OTHERS))
+        np.testing.assert_allclose(metrics.ssim(a, b), metrics.ssim(*(np.asarray(m, float) for m in (a, b))), atol=1e-4)
+
+
+def test_auc_of_one_pixel_outside():
+    a = jnp.asarray(np.random.default_rng(2).normal(size=(1, 224, 224)), jnp.float32)
+    inside = jnp.ones(a.shape, bool).at[0, 3, 5].set(False)
+    close(metrics.auc(a, inside), (a > a[0, 3, 5]).sum() / (224 * 224 - 1), rtol=1e-6)
+
+
+def test_cells_are_counted():
+    with pytest.raises(ValueError, match="no number of a cell"):
+        metrics.grid_pointing_game(MAPS, 1.5)
+    with pytest.raises(ValueError, match="side=0"):
+        metrics.focus(MAPS, jnp.ones((3, 0)), side=0)
+
+
 def test_saliency_metrics_by_hand():
     p, q = jnp.array([[[1.0, 3.0], [0.0, -9.0]]]), jnp.array([[[1.0, 1.0], [2.0, 0.0]]])
     close(metrics.sim(p, q), 1 / 4 + 1 / 4)

@@ -243,3 +243,10 @@ def test_errors_of_options(method, options, sentence):
     key = options.pop("key", KEY)
     with pytest.raises(ValueError, match=sentence):
         method(network, **{"segments": SEGMENTS} | options)(X, key=key)
+
+
+def test_lime_without_a_penalty_needs_as_many_samples_as_weights():
+    labels = np.arange(6).reshape(2, 3)
+    explain = lime(lambda x: x.sum(axis=(1, 2)), segments=labels, samples=3, ridge=0.0)
+    with pytest.raises(ValueError, match="too few for the weights of 6 segments without a penalty: take at least 7"):
+        explain(jnp.ones((1, 2, 3, 1)), key=jax.random.key(0))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from ..._convention import Apply, Array, OfImages, Score, Target, scores
 from ..._migration import takes_old_options
 from ..._reductions import divide, over_largest
-from .._common import Baseline, Metric, metric, replacement, to_heatmap
+from .._common import Baseline, Metric, metric, replacement, summed
 
 __all__ = ["average_drop", "average_gain", "increase_in_confidence"]
 
@@ -145,4 +145,4 @@ def visible(f: OfImages, x: Array, attribution: Array, baseline: Baseline) -> Ar
 
 def mask_of(attribution: Array) -> Array:
     """How visible the map makes each pixel, ``m = max(A, 0) / max A``."""
-    return over_largest(jnp.maximum(to_heatmap(attribution), 0))
+    return over_largest(jnp.maximum(summed(attribution), 0))

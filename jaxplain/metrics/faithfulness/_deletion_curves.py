@@ -16,7 +16,7 @@ import numpy as np
 from ..._chunking import chunked_map
 from ..._convention import Apply, Array, Function, OfImages, Score, Target, require_positive, scores
 from ..._migration import takes_old_options
-from .._common import Baseline, Metric, Order, flat, hide, metric, ranks, replacement, to_heatmap
+from .._common import Baseline, Metric, Order, flat, hide, metric, ranks, replacement, summed
 
 __all__ = ["deletion", "insertion", "monotonicity", "pixel_flipping"]
 
@@ -214,7 +214,7 @@ def monotonicity(
     """
     require_positive(features_in_step=features_in_step)
 
-    order = lambda x, a: (pixel_places(jnp.abs(to_heatmap(a)), sign=-1), counts_by_step(features_in_step, x))
+    order = lambda x, a: (pixel_places(jnp.abs(summed(a)), sign=-1), counts_by_step(features_in_step, x))
     never_falls = lambda values: (jnp.diff(values, axis=1) >= 0).all(axis=1).astype(values.dtype)
     return removal_curve(apply, baseline, of, order, never_falls, inserts=True, chunk=chunk)
 
@@ -263,7 +263,7 @@ def removal(score: Function, x: Array, x0: Array, places: Array, counts: np.ndar
 
 def pixel_places(attribution: Array, sign: int = 1) -> Array:
     """The place of each pixel, ``(N, H, W)``: 0 for the largest attribution, or with ``sign=-1`` for the smallest."""
-    maps = to_heatmap(attribution)
+    maps = summed(attribution)
     return ranks(flat(sign * maps)).reshape(maps.shape)
 
 

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from ..._convention import Apply, Array, OfImages, Score, Target, concrete, require_positive, scores
 from ..._migration import takes_old_options
-from .._common import Baseline, Metric, Order, flat, grid_regions, metric, ranks, replacement, to_heatmap
+from .._common import Baseline, Metric, Order, flat, grid_regions, metric, ranks, replacement, summed
 from ._deletion_curves import CurveOptions, area, removal, removal_curve, sign_of
 
 __all__ = ["irof", "region_perturbation", "selectivity"]
@@ -173,10 +173,12 @@ def irof(
     if not concrete(segments) or not np.issubdtype(np.asarray(segments).dtype, np.integer):
         raise ValueError("segments must be known integers, not traced ones: make the metric outside of jax.jit")
     number = int(np.max(segments)) + 1
+    if np.min(segments) < 0:
+        raise ValueError(f"segments have labels {np.min(segments)} to {number - 1}: number them from 0")
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        score, maps = scores(f, x, target, of=of), to_heatmap(attribution)
+        score, maps = scores(f, x, target, of=of), summed(attribution)
         if np.shape(segments) not in (x.shape[:3], x.shape[1:3]):
             raise ValueError(f"segments of shape {np.shape(segments)} do not belong to images of shape {x.shape}")
         regions = jnp.broadcast_to(jnp.asarray(segments).reshape(-1, *x.shape[1:3]), maps.shape)
@@ -194,7 +196,7 @@ def irof(
 
 def patch_places(attribution: Array, size: int, sign: int = 1) -> tuple[Array, int]:
     """The place of each pixel's square patch, ``(N, H, W)``, by the sum inside, and how many patches there are."""
-    maps = to_heatmap(attribution)
+    maps = summed(attribution)
     patches, number = grid_regions(maps.shape[1:], size)
     regions = jnp.broadcast_to(jnp.asarray(patches)[None], maps.shape)
     return place_of_regions(sign * region_sums(maps, regions, number), regions), number

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ..._convention import Apply, Array, OfImages, Target, require_classes, require_positive
 from ..._reductions import deviation, divide, norm
-from .._common import Metric, descending, flat, metric, ranks, to_heatmap
+from .._common import Metric, descending, flat, metric, ranks, summed
 
 __all__ = ["consistency", "sufficiency"]
 
@@ -63,7 +63,7 @@ def consistency(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        maps = flat(to_heatmap(attribution))
+        maps = flat(summed(attribution))
         kinds = flat(coarse(maps))
         same = jax.lax.map(lambda kind: (kinds == kind[None]).all(axis=1), kinds)
         return agreement("consistency", f(x), same).astype(maps.dtype)
@@ -104,7 +104,7 @@ def sufficiency(apply: Apply, *, threshold: float = 0.6) -> Metric:
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        maps = jnp.abs(flat(to_heatmap(attribution)))
+        maps = jnp.abs(flat(summed(attribution)))
         maps = divide(maps, deviation(maps, 0, keepdims=True))
         distance = jax.lax.map(lambda a: norm(maps - a[None]), maps)
         similar = distance <= threshold * distance.max()

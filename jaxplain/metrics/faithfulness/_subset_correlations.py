@@ -35,7 +35,7 @@ from .._common import (
     ranks,
     replacement,
     spearman,
-    to_heatmap,
+    summed,
 )
 from ._deletion_curves import pixel_places
 
@@ -101,7 +101,7 @@ def faithfulness_correlation(
         else:
             sets, number = given_subsets(masks, x)
         score = scores(f, x, target, of=of)
-        return pearson(*effects(score, x, replacement(baseline, x, f), to_heatmap(attribution), sets, number, chunk))
+        return pearson(*effects(score, x, replacement(baseline, x, f), summed(attribution), sets, number, chunk))
 
     return measure
 
@@ -158,7 +158,7 @@ def sensitivity_n(
         keys = example_keys(key, x, "sensitivity_n")
         sets, number = random_subsets(keys, np.repeat(sizes, samples), x), len(sizes) * samples
         score = scores(f, x, target, of=of)
-        pairs = effects(score, x, replacement(baseline, x, f), to_heatmap(attribution), sets, number, chunk)
+        pairs = effects(score, x, replacement(baseline, x, f), summed(attribution), sets, number, chunk)
         correlations = pearson(*(a.reshape(-1, samples) for a in pairs)).reshape(-1, len(sizes))
         return correlations if curve else correlations.mean(axis=1)
 
@@ -210,7 +210,7 @@ def faithfulness_estimate(
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
         sets, number = rank_groups(attribution, features_in_step)
         score = scores(f, x, target, of=of)
-        return pearson(*effects(score, x, replacement(baseline, x, f), to_heatmap(attribution), sets, number, chunk))
+        return pearson(*effects(score, x, replacement(baseline, x, f), summed(attribution), sets, number, chunk))
 
     return measure
 
@@ -266,7 +266,7 @@ def monotonicity_correlation(
 
     @metric(apply)
     def measure(f: OfImages, x: Array, attribution: Array, target: Target, key: Array | None) -> Array:
-        importance, score = jnp.abs(to_heatmap(attribution)), scores(f, x, target, of=of)
+        importance, score = jnp.abs(summed(attribution)), scores(f, x, target, of=of)
         sets, number = rank_groups(importance, features_in_step)
         full = score(x)
         if baseline is None:
