@@ -257,6 +257,8 @@ def ensemble(
     """
     if statistic not in ("mean", "variance"):
         raise ValueError(f"unknown statistic {statistic!r}: choose mean or variance")
+    if callable(explainers):
+        raise TypeError("an ensemble is made of several explainers: pass them in a list")
 
     def aggregate(maps: list[Array]) -> Array:
         stack = jnp.stack(jnp.broadcast_arrays(*(map(over_largest, maps) if normalize else maps)))

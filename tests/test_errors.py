@@ -153,6 +153,7 @@ OPTIONS = {
 TRANSFORMS = [
     (lambda: jaxplain.multiply(), "no explainer to combine: pass at least one"),
     (lambda: jaxplain.ensemble([]), "no explainer to combine: pass at least one"),
+    (lambda: jaxplain.ensemble(explain), "an ensemble is made of several explainers: pass them in a list"),
     (lambda: jaxplain.ensemble([explain], statistic="max"), "unknown statistic 'max': choose mean or variance"),
     (lambda: jaxplain.multiply(explain, X), "is no explainer: pass what a method returns, like jaxplain.gradient"),
     (lambda: jaxplain.smooth(X), "is no explainer"),

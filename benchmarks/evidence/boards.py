@@ -68,6 +68,10 @@ class Board:
             if label not in CONTROLS and (recipes or label not in self.recipes) and found.keys() >= set(metrics)
         ]
 
+    def of_most(self, *metrics: str) -> bool:
+        """Whether these metrics were measured of most methods, and not only of some so far."""
+        return 2 * len(self.measured(*metrics)) > len(self.measured(*RANKED))
+
 
 def load(folder: Path, key: str) -> Board | None:
     """What was measured of one network, now and before, of the same weights; None where nothing was."""

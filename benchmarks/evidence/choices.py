@@ -241,7 +241,7 @@ def claims(board: Board) -> Iterable[list[str]]:
             yield [claim, paper, board.name, f"{metric}: {d}, n = {d.gain.n}", verdict]
     for claim, paper, *both in ORDERS:
         labels = board.measured(*(metric for metric, _ in both))
-        if len(labels) > 2:
+        if board.of_most(*(metric for metric, _ in both)):
             common = set.intersection(*(set(board.table[label][metric]) for label in labels for metric, _ in both))
             pair = (
                 matrix(board.table, labels, metric, common) * (1 if better == "higher" else -1)

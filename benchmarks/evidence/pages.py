@@ -136,12 +136,10 @@ def page(board: Board) -> str:
     if board.measured(*EVIDENCE_OF):
         parts += [f"### The evidence that is known, {board.name}", *of_evidence(board)]
     for title, columns in (("Mosaics", MOSAICS), ("Sanity", SANITY), ("Other scores and baselines", VARIANTS)):
-        if any(board.measured(metric) for metric in columns if metric not in RANKED):
+        if any(board.of_most(metric) for metric in columns if metric not in RANKED):
             parts += [f"### {title}, {board.name}", plain_table(board, columns)]
     columns = {
-        name: better
-        for name, better in (SHOWN | EVIDENCE_OF | SANITY | VARIANTS).items()
-        if len(board.measured(name)) > 2
+        name: better for name, better in (SHOWN | EVIDENCE_OF | SANITY | VARIANTS).items() if board.of_most(name)
     }
     parts += [f"### Metric against metric, {board.name}", metrics_table(board, columns)]
     return "\n\n".join(parts)
@@ -157,7 +155,7 @@ def means_table(board: Board) -> str:
     ranked = mean_places(board.table, board.measured(*RANKED), RANKED)
     order = sorted(ranked, key=lambda label: ranked[label].mean)
     order += [label for label in board.recipes if label in board.table] + list(CONTROLS)
-    columns = {name: better for name, better in SHOWN.items() if board.measured(name)}
+    columns = {name: better for name, better in SHOWN.items() if board.of_most(name)}
     rows = []
     for label in order:
         place = f"{ranked[label].mean:.1f} ± {ranked[label].half:.1f}" if label in ranked else ""

@@ -303,6 +303,11 @@ def neighbourhood(
             number, difference = samples, lambda index: jax.vmap(fresh, (0, None))(around, index).astype(x.dtype)
         else:
             shifts = jnp.asarray(noise, x.dtype)
+            if not (shifts.ndim and shifts.size and broadcasts(shifts.shape[1:], x.shape)):
+                raise ValueError(
+                    f"noise has shape {shifts.shape}: stack differences along a first axis, each of which broadcasts "
+                    f"against the input {x.shape}"
+                )
             number, difference = len(shifts), lambda index: jnp.broadcast_to(shifts[index], x.shape)
 
         def looked_up(y: Array) -> Any:
@@ -322,6 +327,12 @@ def neighbourhood(
 
     measured.__doc__ = CALL
     return measured
+
+
+def broadcasts(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether an array of one shape broadcasts to the other, without adding axes to that."""
+    pairs = zip(shape[::-1], other[::-1], strict=False)
+    return len(shape) <= len(other) and all(size in (1, wanted) for size, wanted in pairs)
 
 
 def in_a_box(radius: float) -> Callable[[Array, tuple[int, ...]], Array]:

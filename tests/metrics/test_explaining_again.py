@@ -472,3 +472,10 @@ def test_the_ledger_closes_under_rules_that_conserve_only():
     gradient = lambda unit: jaxplain.rules.gradient()
     assert metrics.ledger(MODULE.apply, gradient)(VARIABLES, X, target=TARGETS) > 0.1
     assert metrics.ledger(lambda x: 0 * x.sum(axis=(1, 2)))(X, target=0) == 0
+
+
+@pytest.mark.parametrize("noise", [0.1, jnp.ones((0, 2)), jnp.ones((3, 5)), jnp.ones((3, 1, 1, 2))])
+def test_noise_is_a_stack_of_differences(noise):
+    metric = metrics.max_sensitivity(jaxplain.gradient(lambda x: (x**2).sum(axis=1)), noise=noise)
+    with pytest.raises(ValueError, match="stack differences along a first axis, each of which broadcasts"):
+        metric(jnp.ones((1, 2)))
