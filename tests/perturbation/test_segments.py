@@ -247,6 +247,6 @@ def test_errors_of_options(method, options, sentence):
 
 def test_lime_without_a_penalty_needs_as_many_samples_as_weights():
     labels = np.arange(6).reshape(2, 3)
-    explain = lime(lambda x: x.sum(axis=(1, 2)), segments=labels, samples=3, ridge=0.0)
+    explain = lime(lambda x: x.sum(axis=(1, 2)), segments=labels, samples=3, ridge=0.0, of="output")
     with pytest.raises(ValueError, match="too few for the weights of 6 segments without a penalty: take at least 7"):
         explain(jnp.ones((1, 2, 3, 1)), key=jax.random.key(0))
