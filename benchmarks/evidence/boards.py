@@ -99,9 +99,8 @@ def whole(board: Board) -> Board:
     table = {
         label: {metric: numbers for metric, numbers in found.items() if is_whole(metric, numbers)}
         for label, found in board.table.items()
-        if found
     }
-    return replace(board, table=table)
+    return replace(board, table={label: found for label, found in table.items() if found})
 
 
 def from_records(folder: Path, key: str) -> Board | None:
