@@ -28,16 +28,15 @@ class View:
 
     Attributes:
       graph: the graph.
+      flags: which of its inputs are explained.
       regions: whether softmax and normalisation are units.
       dependent: the values that depend on the explained inputs.
-      stopped: those that do so by way of `jax.lax.stop_gradient` alone, and count as constants.
       producer: the operation that makes each value.
     """
 
     def __init__(self, graph: Graph, flags: Sequence[bool], regions: bool):
-        self.graph, self.regions = graph, regions
+        self.graph, self.flags, self.regions = graph, flags, regions
         self.dependent = frozenset(dependents(graph, flags, stops=True))
-        self.stopped = dependents(graph, flags) - self.dependent
         self.makers = Makers(graph)
         self.producer = self.makers.producer
 
@@ -45,6 +44,11 @@ class View:
     def uses(self) -> Counter[int]:
         """How often each value is read, by operations and as a result."""
         return Counter(itertools.chain(*(op.reads for op in self.graph.ops), numbered(self.graph.outputs)))
+
+    @cached_property
+    def stopped(self) -> set[int]:
+        """The values that depend on the input by way of `jax.lax.stop_gradient` alone, and count as constants."""
+        return dependents(self.graph, self.flags) - self.dependent
 
     @cached_property
     def signs(self) -> dict[int, Sign]:
