@@ -129,7 +129,7 @@ def no_rule(unit: Unit, remedy: str | None = None) -> ValueError:
     if unit.kind == "integer":
         return ValueError(
             f"the explained input turns into integers before {unit.place}, where no relevance can follow: explain a "
-            "part of the network without it"
+            "part of the network without it, or write a choice of its values as jnp.where with a comparison"
         )
     why = REFUSED.get("real" if unit.kind == "complex" else unit.ops[-1].primitive.name)
     if unit.ops[-1].primitive in LINEAR_IN:
