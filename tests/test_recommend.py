@@ -125,6 +125,23 @@ def test_over_the_networks_of_a_kind():
     assert "network (4.5, 5.0): insertion 0.500 (0.400 to 0.600, n = 10), place 1 of 2" in str(advice)
 
 
+def test_a_network_of_which_it_was_not_measured_has_no_say():
+    other = json.loads(json.dumps(EVIDENCE))
+    other["about"]["network"] = "another network"
+    for method in other["methods"].values():
+        del method["metrics"]["deletion"]
+    both = lambda goal: jaxplain.recommend(goal, evidence=[other, EVIDENCE])
+    assert [c.label for c in both("faithfulness").choices] == labels()
+    assert "another network" not in str(both("faithfulness"))
+    assert "another network" in str(both("speed"))
+
+
+@pytest.mark.parametrize("goal", GOALS)
+@pytest.mark.parametrize("kind", ["convolutional", "transformer"])
+def test_every_goal_has_an_answer_for_every_kind(goal, kind):
+    assert jaxplain.recommend(goal, network=kind).choices
+
+
 def test_the_shipped_networks():
     boards = shipped()
     names = [board["about"]["network"] for board in boards]

@@ -68,6 +68,11 @@ class Board:
             if label not in CONTROLS and (recipes or label not in self.recipes) and found.keys() >= set(metrics)
         ]
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can stand beside others: some methods may have no map of it, but none is still to be measured."""
+        return len(self.measured(*RANKED, recipes=True)) > 0.9 * (len(self.methods) - len(CONTROLS))
+
     def of_most(self, *metrics: str) -> bool:
         """Whether these metrics were measured of most methods, and not only of some so far."""
         return 2 * len(self.measured(*metrics)) > len(self.measured(*RANKED))

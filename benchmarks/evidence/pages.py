@@ -39,7 +39,7 @@ def write(folder: Path) -> None:
     for board in boards:
         keep(board)
     boards = [kept(board.key) for board in boards]  # rounded: the pages can be made of the numbers again
-    boards = [board for board in boards if board.measured(*RANKED)]
+    boards = [board for board in boards if board.is_ready]
     texts = {
         "leaderboard": [*summary(boards), *map(page, boards)],
         "defaults": defaults(boards),
@@ -244,7 +244,7 @@ def evidence(board: Board) -> dict:
     methods = {label: {"method": board.methods[label], "metrics": {}} for label in [*labels, *CONTROLS]}
     for metric, better in SHOWN.items():
         ranked = [label for label in labels if metric in board.table[label]]
-        if not ranked:
+        if not board.of_most(metric):
             continue
         place = dict(zip(ranked, places(matrix(board.table, ranked, metric), better).mean(axis=0), strict=True))
         for label in [*ranked, *CONTROLS]:

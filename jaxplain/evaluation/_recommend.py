@@ -160,6 +160,8 @@ def recommend(
         and (not complete or m.total in ("score", "difference"))
     ]
     boards = boards_of(network, evidence)
+    # Networks of which all of this was measured, if there are any; the advice names them.
+    boards = [board for board in boards if all(ranks_in(name, board) for name in criteria)] or boards
     ranks = [{name: ranks_in(name, board) for name in criteria} for board in boards]
     measured = {
         label: entry["method"]
