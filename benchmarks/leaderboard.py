@@ -34,7 +34,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -47,6 +46,7 @@ from benchmarks.evidence.boards import kept
 from benchmarks.evidence.rows import rows
 from benchmarks.evidence.stages import stages
 from benchmarks.evidence.subjects import efficientnet, garments, planted
+from benchmarks.timing import median_seconds
 from jaxplain.evaluation import evaluate, open_records
 from jaxplain.evaluation._fingerprint import network_fingerprint
 
@@ -112,7 +112,7 @@ def checksum(subject, examples):
     return network_fingerprint(subject.apply, subject.context, jnp.asarray(examples[0].x))
 
 
-def seconds(subject, repeats=5):
+def seconds(subject, calls=5):
     """The median time of each explainer on one image."""
     times, example, key = {}, subject.photographs[0], jax.random.key(0)
     target = jnp.array([example.target])
@@ -121,13 +121,7 @@ def seconds(subject, repeats=5):
         call = lambda explain=explain: jax.block_until_ready(
             explain(*subject.context, example.x, target=target, key=key)
         )
-        call()
-        taken = []
-        for _ in range(repeats):
-            start = time.perf_counter()
-            call()
-            taken.append(time.perf_counter() - start)
-        times[row.label] = statistics.median(taken)
+        times[row.label] = median_seconds(call, calls)
         print(f"{row.label}: {1000 * times[row.label]:.0f} ms per image", flush=True)
     return times
 

@@ -130,7 +130,8 @@ def recommend(
       resolution: one resolution of maps or several (see `jaxplain.methods`).
       complete: whether maps must sum to the score or to a difference of scores.
       network: a kind of network, ``"convolutional"`` or ``"transformer"``, or one that was measured, by its name, such
-        as ``"efficientnet_lite0"``, ``"vgg"``, ``"resnet"`` or ``"vit"``.
+        as ``"efficientnet_lite0"``, ``"vgg"``, ``"resnet"`` or ``"vit"``. Of a kind, those have a say of which the
+        goal was measured.
       evidence: other numbers in the form of the leaderboard's, of one network or several; by default those of the
         library.
 
@@ -159,10 +160,10 @@ def recommend(
         and (class_discriminative is None or m.class_discriminative == class_discriminative)
         and (not complete or m.total in ("score", "difference"))
     ]
-    boards = boards_of(network, evidence)
+    ranked = [(board, {name: ranks_in(name, board) for name in criteria}) for board in boards_of(network, evidence)]
     # Networks of which all of this was measured, if there are any; the advice names them.
-    boards = [board for board in boards if all(ranks_in(name, board) for name in criteria)] or boards
-    ranks = [{name: ranks_in(name, board) for name in criteria} for board in boards]
+    ranked = [(board, ranks) for board, ranks in ranked if all(ranks.values())] or ranked
+    boards, ranks = zip(*ranked, strict=True)
     measured = {
         label: entry["method"]
         for label, entry in boards[0]["methods"].items()

@@ -185,8 +185,8 @@ class _Evaluation:
                 env[step.outputs[0]] = without_relevance(lanes_of(step.inputs[0])[0])
             elif isinstance(step, Op):
                 values = run([step], {a: lanes_of(a)[0] for a in step.reads})  # in the input's lane
-                in_lanes = lambda out, v: (v,) * self.lanes if out in plan.dependent else v
-                env.update((out, in_lanes(out, values[out])) for out in step.outputs)
+                for out in step.outputs:
+                    env[out] = (values[out],) * self.lanes if out in plan.dependent else values[out]
             elif isinstance(step, ControlFlow):
                 evaluate = self.cond if step.op.primitive is P.cond_p else self.scan
                 results = evaluate(step, [lanes_of(a) for a in step.op.inputs])

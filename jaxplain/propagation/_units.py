@@ -33,9 +33,8 @@ class Unit:
       kind: ``"conv"``, ``"dense"``, ``"scale"`` (constant factors and shifts by themselves, as a BatchNorm before an
         activation), ``"pool"`` (averages and sums), ``"max_pool"``, ``"sum"``, ``"product"``, ``"division"``,
         ``"activation"``, ``"norm"``, ``"softmax"``, ``"linear"`` (other linear operations, as a triangular system that
-        is solved), ``"sort"``, ``"select"`` (a choice among values that the explained
-        input decides), ``"complex"`` (complex numbers, as of an FFT), ``"shape"``; for what the engine does not know,
-        the operation's name.
+        is solved), ``"sort"``, ``"select"`` (a choice among values that the explained input decides), ``"complex"``
+        (complex numbers, as of an FFT), ``"shape"``; for what the engine does not know, the operation's name.
       path: the names of the modules it was called in, such as ``ResNet/layer4.1/conv2``, or the path of its weights,
         ``layers/0``; empty where there are none.
       place: the path with the source line.

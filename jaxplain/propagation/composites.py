@@ -323,12 +323,12 @@ def excitation_backprop(*, bias: bool = False) -> Composite:
 def positive_sums(
     *, conv: Rule, dense: Rule, first: Rule | None = None, bias: bool = False, stabilizer: float = rules.STABILIZER
 ) -> Composite:
-    """`layered`, with averages and sums divided over their positive terms, and single scales without a bias."""
+    """`layered`, with averages, sums and other linear operations divided over positive terms, scales without a bias."""
     weighted = layered(conv=conv, dense=dense, first=first)
     z_plus, summed = rules.z_plus(bias=bias, stabilizer=stabilizer), rules.proportional(stabilizer, positive=True)
     scale = rules.epsilon(stabilizer) if bias else rules.pass_through()
     norm = rules.pass_through()  # whose relevance stays positive
-    others = first_match(("pool", z_plus), ("sum", summed), ("scale", scale), ("norm", norm))
+    others = first_match(("pool", z_plus), ("sum", summed), ("linear", summed), ("scale", scale), ("norm", norm))
     return lambda unit: weighted(unit) or others(unit)
 
 

@@ -8,6 +8,7 @@ from jax import lax
 
 import jaxplain
 from jaxplain import rules
+from tests.close import close
 
 KEYS = jax.random.split(jax.random.key(0), 5)
 W, V, SQUARE = (jax.random.normal(key, shape) for key, shape in zip(KEYS, ((4, 6), (6, 3), (6, 6)), strict=False))
@@ -94,6 +95,17 @@ def test_a_convolution_that_adds_in_higher_precision_than_it_reads():
     conv = lambda x: lax.conv_general_dilated(
         x, kernel, (1, 1), "VALID", dimension_numbers=layout, preferred_element_type=jnp.float32
     )
-    f = lambda x: jax.nn.relu(3.3 * conv(x)).sum(axis=(1, 2))
-    relevance = jaxplain.lrp(f, "epsilon_plus")(x, target=1)
-    np.testing.assert_allclose(relevance.astype(float).sum(), f(x)[0, 1], rtol=2e-2)  # that of the input, bfloat16
+    precise = lambda x: lax.conv_general_dilated(
+        x, kernel.astype(jnp.float32), (1, 1), "VALID", dimension_numbers=layout, precision="highest"
+    )
+    network = lambda conv: lambda x: jax.nn.relu(3.3 * conv(x)).sum(axis=(1, 2))
+    for composite in ("epsilon", "epsilon_plus"):
+        relevance = jaxplain.lrp(network(conv), composite)(x, target=1)
+        expected = jaxplain.lrp(network(precise), composite)(x.astype(jnp.float32), target=1)
+        close(relevance, expected, 2**-8)  # the precision of the input, which the map has
+
+
+def test_other_linear_operations_give_no_negative_share():
+    f = network(lambda h: jnp.linalg.solve(SQUARE, h.T).T)
+    of_classes = lambda x: jax.nn.relu(f(x))
+    assert (jaxplain.excitation_backprop(of_classes)(jnp.abs(X), target=1) >= 0).all()

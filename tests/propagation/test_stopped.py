@@ -12,7 +12,7 @@ from tests.close import within
 KEYS = jax.random.split(jax.random.key(0), 6)
 WEIGHTS = [jax.random.normal(key, (4, 4)) for key in KEYS[:5]]
 TOKENS = jax.random.normal(KEYS[5], (2, 3, 4))
-close = within(1e-5, scale=1.0)
+close = within(1e-9, scale=1.0)
 
 
 def late(z, v):
