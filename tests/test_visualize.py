@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxplain.visualize import animation, colorize, figure, overlay, save
+from jaxplain.visualize import animation, colorize, figure, overlay, panel, save
 from jaxplain.visualize._overlay import resize
 
 WHITE = (247, 247, 247)  # the middle of RdBu
@@ -166,6 +166,14 @@ def test_images_are_bytes_or_floats_up_to_one():
         overlay(images[0, 0], maps)
     with pytest.raises(ValueError, match="1 images and 2 maps"):
         overlay(images, np.concatenate([maps, maps]))
+    with pytest.raises(ValueError, match=r"images have the shapes \(8, 8, 1\), \(9, 8, 1\): pass those of one shape"):
+        overlay([images[0], np.zeros((9, 8, 1), np.uint8)], np.concatenate([maps, maps]))
+
+
+@pytest.mark.parametrize("wrong", [{"size": 0}, {"resolution": -1.0}, {"columns": 0}])
+def test_sizes_are_positive(wrong):
+    with pytest.raises(ValueError, match="positive"):
+        panel(np.ones((1, 8, 8)), {"map": ramp(-1, 1)}, **wrong)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.jpg", "a.webp", "a.tiff"])

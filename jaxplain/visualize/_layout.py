@@ -75,6 +75,8 @@ def blocks_of(columns: Sequence[int], n: int, most: int | None) -> list[list[int
       n: the number of images.
       most: how many stand side by side; None takes 5, or more for many images, so that panels are no towers.
     """
+    if most is not None and most < 1:
+        raise ValueError(f"{most} columns: pass a positive number, or None")
     most = max(5, round(1.5 * n)) if most is None else most
     count = max(1, math.ceil(len(columns) / most))
     each = math.ceil(len(columns) / count)

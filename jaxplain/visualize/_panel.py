@@ -64,7 +64,7 @@ def panel(
       The picture; see `save`.
 
     Raises:
-      ValueError: as in `overlay`, and for boxes outside their images.
+      ValueError: as in `overlay`, for boxes outside their images, and where a size or number is not positive.
 
     Example:
       >>> import numpy as np, jaxplain.visualize as visualize
@@ -99,6 +99,8 @@ def drawn(
 ) -> Image.Image:
     """The panel of columns."""
     require_captions(captions, len(photographs))
+    if not (size > 0 and resolution > 0):
+        raise ValueError(f"size={size} and resolution={resolution}: both must be positive")
     text = Type.of(size, resolution)
     content: list[Column] = [Column("image", [*photographs]), *columns]
     sizes = tile_sizes([p.shape[1::-1] for p in photographs], max(1, size * resolution))

@@ -65,6 +65,11 @@ def test_a_crop_larger_than_the_photograph():
         Preprocess(mean=(0, 0, 0), std=(1, 1, 1), crop=300)
 
 
+def test_no_photographs():
+    with pytest.raises(ValueError, match="there are no photographs"):
+        PREPROCESS([])
+
+
 @pytest.mark.parametrize(
     "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I", "I;16"]
 )
