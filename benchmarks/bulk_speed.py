@@ -13,9 +13,9 @@ device explains: what `jax.jit(explain)` takes for as many batches that are ther
 A peer gets what makes it fast: its parameters need no derivatives, for Grad-CAM but those of the layer; the class is
 found in the pass that explains it; hooks are set once; and of both memory formats the one that a trial finds faster.
 
-Every number is the median of several turns, with the lowest and the highest. ``--methods``, ``--ways`` and ``--turns``
-choose; ``--processes 2`` makes the job one of two processes, ``--threads`` reads with another number of threads than
-the default. Processor seconds are those of all threads.
+Every number is the median of several turns, with the lowest and the highest, ratios those of ways in one turn.
+``--methods``, ``--ways`` and ``--turns`` choose; ``--processes 2`` makes the job one of two processes, ``--threads``
+reads with another number of threads than the default. Processor seconds are those of all threads.
 """
 
 import argparse
@@ -36,10 +36,10 @@ from itertools import cycle, islice
 
 import numpy as np
 
-METHODS = {  # the peer of each, and its package
-    "gradient": ("captum Saliency", "captum"),
-    "grad_cam": ("pytorch-grad-cam GradCAM", "grad-cam"),
-    "lrp": ("zennit EpsilonPlus", "zennit"),
+METHODS = {  # the peer of each, its package, and how many times ``--images`` it takes for a turn of seconds
+    "gradient": ("captum Saliency", "captum", 1),
+    "grad_cam": ("pytorch-grad-cam GradCAM", "grad-cam", 4),
+    "lrp": ("zennit EpsilonPlus", "zennit", 1),
 }
 
 
@@ -230,16 +230,18 @@ def spread(values, digits):
     return f"{median} ({low} to {high})"
 
 
-def row(method, taken, images):
-    """A line of the table: ``taken`` has the turns of each way, ``images`` how many of these it counted."""
-    rates = {way: [images[way] / turn[0] for turn in turns] for way, turns in taken.items()}
-    worked = {way: [turn[1] / images[way] for turn in turns] for way, turns in taken.items()}
+def row(method, images, taken, counted):
+    """A line of the table: ``taken`` has the turns of each way, ``counted`` how many of the images it counted."""
+    rates = {way: [counted[way] / turn[0] for turn in turns] for way, turns in taken.items()}
+    worked = {way: [turn[1] / counted[way] for turn in turns] for way, turns in taken.items()}
     over = lambda way: [ours / other for ours, other in zip(rates["job"], rates.get(way, []), strict=way in rates)]
-    shares, to_peer = [100 * share for share in over("compute")], over("peer")
+    to_loop, shares, to_peer = over("loop"), [100 * share for share in over("compute")], over("peer")
     formats = ", ".join(sorted({turn[2] for turn in taken.get("peer", [])}))
     cells = [
         f"`{method}`",
+        f"{images}",
         *(spread(rates[way], 1) if way in rates else "" for way in ("job", "loop")),
+        spread(to_loop, 2) if to_loop else "",
         *(spread(worked[way], 3) if way in worked else "" for way in ("job", "loop")),
         f"{spread(shares, 0)} %" if shares else "",
         f"{METHODS[method][0]}, {formats}" if to_peer else "",
@@ -250,7 +252,8 @@ def row(method, taken, images):
 
 
 HEADING = (
-    "| method | `bulk.explain`, images/s | loop by hand, images/s | processor s an image, job | loop | busy "
+    "| method | images | `bulk.explain`, images/s | loop by hand, images/s | job / loop "
+    "| processor s an image, job | loop | busy "
     "| peer | peer, images/s | job / peer |"
 )
 
@@ -262,21 +265,22 @@ def table(args):
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     print(f"{versions}; {platform.machine()}, {len(os.sched_getaffinity(0))} cores, float32.\n")
     print(
-        f"EfficientNet-Lite0, {args.images} photographs in batches of {args.batch_size}; medians of {args.turns} turns "
+        f"EfficientNet-Lite0, photographs in batches of {args.batch_size}; medians of {args.turns} turns "
         "(lowest to highest). How it was measured: `benchmarks/bulk_speed.py`.\n"
     )
     print(f"{HEADING}\n|{'---|' * HEADING.count(' | ')}---|", flush=True)
-    words = [args.folder, f"--images={args.images}", f"--batch-size={args.batch_size}"]
-    words += [f"--processes={args.processes}", f"--threads={args.threads}"]
-    counted = {way: args.images - args.batch_size * UNCOUNTED[way] for way in args.ways}
-    counted["job"] -= args.batch_size * UNCOUNTED["job"] * (args.processes - 1)
     for method in args.methods:
+        images = args.images * METHODS[method][2]
+        words = [args.folder, f"--images={images}", f"--batch-size={args.batch_size}"]
+        words += [f"--processes={args.processes}", f"--threads={args.threads}"]
+        counted = {way: images - args.batch_size * UNCOUNTED[way] for way in args.ways}
+        counted["job"] -= args.batch_size * UNCOUNTED["job"] * (args.processes - 1)
         taken = {way: [] for way in args.ways}
         with tempfile.TemporaryDirectory() as folder:
             for _ in range(args.turns):
                 for way in args.ways:
                     taken[way].append(measured(way, method, words, args.processes, folder))
-        print(row(method, taken, counted), flush=True)
+        print(row(method, images, taken, counted), flush=True)
 
 
 def main():
@@ -285,7 +289,7 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("--methods", nargs="*", default=[*METHODS], choices=[*METHODS])
     parser.add_argument("--ways", nargs="*", default=[*WAYS], choices=[*WAYS], help="job is always one")
-    for name, number in (("images", 480), ("batch-size", 16), ("processes", 1), ("turns", 3), ("threads", 0)):
+    for name, number in (("images", 320), ("batch-size", 16), ("processes", 1), ("turns", 3), ("threads", 0)):
         parser.add_argument(f"--{name}", type=int, default=number)
     for name in ("way", "method", "store"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
