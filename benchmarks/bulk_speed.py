@@ -4,11 +4,10 @@
     python benchmarks/bulk_speed.py FOLDER > benchmarks/results/bulk_speed.md
 
 EfficientNet-Lite0, with the same weights and the same photographs everywhere, those of the folder again and again.
-Every way has a process of its own, in turn with the others. All count from the end of the first batch on, so that none
-counts what it compiles or starts; the job from that of the second one, which it computes beside the first. The job
-(`bulk.explain`) also computes scores and probabilities, and writes the store; loops keep the maps in memory. The loop
-by hand jits the explainer and decodes in a thread of its own. ``busy`` is the share of the job's time in which the
-device explains: what `jax.jit(explain)` takes for as many batches that are there, two at once as in the job.
+Every way has a process of its own, in turn with the others. All count from the second batch on, so that none counts
+what it compiles or starts. The job (`bulk.explain`) also computes scores and probabilities, and writes the store; loops
+keep the maps in memory. The loop by hand jits the explainer and decodes in a thread of its own. ``busy`` is the share
+of the job's time in which the device explains: what `jax.jit(explain)` takes for as many batches that are there.
 
 A peer gets what makes it fast: its parameters need no derivatives, for Grad-CAM but those of the layer; the class is
 found in the pass that explains it; hooks are set once; and of both memory formats the one that a trial finds faster.
@@ -43,9 +42,6 @@ METHODS = {  # the peer of each, its package, and how many times ``--images`` it
 }
 
 
-AT_ONCE = 2  # batches that the job computes at once on a processor
-
-
 def now():
     """Seconds, and those that the processors have worked."""
     return np.array([time.perf_counter(), sum(os.times()[:2])])
@@ -74,7 +70,7 @@ def parts(method):
 
 
 def job(args):
-    """What `bulk.explain` takes for all batches but the first two."""
+    """What `bulk.explain` takes for all batches but the first."""
     import jax
 
     from jaxplain import bulk
@@ -94,7 +90,7 @@ def job(args):
         progress=lambda *_: times.append(now()),
         **({"threads": args.threads} if args.threads else {}),
     )
-    return times[-1] - times[AT_ONCE - 1]  # a call comes when a batch is there
+    return times[-1] - times[1]  # the second call comes when the first batch is there
 
 
 def loop(args):
@@ -117,7 +113,7 @@ def loop(args):
 
 
 def compute(args):
-    """What the device alone takes for as many batches, at its best: two at once."""
+    """What the device alone takes for as many batches."""
     import jax
 
     explain, variables, preprocess = parts(args.method)
@@ -126,8 +122,8 @@ def compute(args):
     run = jax.jit(explain)
     run(variables, x).block_until_ready()
     begun = now()
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        [*pool.map(lambda _: run(variables, x).block_until_ready(), range(args.images // args.batch_size))]
+    for _ in range(args.images // args.batch_size - 1):
+        run(variables, x).block_until_ready()
     return now() - begun
 
 
@@ -202,7 +198,6 @@ def peer(args):
 
 
 WAYS = {"job": job, "loop": loop, "compute": compute, "peer": peer}
-UNCOUNTED = {"job": AT_ONCE, "loop": 1, "compute": 0, "peer": 1}  # batches at the beginning
 
 
 # ------------------------------------------------------------------------------------------------------------ turns
@@ -273,8 +268,7 @@ def table(args):
         images = args.images * METHODS[method][2]
         words = [args.folder, f"--images={images}", f"--batch-size={args.batch_size}"]
         words += [f"--processes={args.processes}", f"--threads={args.threads}"]
-        counted = {way: images - args.batch_size * UNCOUNTED[way] for way in args.ways}
-        counted["job"] -= args.batch_size * UNCOUNTED["job"] * (args.processes - 1)
+        counted = {way: images - args.batch_size * (args.processes if way == "job" else 1) for way in args.ways}
         taken = {way: [] for way in args.ways}
         with tempfile.TemporaryDirectory() as folder:
             for _ in range(args.turns):

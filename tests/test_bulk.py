@@ -21,7 +21,7 @@ ts = pytest.importorskip("tensorstore")
 zarr = pytest.importorskip("zarr")
 
 from jaxplain import bulk  # noqa: E402
-from jaxplain.bulk import _devices, _explain, _lock, _plan, _store  # noqa: E402
+from jaxplain.bulk import _explain, _lock, _plan, _store  # noqa: E402
 from tests import flops_per_device  # noqa: E402
 from tests.bulk_job import METHODS  # noqa: E402
 from tests.bulk_job import WEIGHTS as FILTERS  # noqa: E402
@@ -137,6 +137,11 @@ def test_files_hold_many_chunks_where_there_are_many():
     assert per_file % 16 == 0
     assert per_file * 224 * 224 * 2 <= _store.FILE_BYTES < (per_file + 16) * 224 * 224 * 2
     assert _store.images_per_file(2_000, 16, fields) == 16
+
+
+def test_a_batch_that_no_chunk_holds():
+    with pytest.raises(ValueError, match="batch_size=4000 images of 602,112 bytes .*: pass 3566 at most"):
+        _store.create(None, 10_000, 4000, {"maps": _store.Field("float32", (224, 224, 3))}, {})
 
 
 def test_nothing_is_compiled_again_for_the_last_batch(store):
@@ -433,26 +438,6 @@ def test_parameters_over_another_axis(store, tmp_path):
     close(arrays(store)["maps"], jaxplain.gradient(twice)(WEIGHTS.repeat(2, axis=0), STACKED))
     with pytest.raises(ValueError, match="call that of the batch 'data'"):
         job(store, mesh=jax.make_mesh((4,), ("batch",)))
-
-
-def one_device():
-    return jax.make_mesh((1,), ("data",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:1])
-
-
-@pytest.mark.parametrize("precise", [False, True])
-def test_settings_of_the_callers_thread(store, precise):
-    """On one processor two batches are computed at once, by threads that have JAX's settings of the whole process."""
-    with jax.enable_x64(precise):
-        offset = lambda far, x: ((x.astype(float) + far) - far).sum(axis=(1, 2, 3))  # float32 has no such digits
-        job(store, apply=offset, args=(np.array(1e12),), target=lambda outputs: outputs, mesh=one_device())
-    within(1e-3)(arrays(store)["score"], precise * STACKED.sum(axis=(1, 2, 3)))
-
-
-def test_two_batches_at_once_are_those_of_one(store, tmp_path, monkeypatch):
-    job(store, mesh=one_device(), batch_size=1)
-    monkeypatch.setattr(_devices.Devices, "at_once", 1)
-    job(tmp_path / "one", mesh=one_device(), batch_size=1)
-    equal(arrays(store), arrays(tmp_path / "one"))
 
 
 def test_a_model_among_the_arguments(store):

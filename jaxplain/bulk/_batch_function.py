@@ -116,7 +116,7 @@ class BatchFunction:
         batch = filled([*examples, *[Example("", None)] * missing], places, blank)
         if indices is None:
             del batch["index"]
-        results = {name: np.asarray(values)[: len(examples)] for name, values in self.compute(batch)().items()}
+        results = {name: np.asarray(values)[: len(examples)] for name, values in self.compute(batch).items()}
         each = [{name: values[i] for name, values in results.items()} for i in range(len(examples))]
         problems = [e.problem or problem_of(self.dtype, result) for e, result in zip(examples, each, strict=True)]
         bad = np.array([bool(problem) for problem in problems])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, TypeAlias
 
 import jax
@@ -15,7 +14,7 @@ from ..evaluation._measures import is_array
 AXIS = "data"
 Batch: TypeAlias = Mapping[str, Any]
 Part: TypeAlias = Callable[[tuple[Any, ...], Batch], dict[str, jax.Array]]
-Compute: TypeAlias = Callable[[Batch], Callable[[], Mapping[str, jax.Array]]]
+Compute: TypeAlias = Callable[[Batch], Mapping[str, jax.Array]]
 Merge: TypeAlias = Callable[[list[dict[str, jax.Array]]], dict[str, jax.Array]]
 
 
@@ -40,16 +39,6 @@ class Devices:
     def parts(self) -> int:
         """In how many parts a batch is cut."""
         return self.mesh.shape[AXIS]
-
-    @property
-    def at_once(self) -> int:
-        """How many batches are computed at once.
-
-        Two on a processor: while one is in an operation that does not use all cores, the other one does. Where devices
-        exchange what they compute, all have to do so in the same order, and other devices have queues of their own.
-        """
-        only_data = self.mesh.size == self.parts
-        return 2 if only_data and len(self.own_parts) == 1 and self.mesh.devices.flat[0].platform == "cpu" else 1
 
     @property
     def own_parts(self) -> list[int]:
@@ -88,8 +77,8 @@ class Devices:
 
         return jax.tree.map(placed, args)
 
-    def program(self, part: Part, args: tuple[Any, ...]) -> Any:
-        """``part(args, batch)`` of a whole batch, jitted, as a function of the arguments' arrays and the batch.
+    def program(self, part: Part, args: tuple[Any, ...]) -> Callable[..., dict[str, jax.Array]]:
+        """``part(args, batch)`` of a whole batch, compiled, as a function of the arguments' arrays and the batch.
 
         Every device runs the program of its part, so that what it computes does not depend on how many devices there
         are. What is no array among ``args`` stays bound.
@@ -104,25 +93,13 @@ class Devices:
         return jax.jit(whole, out_shardings=self.sharding)
 
     def compute(self, parts: Sequence[Part], args: tuple[Any, ...], merge: Merge = merged) -> Compute:
-        """The programs of all parts: from this process's part of a batch to what computes the results on all devices.
-
-        They are compiled, and the batch is placed, in the thread that calls, as JAX's settings (`jax.enable_x64`, the
-        precision of products) are those of a thread. What is returned can be called in any.
-        """
+        """The programs of all parts: from this process's part of a batch to results on all devices."""
         programs, arrays = [self.program(part, args) for part in parts], self.place(args)
         merging = jax.jit(merge, out_shardings=self.sharding)
-        of_batch = lambda values: jax.ShapeDtypeStruct(values.shape, values.dtype, sharding=self.sharding)
 
-        @cache
-        def compiled(names: tuple[str, ...], *shapes: Any) -> tuple[list[Any], Any]:
-            batch = dict(zip(names, shapes, strict=True))
-            each = [program.lower(arrays, batch).compile() for program in programs]
-            return each, merging.lower([jax.tree.map(of_batch, program.out_info) for program in each]).compile()
-
-        def compute(batch: Batch) -> Callable[[], Mapping[str, jax.Array]]:
+        def compute(batch: Batch) -> Mapping[str, jax.Array]:
             placed = {name: self.batch(values) for name, values in batch.items()}
-            each, merge_all = compiled(tuple(placed), *map(of_batch, placed.values()))
-            return lambda: merge_all([program(arrays, placed) for program in each])
+            return merging([program(arrays, placed) for program in programs])
 
         return compute
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -54,8 +53,7 @@ class Job:
       examples: what is explained.
       blank: one of them, of which all have the shape.
       devices: on which.
-      compute: a batch as NumPy arrays, this process's part of it -> what computes its results, by name, over all
-        devices.
+      compute: a batch as NumPy arrays, this process's part of it -> results over all devices by name.
       judge: an image's results by name -> why they cannot be stored, the rest of a sentence, or an empty text.
       options: how.
     """
@@ -79,26 +77,22 @@ def run(job: Job, pending: np.ndarray) -> Outcome:
     chunks = shares(pending, job.devices.parts)
     plan = Plan(chunks[:, job.devices.own_parts], job.devices.size, len(job.examples))
     progress, images = job.options.progress, len(job.examples)
-    before, at_once = int((status != WAITING).sum()), job.devices.at_once
-    with stopping() as is_stopped, Writer(job, plan) as writer, ThreadPoolExecutor(at_once) as computing:
+    before = int((status != WAITING).sum())
+    with stopping() as is_stopped, Writer(job, plan) as writer:
         ahead = batches(plan, job.examples, job.options.threads, job.options.processes)
-        in_flight: deque[tuple[int, list[Example], Future[Mapping[str, jax.Array]]]] = deque()
-
-        def take() -> None:
-            step, examples, results = in_flight.popleft()
-            writer.add(step, examples, results.result())
-            if progress:
-                progress(min(images, before + (step + 1) * job.devices.parts * plan.size), writer.failed, images)
-
+        in_flight: tuple[int, list[Example], Mapping[str, jax.Array]] | None = None
         for step, examples in enumerate(ahead):
             if is_stopped(step):
                 break
-            batch = filled(examples, plan.indices(step), job.blank)
-            in_flight.append((step, examples, computing.submit(job.compute(batch))))
-            if len(in_flight) > at_once:  # the devices are busy while results are taken
-                take()
-        while in_flight:
-            take()
+            started = job.compute(filled(examples, plan.indices(step), job.blank))  # returns before it is computed
+            if in_flight:
+                writer.add(*in_flight)
+            in_flight = step, examples, started
+            if progress:
+                done = min(images, before + step * job.devices.parts * plan.size)
+                progress(done, writer.failed, images)
+        if in_flight:
+            writer.add(*in_flight)
         ahead.close()
     wait_for_all("jaxplain.bulk: all is written")
     status = job.store.status()

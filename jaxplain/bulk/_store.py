@@ -22,6 +22,7 @@ from ._extra import tensorstore as ts
 WAITING, DONE, FAILED, UNREADABLE = 0, 1, 2, 255
 NAME_BYTES, PROBLEM_BYTES = 256, 512
 FILE_BYTES = 4 << 20  # of maps, uncompressed, in a file; a process has up to three of each device
+CHUNK_BYTES = (1 << 31) - 17  # that Blosc compresses at once
 FILES = 64  # a store has so many files at least, if it has as many chunks: processes share the work by files
 Fields: TypeAlias = "Mapping[str, Field]"
 Place: TypeAlias = str | os.PathLike[str]
@@ -189,8 +190,18 @@ def about(kv: Any) -> dict[str, Any] | None:
 
 
 def create(kv: Any, images: int, batch_size: int, fields: Fields, attributes: Mapping[str, Any]) -> None:
-    """Make an empty store; it is one as soon as its ``zarr.json`` is there, which comes last."""
+    """Make an empty store; it is one as soon as its ``zarr.json`` is there, which comes last.
+
+    Raises:
+      ValueError: if a batch has more bytes than a chunk may have.
+    """
     fields = {**fields, **COMMON}
+    image = max(image_bytes(field) for field in fields.values())
+    if batch_size * image > CHUNK_BYTES:
+        raise ValueError(
+            f"batch_size={batch_size} images of {image:,} bytes are more than a chunk holds: pass "
+            f"{CHUNK_BYTES // image} at most"
+        )
     per_file = images_per_file(images, batch_size, fields)
     for name, field in fields.items():
         array_of(
@@ -225,9 +236,14 @@ def array_of(kv: Any, name: str, options: Mapping[str, Any]) -> Any:
 
 def images_per_file(images: int, batch_size: int, fields: Fields) -> int:
     """How many images are in a file: as many whole chunks as fit, and few enough for processes to share the files."""
-    most = max(int(np.prod(field.shape)) * item_bytes(field.dtype) for field in fields.values())
+    most = max(image_bytes(field) for field in fields.values())
     chunks = min(FILE_BYTES // (most * batch_size), images // (batch_size * FILES))
     return batch_size * max(1, chunks)
+
+
+def image_bytes(field: Field) -> int:
+    """How many bytes a field takes of one image."""
+    return int(np.prod(field.shape)) * item_bytes(field.dtype)
 
 
 def item_bytes(dtype: str) -> int:
