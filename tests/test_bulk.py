@@ -440,6 +440,17 @@ def test_parameters_over_another_axis(store, tmp_path):
         job(store, mesh=jax.make_mesh((4,), ("batch",)))
 
 
+@pytest.mark.parametrize("kind", [jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit])
+def test_another_mesh_may_be_set(store, tmp_path, kind):
+    labelled = [(image, i % 3) for i, image in enumerate(IMAGES)]
+    with jax.set_mesh(jax.make_mesh((2, 2), ("data", "model"), axis_types=(kind, kind))):
+        job(store)
+        bulk.evaluate(network, ["gradient"], ["sparseness"], labelled, tmp_path / "m", args=(WEIGHTS,), batch_size=2)
+        maps = bulk.batch_function(jaxplain.gradient(network), (WEIGHTS,))({"image": np.stack(IMAGES)})["maps"]
+    close(arrays(store)["maps"], jaxplain.gradient(network)(WEIGHTS, STACKED))
+    close(maps, arrays(store)["maps"])
+
+
 def test_a_model_among_the_arguments(store):
     model = {"activation": jnp.tanh, "weights": jnp.asarray(WEIGHTS)}
     job(store, apply=lambda model, x: model["activation"](x.reshape(len(x), -1)) @ model["weights"], args=(model,))

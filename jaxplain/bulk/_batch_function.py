@@ -12,7 +12,7 @@ import numpy as np
 from .._convention import Explain, network, outputs_of
 from .._explainer import made_by, pickled
 from .._text import choose
-from ._devices import Compute, Devices, devices_of
+from ._devices import Compute, Devices, devices_of, without_mesh
 from ._explain import DTYPES, part_of, problem_of, require_target
 from ._options import Batching, BatchOptions, Dtype, Target
 from ._run import blotted, filled
@@ -76,6 +76,7 @@ class BatchFunction:
         options = {"target": self.target, "dtype": self.dtype, **vars(self.options)}
         return made_by, (made_again, pickled((self.explain, self.args, options)))
 
+    @without_mesh
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The columns of a batch but ``image``, and ``maps``, ``target``, ``score``, ``probability``, ``problem``."""
         examples = self.examples(batch)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from functools import wraps
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from ..evaluation._measures import is_array
 
 AXIS = "data"
+P, T = ParamSpec("P"), TypeVar("T")
 Batch: TypeAlias = Mapping[str, Any]
 Part: TypeAlias = Callable[[tuple[Any, ...], Batch], dict[str, jax.Array]]
 Compute: TypeAlias = Callable[[Batch], Mapping[str, jax.Array]]
@@ -102,6 +104,17 @@ class Devices:
             return merging([program(arrays, placed) for program in programs])
 
         return compute
+
+
+def without_mesh(call: Callable[P, T]) -> Callable[P, T]:
+    """``call`` as where no mesh is set: a job has a mesh of its own, and a program of one refuses another."""
+
+    @wraps(call)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        with jax.set_mesh(jax.sharding.Mesh(np.empty((), object), ())):
+            return call(*args, **kwargs)
+
+    return wrapped
 
 
 def devices_of(mesh: jax.sharding.Mesh | None, size: int) -> Devices:

@@ -15,7 +15,7 @@ from ..evaluation import Statistic
 from ..evaluation._measures import Methods, Metrics, find_explainers, find_measures, warn_of_softmax
 from ..evaluation._suite import CompiledSuite
 from ..evaluation._table import statistic
-from ._devices import devices_of
+from ._devices import devices_of, without_mesh
 from ._job import Question, answer, fingerprints
 from ._options import JobOptions, Running
 from ._run import Outcome, filled
@@ -25,6 +25,7 @@ from ._store import DONE, Field, Place, about, kvstore, open_store
 __all__ = ["evaluate", "summarize"]
 
 
+@without_mesh
 def evaluate(
     apply: Apply,
     methods: Methods,

@@ -14,7 +14,7 @@ from .._channels import channel_axis
 from .._convention import Array, Explain, Function, network, outputs_of, require_classes, scorer
 from .._execution import executable
 from .._text import choose
-from ._devices import devices_of
+from ._devices import devices_of, without_mesh
 from ._job import Question, answer, fingerprints
 from ._options import Dtype, JobOptions, Running, Target
 from ._run import Outcome, filled
@@ -27,6 +27,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 LARGEST, SMALLEST = 65504.0, 2.0**-14  # of float16; below, digits are lost
 
 
+@without_mesh
 def explain(
     explain: Explain,
     source: Source,
