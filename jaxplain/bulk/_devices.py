@@ -13,7 +13,8 @@ import numpy as np
 from ..evaluation._measures import is_array
 
 AXIS = "data"
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 Batch: TypeAlias = Mapping[str, Any]
 Part: TypeAlias = Callable[[tuple[Any, ...], Batch], dict[str, jax.Array]]
 Compute: TypeAlias = Callable[[Batch], Mapping[str, jax.Array]]
