@@ -2,7 +2,7 @@
 
 Several of them make one job where `processes`, `index` and `port` say so. A small network explains the photographs;
 `wait` is how many seconds the preparation of an image takes, so that there is time to stop the job, `size` how many
-pixels its sides have then. Of several methods,
+pixels its sides have then; `sharded`, that every device has a part of the weights. Of several methods,
 ``gradient,lrp``, each has a store in the folder STORE; ``metrics`` measures two of them.
 """
 
@@ -67,6 +67,14 @@ class Preprocess:
         return np.stack([np.asarray(image.resize((self.size, self.size)), np.float32) / 255 for image in images])
 
 
+def over_all_devices(values):
+    """An array of which each device, of whatever process, has a part."""
+    mesh = jax.make_mesh((jax.device_count(),), ("data",), (jax.sharding.AxisType.Auto,))
+    axis = next(axis for axis, length in enumerate(values.shape) if length % jax.device_count() == 0)
+    sharding = jax.NamedSharding(mesh, jax.P(*[None] * axis, "data"))
+    return jax.make_array_from_callback(values.shape, sharding, values.__getitem__)
+
+
 def main(folder, store, methods="smoothgrad", *words):
     options = {name: json.loads(value) for name, value in (word.split("=") for word in words)}
     if largest := options.pop("largest_file", None):  # as on a full disk: no file grows beyond so many bytes
@@ -79,6 +87,8 @@ def main(folder, store, methods="smoothgrad", *words):
         )
     scale = np.float32(options.pop("scale", 1))
     weights = {name: w * scale for name, w in WEIGHTS.items()}
+    if options.pop("sharded", False):
+        weights = {name: over_all_devices(w) for name, w in weights.items()}
     preprocess = Preprocess(options.pop("wait", 0), options.pop("size", 16))
     options = {"args": (weights,), "preprocess": preprocess, "batch_size": 2, "every": 0.0, "threads": 1, **options}
     for method in methods.split(","):

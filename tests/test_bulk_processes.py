@@ -122,6 +122,14 @@ def test_killed_told_to_stop_out_of_space_and_started_again(folder, tmp_path):
     equal(store, whole)
 
 
+def test_parameters_of_which_every_process_has_a_part(folder, tmp_path):
+    names = "gradient,lrp,metrics"
+    finish(start(folder, tmp_path / "whole", names))
+    finish(start(folder, tmp_path / "parts", names, "sharded=true", processes=2))
+    for name in names.split(","):
+        equal(tmp_path / f"whole/{name}.zarr", tmp_path / f"parts/{name}.zarr")
+
+
 # ------------------------------------------------------------------------------------------------------------- slow
 
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, Unpack
 
-import jax
 import numpy as np
 
 from .._convention import Explain, network, outputs_of
 from .._explainer import made_by, pickled
 from .._text import choose
-from ._devices import Compute, Devices, devices_of, without_mesh
+from ._devices import Compute, Devices, devices_of, shape_of, without_mesh
 from ._explain import DTYPES, part_of, problem_of, require_target
 from ._options import Batching, BatchOptions, Dtype, Target
 from ._run import blotted, filled
@@ -100,8 +99,9 @@ class BatchFunction:
         )
         if self.blank is None or self.blank.image is None:
             self.blank = examples.probe()
-            x = filled([self.blank], [0], self.blank)["image"]
-            outputs = jax.eval_shape(lambda x: outputs_of(network(self.explain), (*self.args, x)), x)
+            apply = network(self.explain)
+            one = filled([self.blank], [0], self.blank)
+            outputs = shape_of(lambda args, batch: outputs_of(apply, (*args, batch["image"])), self.args, one)
             require_target(self.target, outputs, examples)
             self.classes = examples.classes
         examples.shape = self.blank.image.shape  # type: ignore[union-attr]

@@ -131,6 +131,12 @@ def devices_of(mesh: jax.sharding.Mesh | None, size: int) -> Devices:
     return Devices(mesh, size)
 
 
+def shape_of(part: Callable[[tuple[Any, ...], Batch], Any], args: tuple[Any, ...], batch: Batch) -> Any:
+    """The shapes of ``part(args, batch)``, of which no values are asked: other processes may have them."""
+    arrays = jax.tree.map(lambda leaf: leaf if is_array(leaf) else None, args)
+    return jax.eval_shape(lambda arrays, batch: part(with_arrays(args, arrays), batch), arrays, batch)
+
+
 def with_arrays(args: Any, arrays: Any) -> Any:
     """Arguments with these arrays in place of their own."""
     leaves, tree = jax.tree.flatten(args)

@@ -15,7 +15,7 @@ from ..evaluation import Statistic
 from ..evaluation._measures import Methods, Metrics, find_explainers, find_measures, warn_of_softmax
 from ..evaluation._suite import CompiledSuite
 from ..evaluation._table import statistic
-from ._devices import devices_of, without_mesh
+from ._devices import devices_of, shape_of, without_mesh
 from ._job import Question, answer, fingerprints
 from ._options import JobOptions, Running
 from ._run import Outcome, filled
@@ -74,7 +74,8 @@ def evaluate(
     chosen = Running.of("bulk.evaluate", options, "args")
     explainers, measures = find_explainers(apply, methods), find_measures(metrics)
     examples, devices = Examples(source, chosen.preprocess), devices_of(chosen.mesh, chosen.batch_size)
-    outputs = jax.eval_shape(lambda x: outputs_of(apply, (*args, x)), examples.probe().image[None])  # type: ignore[index]
+    image = examples.probe().image[None]  # type: ignore[index]
+    outputs = shape_of(lambda args, batch: outputs_of(apply, (*args, batch["image"])), args, {"image": image})
     require_classes("bulk.evaluate", outputs)
     examples.classes = outputs.shape[1]
     example = examples.probe()

@@ -14,7 +14,7 @@ from .._channels import channel_axis
 from .._convention import Array, Explain, Function, network, outputs_of, require_classes, scorer
 from .._execution import executable
 from .._text import choose
-from ._devices import devices_of, without_mesh
+from ._devices import devices_of, shape_of, without_mesh
 from ._job import Question, answer, fingerprints
 from ._options import Dtype, JobOptions, Running, Target
 from ._run import Outcome, filled
@@ -88,14 +88,14 @@ def explain(
     examples, devices = Examples(source, chosen.preprocess), devices_of(chosen.mesh, chosen.batch_size)
     example = examples.probe()
     first = filled([example], [0], example)
-    of_image = lambda x: outputs_of(apply, (*args, x))
-    require_target(target, jax.eval_shape(of_image, first["image"]), examples)
+    outputs = shape_of(lambda args, batch: outputs_of(apply, (*args, batch["image"])), args, first)
+    require_target(target, outputs, examples)
     part = partial(part_of, explain, target, chosen.seed, dtype)
-    maps = jax.eval_shape(partial(part, args), first)["maps"]
+    maps = shape_of(part, args, first)["maps"]
     settings = {"kind": "explain", "target": in_words(target), "seed": chosen.seed, "dtype": dtype}
     question = Question(
         settings | fingerprints(apply, [part], args, examples, first),
-        fields_of(maps, first["image"], of_image, dtype),
+        fields_of(maps, first["image"], lambda x: outputs_of(apply, (*args, x)), dtype),
         devices.compute([part], args),
         partial(problem_of, dtype),
         {"method": explain.__qualname__.split(".")[0]},

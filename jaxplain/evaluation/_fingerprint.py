@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.extend import core as jexc
 
 from .._convention import Apply
@@ -76,7 +77,7 @@ def described(value: Any) -> Iterator[str]:
     elif isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         yield from described(jax.random.key_data(value))
     elif isinstance(value, jax.Array | np.ndarray | np.generic):
-        array = np.asarray(value)
+        array = whole(value)
         yield f"{array.dtype}{array.shape}{hashlib.sha256(array.tobytes()).hexdigest()}"
     elif isinstance(value, tuple | list):
         yield from (part for item in ("(", *value, ")") for part in described(item))
@@ -86,6 +87,13 @@ def described(value: Any) -> Iterator[str]:
         yield from sorted(" ".join(described(item)) for item in value)
     else:
         yield ADDRESS.sub("", repr(value))
+
+
+def whole(value: Any) -> np.ndarray:
+    """An array's values; of one that other processes have parts of, all processes have to ask."""
+    if isinstance(value, jax.Array) and not (value.is_fully_addressable or value.is_fully_replicated):
+        return np.asarray(multihost_utils.process_allgather(value, tiled=True))
+    return np.asarray(value)
 
 
 def described_jaxpr(closed: Any) -> Iterator[str]:
