@@ -123,8 +123,8 @@ def integrated_gradients(
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
       baseline: x0, a number or anything that broadcasts against the input, in the input's (preprocessed) units. 0, the
-        mean image of usual preprocessing, was measured to be better than black and white in insertion and deletion on
-        every network (``benchmarks/results/defaults.md``); deletion itself goes to the mean.
+        mean image of usual preprocessing, was measured to be better in insertion and deletion than black on seven
+        networks and than white on five (``benchmarks/results/defaults.md``); deletion itself goes to the mean.
       path: ``path(x0, x, t) -> γ(t)``, of arrays in the input's shape and a number t, a function that JAX
         differentiates in t; its ends are x0 and x where the map is to be complete. None is the straight line.
       steps: how many gradients the integral is made of.
