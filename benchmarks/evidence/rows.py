@@ -70,6 +70,7 @@ def everywhere(subject: Subject) -> Iterator[Row]:
     yield named("deconvnet")
     yield named("guided_backprop")
     yield named("deeplift", "from black", baseline=black)
+    yield named("deeplift", "from the mean")
     yield named("full_grad")
     for name in ("epsilon", "epsilon_plus", "epsilon_plus_flat", "epsilon_alpha2_beta1_flat", "sequential_preset_a"):
         yield named("lrp", name, composite=name)
@@ -91,7 +92,6 @@ def sweeps(subject: Subject) -> Iterator[Row]:
     yield named("smoothgrad", "stdev 0.15, 5 samples", samples=5, chunk=1)
     yield named("integrated_gradients", "from white", baseline=white, steps=20, chunk=1)
     yield named("blur_integrated_gradients", steps=20, chunk=1)
-    yield named("deeplift", "from the mean")
     yield named("kernel_shap", "7 x 7 cells, 100 samples", samples=100, chunk=1)
     if subject.kind == "convolutional":
         for name in ("hires_cam", "layer_cam"):
