@@ -81,6 +81,18 @@ def test_what_was_not_measured_is_said():
     assert "rise" not in advice.unmeasured
 
 
+def test_seconds_are_asked_of_networks_where_they_were_taken():
+    untimed = json.loads(json.dumps(EVIDENCE))
+    untimed["about"]["timing"] = ""
+    for entry in untimed["methods"].values():
+        entry["seconds_per_image"] = None
+    labels = lambda evidence: [
+        c.label for c in jaxplain.recommend("faithfulness", evidence=evidence, max_seconds=1).choices
+    ]
+    assert labels([EVIDENCE, untimed]) == labels([EVIDENCE]) != []
+    assert labels([untimed]) == []
+
+
 def test_that_no_time_was_taken_is_said():
     untimed = json.loads(json.dumps(EVIDENCE))
     untimed["about"]["timing"] = ""

@@ -80,7 +80,7 @@ class Advice:
             (str(number), choice.label, choice.method.summary, choice.method.reference, "; ".join(choice.evidence))
             for number, choice in enumerate(self.choices, 1)
         ]
-        rest = f" Not measured: {', '.join(self.unmeasured)}." if self.unmeasured else ""
+        rest = f" Not measured on all of these networks: {', '.join(self.unmeasured)}." if self.unmeasured else ""
         return html_table(("", "method", "computes", "reference", "measured"), rows, caption=f"{self.about}{rest}")
 
     def top(self, count: int) -> str:
@@ -93,7 +93,7 @@ class Advice:
             lines.append(f"And {len(self.choices) - count} more that were measured.")
         lines += [] if lines else ["No method that was measured meets these conditions."]
         if self.unmeasured:
-            lines.append(f"Not measured: {', '.join(self.unmeasured)}.")
+            lines.append(f"Not measured on all of these networks: {', '.join(self.unmeasured)}.")
         return "\n".join([*lines, self.about])
 
 
@@ -169,10 +169,11 @@ def recommend(
         for label, entry in boards[0]["methods"].items()
         if entry["method"] in fitting and all(label in rank for of_board in ranks for rank in of_board.values())
     }
+    timed = [board for board in boards if board["about"]["timing"]] or boards
     choices = [
         choice_of(label, criteria, boards, ranks)
         for label in measured
-        if all(is_fast(board["methods"][label], max_seconds) for board in boards)
+        if all(is_fast(board["methods"][label], max_seconds) for board in timed)
     ]
     return Advice(
         tuple(sorted(choices, key=lambda choice: choice.mean_place)),
