@@ -50,7 +50,7 @@ def deeplift(
     Args:
       apply: ``apply(*args) -> outputs``, any JAX function.
       baseline: the reference x0, a number or anything that broadcasts against the input. 0, the mean image of usual
-        preprocessing, was measured to be better than black in insertion and deletion on all of five networks
+        preprocessing, was measured to be better than black in insertion and deletion on all of seven networks
         (``benchmarks/results/defaults.md``); deletion itself goes to the mean.
       rule: ``"rescale"`` or ``"reveal_cancel"``.
 
