@@ -141,7 +141,7 @@ def test_files_hold_many_chunks_where_there_are_many():
 
 def test_a_batch_that_no_chunk_holds():
     with pytest.raises(ValueError, match=r"batch_size=4000 images of 602,112 bytes .*: pass 3566 at most"):
-        _store.create(None, 10_000, 4000, {"maps": _store.Field("float32", (224, 224, 3))}, {})
+        _store.require_chunks(4000, {"maps": _store.Field("float32", (224, 224, 3))})
 
 
 def test_nothing_is_compiled_again_for_the_last_batch(store):

@@ -162,8 +162,9 @@ def test_images_are_bytes_or_floats_up_to_one():
     for wrong in (images.astype(int), images / 100, images / 255 - 0.1, images * np.nan):
         with pytest.raises(ValueError, match=r"uint8 or floats in \[0, 1\]"):
             overlay(wrong, maps)
-    with pytest.raises(ValueError, match="images have shape"):
-        overlay(images[0, 0], maps)
+    for wrong in (images[0, 0], np.uint8(0)):
+        with pytest.raises(ValueError, match="images have shape"):
+            overlay(wrong, maps)
     with pytest.raises(ValueError, match="1 images and 2 maps"):
         overlay(images, np.concatenate([maps, maps]))
     with pytest.raises(ValueError, match=r"images have the shapes \(8, 8, 1\), \(9, 8, 1\): pass those of one shape"):

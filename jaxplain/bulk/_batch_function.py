@@ -8,10 +8,10 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from .._convention import Explain, network, outputs_of
+from .._convention import Explain, network
 from .._explainer import made_by, pickled
 from .._text import choose
-from ._devices import Compute, Devices, devices_of, shape_of, without_mesh
+from ._devices import Compute, Devices, devices_of, shape_of_outputs, without_mesh
 from ._explain import DTYPES, part_of, problem_of, require_target
 from ._options import Batching, BatchOptions, Dtype, Target
 from ._run import blotted, filled
@@ -99,9 +99,8 @@ class BatchFunction:
         )
         if self.blank is None or self.blank.image is None:
             self.blank = examples.probe()
-            apply = network(self.explain)
-            one = filled([self.blank], [0], self.blank)
-            outputs = shape_of(lambda args, batch: outputs_of(apply, (*args, batch["image"])), self.args, one)
+            one = np.asarray(self.blank.image)[None]
+            outputs = shape_of_outputs(network(self.explain), self.args, one)
             require_target(self.target, outputs, examples)
             self.classes = examples.classes
         examples.shape = self.blank.image.shape  # type: ignore[union-attr]

@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 import jax
 import numpy as np
 
+from .._convention import Apply, outputs_of
 from ..evaluation._measures import is_array
 
 AXIS = "data"
@@ -135,6 +136,11 @@ def shape_of(part: Callable[[tuple[Any, ...], Batch], Any], args: tuple[Any, ...
     """The shapes of ``part(args, batch)``, of which no values are asked: other processes may have them."""
     arrays = jax.tree.map(lambda leaf: leaf if is_array(leaf) else None, args)
     return jax.eval_shape(lambda arrays, batch: part(with_arrays(args, arrays), batch), arrays, batch)
+
+
+def shape_of_outputs(apply: Apply, args: tuple[Any, ...], x: Any) -> Any:
+    """The shapes of a network's outputs for a batch of images."""
+    return shape_of(lambda args, batch: outputs_of(apply, (*args, batch["image"])), args, {"image": x})
 
 
 def with_arrays(args: Any, arrays: Any) -> Any:

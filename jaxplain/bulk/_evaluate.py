@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._convention import Apply, Array, outputs_of, require_classes
+from .._convention import Apply, Array, require_classes
 from ..evaluation import Statistic
 from ..evaluation._measures import Methods, Metrics, find_explainers, find_measures, warn_of_softmax
 from ..evaluation._suite import CompiledSuite
 from ..evaluation._table import statistic
-from ._devices import devices_of, shape_of, without_mesh
+from ._devices import devices_of, shape_of_outputs, without_mesh
 from ._job import Question, answer, fingerprints
 from ._options import JobOptions, Running
 from ._run import Outcome, filled
@@ -74,8 +74,7 @@ def evaluate(
     chosen = Running.of("bulk.evaluate", options, "args")
     explainers, measures = find_explainers(apply, methods), find_measures(metrics)
     examples, devices = Examples(source, chosen.preprocess), devices_of(chosen.mesh, chosen.batch_size)
-    image = examples.probe().image[None]  # type: ignore[index]
-    outputs = shape_of(lambda args, batch: outputs_of(apply, (*args, batch["image"])), args, {"image": image})
+    outputs = shape_of_outputs(apply, args, np.asarray(examples.probe().image)[None])
     require_classes("bulk.evaluate", outputs)
     examples.classes = outputs.shape[1]
     example = examples.probe()

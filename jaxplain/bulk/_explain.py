@@ -14,7 +14,7 @@ from .._channels import channel_axis
 from .._convention import Array, Explain, Function, network, outputs_of, require_classes, scorer
 from .._execution import executable
 from .._text import choose
-from ._devices import devices_of, shape_of, without_mesh
+from ._devices import devices_of, shape_of, shape_of_outputs, without_mesh
 from ._job import Question, answer, fingerprints
 from ._options import Dtype, JobOptions, Running, Target
 from ._run import Outcome, filled
@@ -88,8 +88,7 @@ def explain(
     examples, devices = Examples(source, chosen.preprocess), devices_of(chosen.mesh, chosen.batch_size)
     example = examples.probe()
     first = filled([example], [0], example)
-    outputs = shape_of(lambda args, batch: outputs_of(apply, (*args, batch["image"])), args, first)
-    require_target(target, outputs, examples)
+    require_target(target, shape_of_outputs(apply, args, first["image"]), examples)
     part = partial(part_of, explain, target, chosen.seed, dtype)
     maps = shape_of(part, args, first)["maps"]
     settings = {"kind": "explain", "target": in_words(target), "seed": chosen.seed, "dtype": dtype}

@@ -21,7 +21,7 @@ from ._options import Running
 from ._processes import by_first, wait_for_all
 from ._run import Job, Judge, Outcome, run
 from ._source import Example, Examples
-from ._store import WAITING, Fields, Place, Store, about, create, kvstore, open_store
+from ._store import WAITING, Fields, Place, Store, about, create, kvstore, open_store, require_chunks
 
 MADE_WITH = {
     "kind": "another call, not bulk.{now}",
@@ -84,6 +84,7 @@ def prepare(kv: Any, settings: dict[str, Any], batch_size: int, question: Questi
     change = None if found is None else difference(found["settings"], settings)
     if found is not None and change is None:
         return found
+    require_chunks(batch_size, question.fields)  # before what was there is deleted
     if found is not None:
         if not over:
             raise ValueError(f"{kv.url} was made with {change}: name another store, or start this one over (over=True)")

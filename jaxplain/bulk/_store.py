@@ -190,18 +190,8 @@ def about(kv: Any) -> dict[str, Any] | None:
 
 
 def create(kv: Any, images: int, batch_size: int, fields: Fields, attributes: Mapping[str, Any]) -> None:
-    """Make an empty store; it is one as soon as its ``zarr.json`` is there, which comes last.
-
-    Raises:
-      ValueError: if a batch has more bytes than a chunk may have.
-    """
+    """Make an empty store; it is one as soon as its ``zarr.json`` is there, which comes last."""
     fields = {**fields, **COMMON}
-    image = max(image_bytes(field) for field in fields.values())
-    if batch_size * image > CHUNK_BYTES:
-        raise ValueError(
-            f"batch_size={batch_size} images of {image:,} bytes are more than a chunk holds: pass "
-            f"{CHUNK_BYTES // image} at most"
-        )
     per_file = images_per_file(images, batch_size, fields)
     for name, field in fields.items():
         array_of(
@@ -212,6 +202,16 @@ def create(kv: Any, images: int, batch_size: int, fields: Fields, attributes: Ma
     attributes = {"jaxplain": {**attributes, "arrays": [*fields], "batch_size": batch_size, "per_file": per_file}}
     text = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=2)
     kv.write("zarr.json", text.encode()).result()
+
+
+def require_chunks(batch_size: int, fields: Fields) -> None:
+    """Refuse batches of more bytes than a chunk may have."""
+    image = max(image_bytes(field) for field in fields.values())
+    if batch_size * image > CHUNK_BYTES:
+        raise ValueError(
+            f"batch_size={batch_size} images of {image:,} bytes are more than a chunk holds: pass "
+            f"{CHUNK_BYTES // image} at most"
+        )
 
 
 def open_store(kv: Any, found: Mapping[str, Any]) -> Store:

@@ -38,7 +38,7 @@ def as_photograph(image: Any, channels: Channels | None) -> Photograph:
 
 def as_pictures(images: Any, channels: Channels | None = None) -> NDArray[np.uint8]:
     """Check a batch of images and make it ``(N, H, W, 3)`` uint8: grey is repeated, transparency lies over white."""
-    if len(shapes := {np.shape(image) for image in images}) > 1:
+    if isinstance(images, list | tuple) and len(shapes := {np.shape(image) for image in images}) > 1:
         raise ValueError(f"images have the shapes {', '.join(map(str, sorted(shapes)))}: pass those of one shape")
     images = np.asarray(images)
     shape = images.shape
