@@ -43,7 +43,7 @@ def network(**options):
 
 
 def at_once(monkeypatch):
-    monkeypatch.setattr(_accelerate, "products_to_delay", lambda eqns: {})
+    monkeypatch.setattr(_accelerate, "operands_to_delay", lambda *_: {})
 
 
 def compiled(f, *args):
@@ -98,10 +98,10 @@ def test_derivatives(monkeypatch, composite):
 @pytest.mark.parametrize("first", [jnp.inf, -jnp.inf, jnp.nan, 0.0])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float64])
 def test_values_do_not_change(first, dtype):
-    first, values = jnp.full((2, 3), first, dtype), {"a": jnp.arange(3.0), "b": jnp.array([jnp.nan, -jnp.inf])}
-    jax.tree.map(np.testing.assert_array_equal, jax.jit(delay_until)(first, values), values)
-    mapped = jax.jit(jax.vmap(jax.vmap(delay_until, (0, None), None), (0, None), None))(first, values)  # not batched
-    jax.tree.map(np.testing.assert_array_equal, mapped, values)
+    first, value = jnp.full((2, 3), first, dtype), jnp.array([[1, jnp.nan], [-jnp.inf, -0.0]])
+    np.testing.assert_array_equal(jax.jit(delay_until)(first, value), value)
+    mapped = jax.jit(jax.vmap(jax.vmap(delay_until, (0, None), None), (0, None), None))(first, value)  # not batched
+    np.testing.assert_array_equal(mapped, value)
 
 
 def test_values_depend_on_what_they_wait_for():
@@ -137,7 +137,7 @@ def test_sharded_examples_wait_without_being_moved():
         pytest.skip("four devices are needed")
     x = jnp.arange(4 * 8.0).reshape(4, 8)
     types = jax.sharding.AxisType
-    each = jax.jit(jax.vmap(lambda x: delay_until(x, (x * 2, jnp.ones(3)))))
+    each = jax.jit(jax.vmap(lambda x: (delay_until(x, x * 2), delay_until(x, jnp.ones(3)))))
     for kind in (types.Auto, types.Explicit):
         mesh = jax.sharding.Mesh(devices, ("b",), axis_types=(kind,))
         with jax.set_mesh(mesh):

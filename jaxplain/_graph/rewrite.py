@@ -30,13 +30,11 @@ class Form(NamedTuple):
       eqn: the equation.
       prepare: what is done to its operands before, a function from a list of them to another one; None for nothing.
       other: a function of its operands to call instead; None evaluates it as it is.
-      given: a value computed before it that `prepare` takes as a second argument, by the equation's variable.
     """
 
     eqn: Any
     prepare: Callable[..., list[Any]] | None = None
     other: Callable[..., Any] | None = None
-    given: Any = None
 
 
 def with_rewritten_equations(
@@ -79,12 +77,12 @@ def interpret(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], rewrite: R
     """Evaluate a jaxpr, some of its equations in another way."""
     env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
     read = lambda atom: atom.val if isinstance(atom, jexc.Literal) else env[atom]
-    for eqn, prepare, other, given in rewrite(jaxpr, consts):
+    for eqn, prepare, other in rewrite(jaxpr, consts):
         stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
         with source_info_util.user_context(eqn.source_info.traceback, name_stack=stack), eqn.ctx.manager:
             values = list(map(read, eqn.invars))
             if prepare:
-                values = prepare(values) if given is None else prepare(values, env[given])
+                values = prepare(values)
             if other is None:
                 out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(rewrite_subjaxprs(eqn, rewrite)))
             else:
@@ -128,7 +126,7 @@ def changes_anything(jaxpr: Any, consts: Sequence[Any], rewrite: Rewrite) -> boo
         )
 
     return all(hasattr(v.aval, "weak_type") for v in jaxpr.invars) and any(
-        prepare is not None or other is not None or entered(eqn) for eqn, prepare, other, _ in rewrite(jaxpr, consts)
+        prepare is not None or other is not None or entered(eqn) for eqn, prepare, other in rewrite(jaxpr, consts)
     )
 
 

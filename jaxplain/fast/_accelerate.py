@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from ._pooling import max_pool, winners
 from ._relus import compare_outputs_instead, is_plain_float, relus_to_materialise
 from ._repeated_rows import repeated_rows
 from ._safeguards import comparing_operands, safeguards, spread_operands, winner_masks
-from ._schedule import delay_until, products_to_delay
+from ._schedule import delay_until, operands_to_delay
 
 __all__ = ["accelerate"]
 
@@ -93,16 +93,14 @@ def forms_of(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
 
     nothing = lambda eqn: eqn.replace(invars=[]) if first_outvar(eqn) in zeros else eqn
     eqns = list(compare_outputs_instead(jaxpr.replace(eqns=list(map(nothing, jaxpr.eqns))), once))
-    waits = products_to_delay([eqn for eqn in eqns if first_outvar(eqn) not in zeros])
+    waits = operands_to_delay([eqn for eqn in eqns if first_outvar(eqn) not in zeros], lambda e: not is_written_out(e))
 
-    def form(eqn: Any) -> Form:
-        before = prepare.get(first_outvar(eqn)) if eqn.invars else None
-        if first_outvar(eqn) not in waits:
-            return Form(eqn, before, other(eqn))
-        late = lambda values, first: delay_until(first, before(values) if before else values)
-        return Form(eqn, late, other(eqn), waits[first_outvar(eqn)])
+    def forms(eqn: Any) -> Iterator[Form]:
+        first, operands = waits.get(first_outvar(eqn), (None, ()))
+        yield from (Form(eqn.replace(invars=[first, v], outvars=[v]), None, delay_until) for v in operands)
+        yield Form(eqn, prepare.get(first_outvar(eqn)) if eqn.invars else None, other(eqn))
 
-    return list(map(form, eqns))
+    return [form for eqn in eqns for form in forms(eqn)]
 
 
 def form_of(eqn: Any, kept: Collection[Any] = ()) -> Callable[..., Any] | None:

@@ -1,15 +1,16 @@
 """Work in the order in which it was written: what only the backward pass needs is not computed in the forward pass.
 
 XLA on a CPU runs what is ready. A rule's sum over a layer's inputs reads what the forward pass made, so that it is
-computed as soon as that is there, and kept until relevance arrives. Here a product whose operands were ready long
-before it was written waits for the product that was written before it. `jax.lax.optimization_barrier` is removed before
-XLA orders operations; a selection by a flag that it cannot know is not.
+computed as soon as that is there, and kept until relevance arrives. Here what such a product reads, where it is made
+for it element by element, waits for the product that was written before. `jax.lax.optimization_barrier` is removed
+before XLA orders operations; a selection by a flag that it cannot know is not, and costs nothing: it becomes a part of
+the loop that makes the operand, and the machine code's compiler, which comes later, knows the flag.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,28 +21,33 @@ from .._graph.equations import non_literals
 from .._graph.primitives import ELEMENTWISE, PRODUCTS
 from ._equations import first_outvar, multiplies
 
-T = TypeVar("T")
 LONG = 4  # products written in between
 MADE = ELEMENTWISE | {P.broadcast_in_dim_p}  # where they are read, element by element
 
 
-def products_to_delay(eqns: Sequence[Any]) -> dict[Any, Any]:
-    """For the results of those products among equations that wait: the value that they wait for.
+def operands_to_delay(eqns: Sequence[Any], is_kernel: Callable[[Any], bool]) -> dict[Any, tuple[Any, list[Any]]]:
+    """For the results of products among equations: a value, and the operands that wait until it is there.
 
-    Products of values that are all there already do not: their operands would be copied.
+    Products of values that are all there already do not wait: their operands would be copied.
+
+    Args:
+      eqns: equations in order.
+      is_kernel: whether a product's result is written to memory as it is, so that a number of it is there to be read.
     """
     written, last = 0, None  # how many products, and the result of the last one
     ready: dict[Any, int] = {}  # for a value: how many products had been written when all that it needs was there
     made: set[Any] = set()
-    waits: dict[Any, Any] = {}
+    waits: dict[Any, tuple[Any, list[Any]]] = {}
     for eqn in eqns:
         read = non_literals(eqn.invars)
         when = max((ready.get(v, 0) for v in read), default=0)
         if multiplies(eqn):
             if eqn.primitive in PRODUCTS and last is not None and written - when >= LONG and not made.isdisjoint(read):
-                waits[first_outvar(eqn)] = last
+                waits[first_outvar(eqn)] = last, [v for v in dict.fromkeys(read) if v in made]
             written += 1
-            when, last = written, next(filter(is_float, eqn.outvars), last)
+            when = written
+            if eqn.primitive in PRODUCTS and is_kernel(eqn) and is_float(eqn.outvars[0]):
+                last = eqn.outvars[0]
         elif eqn.primitive in MADE:
             made.update(eqn.outvars)
         ready.update(dict.fromkeys(eqn.outvars, when))
@@ -53,35 +59,30 @@ def is_float(v: Any) -> bool:
     return jnp.issubdtype(v.aval.dtype, jnp.floating) and 0 not in v.aval.shape
 
 
-def delay_until(first: jax.Array, values: T) -> T:
-    """The same values, on a CPU not computed before ``first`` is.
+def delay_until(first: jax.Array, value: jax.Array) -> jax.Array:
+    """The same array, on a CPU not computed before ``first`` is.
 
     Nothing waits for an empty array, or for one whose type says that it is sharded. Where the compiler shards it, or an
     axis is mapped that is sharded, one number is sent between devices.
-
-    Args:
-      first: an array.
-      values: arrays in a tree.
     """
     if first.size == 0 or any(jax.typeof(first).sharding.spec):
-        return values
-
-    def wait(first: jax.Array, values: T) -> T:
-        no = opaque_false(lax.slice(first, (0,) * first.ndim, (*[1] * (first.ndim - 1), *first.shape[-1:])))
-        return jax.tree.map(lambda v: jnp.where(no, jnp.zeros((), v.dtype), v), values)
-
-    return lax.platform_dependent(lax.stop_gradient(first), values, cpu=wait, default=lambda _, values: values)
+        return value
+    one = lax.stop_gradient(lax.slice(first, (0,) * first.ndim, (1,) * first.ndim)).reshape(())
+    wait = lax.platform_dependent(one, cpu=opaque_false, default=never)
+    return lax.select(wait, jnp.zeros_like(value), value)
 
 
 @jax.custom_batching.custom_vmap
-def opaque_false(row: jax.Array) -> jax.Array:
-    """Always false, but opaque to XLA. Under `jax.vmap` a single flag, so that what waits is not batched.
-
-    A maximum is computed once, where one value of the row would be computed again for each that waits.
-    """
-    return jnp.max(row, initial=-jnp.inf) > jnp.inf
+def opaque_false(number: jax.Array) -> jax.Array:
+    """Always false, but opaque to XLA. Under `jax.vmap` a single flag, so that what waits is not batched."""
+    return number > jnp.inf
 
 
 @opaque_false.def_vmap
-def _(_: int, __: list[bool], rows: jax.Array) -> tuple[jax.Array, bool]:
-    return opaque_false(rows), False
+def _(_: int, __: list[bool], numbers: jax.Array) -> tuple[jax.Array, bool]:
+    return opaque_false(jnp.max(numbers, initial=-jnp.inf)), False
+
+
+def never(_: jax.Array) -> jax.Array:
+    """False, and known to be."""
+    return jnp.zeros((), bool)
