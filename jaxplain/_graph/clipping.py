@@ -11,12 +11,14 @@ from jax.extend.core import primitives as P
 
 from .equations import non_literals, unclose
 
+CLIPPING = frozenset([P.max_p, P.min_p, P.jit_p, P.custom_jvp_call_p])
+
 
 def clip_bounds(eqn: Any) -> tuple[float, float] | None:
     """The numbers between which an equation keeps its operand, if it is a rectifier such as ``jax.nn.relu6``."""
-    if not eqn.invars or non_literals(eqn.invars) != eqn.invars[:1] or len(eqn.outvars) != 1:
+    if eqn.primitive not in CLIPPING or not eqn.invars or non_literals(eqn.invars) != eqn.invars[:1]:
         return None
-    if eqn.primitive in (P.jit_p, P.custom_jvp_call_p) and len(eqn.invars) == 1:
+    if eqn.primitive in (P.jit_p, P.custom_jvp_call_p) and len(eqn.invars) == len(eqn.outvars) == 1:
         return next((clip_bounds_of_jaxpr(unclose(jaxpr)[0]) for jaxpr in jexc.jaxprs_in_params(eqn.params)), None)
     if eqn.primitive in (P.max_p, P.min_p) and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating):
         number = float(eqn.invars[1].val)

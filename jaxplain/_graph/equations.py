@@ -29,6 +29,16 @@ def non_literals(atoms: Sequence[Any]) -> list[Any]:
     return [atom for atom in atoms if not isinstance(atom, jexc.Literal)]
 
 
+def without_dead(jaxpr: Any) -> Any:
+    """The jaxpr without equations that its results do not depend on, and that have no other effect."""
+    needed, eqns = set(non_literals(jaxpr.outvars)), []
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or not needed.isdisjoint(eqn.outvars):
+            needed.update(non_literals(eqn.invars))
+            eqns.append(eqn)
+    return jaxpr.replace(eqns=eqns[::-1])
+
+
 def runs(eqn: Any, primitives: Container[jexc.Primitive]) -> bool:
     """Whether an equation, or what it calls, is one of these operations."""
     inner = (unclose(jaxpr)[0] for jaxpr in jexc.jaxprs_in_params(eqn.params))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as P
 
-from .._graph.equations import non_literals
+from .._graph.equations import non_literals, without_dead
 from .._graph.primitives import PRODUCTS
 from .._graph.rewrite import Form, with_rewritten_equations
 from ._bit_masks import long_lived_masks, packed_roundtrip
@@ -79,7 +79,7 @@ def accelerated_for(apply: Callable[..., Any], f: Callable[..., Any]) -> Callabl
 
 def forms_of(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
     """The equations of a jaxpr that its results depend on, with the other form of each, if it has one."""
-    jaxpr = comparing_operands(jaxpr)
+    jaxpr = comparing_operands(without_dead(jaxpr))
     prepare, winners, kept = spread_operands(jaxpr, consts), winner_masks(jaxpr), long_lived_masks(jaxpr)
     zeros = known_zeros(jaxpr).intersection(first_outvar(eqn) for eqn in jaxpr.eqns if eqn.primitive in PRODUCTS)
     once = relus_to_materialise(jaxpr, is_written_out)
@@ -92,7 +92,8 @@ def forms_of(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
         return once[first_outvar(eqn)].form() if first_outvar(eqn) in once else form_of(eqn, kept)
 
     nothing = lambda eqn: eqn.replace(invars=[]) if first_outvar(eqn) in zeros else eqn
-    eqns = list(compare_outputs_instead(jaxpr.replace(eqns=list(map(nothing, jaxpr.eqns))), once))
+    jaxpr = without_dead(jaxpr.replace(eqns=list(map(nothing, jaxpr.eqns))))
+    eqns = list(compare_outputs_instead(jaxpr, once))
     waits = operands_to_delay([eqn for eqn in eqns if first_outvar(eqn) not in zeros], lambda e: not is_written_out(e))
 
     def forms(eqn: Any) -> Iterator[Form]:
@@ -105,13 +106,20 @@ def forms_of(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
 
 def form_of(eqn: Any, kept: Collection[Any] = ()) -> Callable[..., Any] | None:
     """The other form of an equation by itself, if it has one; ``kept`` are masks to keep in bits."""
-    native = functools.partial(eqn.primitive.bind, **eqn.params)
-    form: Any = None
-    if first_outvar(eqn) in kept:
-        form = lambda *operands: packed_roundtrip(native(*operands))
-    elif eqn.primitive in FORMS and is_plain_float(eqn.outvars[0].aval) and not is_sharded_inside(eqn):
-        form = FORMS[eqn.primitive](eqn)
-    return functools.partial(lax.platform_dependent, cpu=form, default=native) if form else None
+    is_kept, operands, result = first_outvar(eqn) in kept, tuple(v.aval for v in eqn.invars), eqn.outvars[0].aval
+    if not is_kept and (eqn.primitive not in FORMS or not is_plain_float(result) or is_sharded_inside(eqn)):
+        return None
+    return shared_form(eqn.primitive, tuple(sorted(eqn.params.items())), operands, result, is_kept)
+
+
+@functools.lru_cache(maxsize=1024)  # the same function for equal operations, which JAX traces once
+def shared_form(
+    primitive: Any, params: tuple[tuple[str, Any], ...], operands: tuple[Any, ...], result: Any, is_kept: bool
+) -> Callable[..., Any] | None:
+    """Both forms of an operation, one for each platform, by its parameters and the types that it reads and returns."""
+    native = functools.partial(primitive.bind, **dict(params))
+    other = FORMS[primitive](dict(params), operands, result) if not is_kept else lambda *v: packed_roundtrip(native(*v))
+    return functools.partial(lax.platform_dependent, cpu=other, default=native) if other else None
 
 
 def is_sharded_inside(eqn: Any) -> bool:
@@ -119,20 +127,22 @@ def is_sharded_inside(eqn: Any) -> bool:
     return any(any(v.aval.sharding.spec[1:]) for v in non_literals(eqn.invars))
 
 
-def convolution(eqn: Any) -> Convolution:
+def convolution(params: dict[str, Any], operands: Sequence[Any], result: Any) -> Convolution:
     """A convolution and its shapes."""
-    lhs, rhs = (var.aval.shape for var in eqn.invars)
-    return Convolution(eqn.params, lhs, rhs, eqn.outvars[0].aval.shape, eqn.outvars[0].aval.dtype)
+    lhs, rhs = (aval.shape for aval in operands)
+    return Convolution(params, lhs, rhs, result.shape, result.dtype)
 
 
 def is_written_out(eqn: Any) -> bool:
     """Whether this is a convolution that becomes a sum of slices, its channels last."""
-    is_convolution = eqn.primitive is P.conv_general_dilated_p and is_plain_float(eqn.outvars[0].aval)
-    return is_convolution and convolution(eqn).is_shifted_sum
+    result = eqn.outvars[0].aval
+    if eqn.primitive is not P.conv_general_dilated_p or not is_plain_float(result):
+        return False
+    return convolution(eqn.params, [v.aval for v in eqn.invars], result).is_shifted_sum
 
 
-FORMS: dict[Any, Callable[[Any], Callable[..., Any] | None]] = {
-    P.conv_general_dilated_p: lambda eqn: convolution(eqn).faster(),
-    P.reduce_window_max_p: lambda eqn: max_pool(eqn.params, eqn.invars[0].aval.shape),
-    P.select_and_scatter_add_p: lambda eqn: winners(eqn.params, eqn.invars[1].aval.shape),
+FORMS: dict[Any, Callable[[dict[str, Any], Sequence[Any], Any], Callable[..., Any] | None]] = {
+    P.conv_general_dilated_p: lambda *operation: convolution(*operation).faster(),
+    P.reduce_window_max_p: lambda params, operands, _: max_pool(params, operands[0].shape),
+    P.select_and_scatter_add_p: lambda params, operands, _: winners(params, operands[1].shape),
 }

@@ -17,7 +17,7 @@ from jax.export import is_symbolic_dim
 
 from .._graph.equations import non_literals
 from .._graph.primitives import ELEMENTWISE
-from ._equations import live_equations, multiplies
+from ._equations import multiplies
 from ._strided_scatter import Array
 
 LARGE = 2**18  # from here on it is worth the time to compile
@@ -66,7 +66,7 @@ def long_lived_masks(jaxpr: Any) -> set[Any]:
     late = set(non_literals(jaxpr.outvars))  # what is read outside, or with a product in between
     constants = set()  # what is made of numbers alone
     earlier = lambda time, values: {v for v in values if made.get(v, 0) < time}
-    for eqn in live_equations(jaxpr):
+    for eqn in jaxpr.eqns:
         operands, out = non_literals(eqn.invars), eqn.outvars
         if constants.issuperset(operands):
             constants.update(out)

@@ -29,7 +29,7 @@ from jax.extend.core import primitives as P
 from .._graph.clipping import clip_bounds
 from .._graph.equations import non_literals
 from .._graph.primitives import ELEMENTWISE
-from ._equations import first_outvar, live_equations
+from ._equations import first_outvar
 from ._strided_scatter import Array
 
 SUMS = frozenset([P.add_p, P.add_jaxvals_p])
@@ -126,7 +126,7 @@ def relus_to_materialise(jaxpr: Any, is_costly: Callable[[Any], bool]) -> dict[A
         return v in made_by and is_costly(made_by[v])
 
     found = {}
-    for eqn in live_equations(jaxpr):
+    for eqn in jaxpr.eqns:
         if (kept := clip_bounds(eqn)) and is_plain_float(eqn.outvars[0].aval):
             x, as_matrix = eqn.invars[0], not is_sum(eqn.invars[0])
             if not as_matrix or is_behind_costly(x):
@@ -135,9 +135,9 @@ def relus_to_materialise(jaxpr: Any, is_costly: Callable[[Any], bool]) -> dict[A
 
 
 def compare_outputs_instead(jaxpr: Any, relus: Mapping[Any, Relu]) -> Iterator[Any]:
-    """The live equations; those that compare the input of a ReLU compare its output, where that says the same."""
+    """The equations; those that compare the input of a ReLU compare its output, where that says the same."""
     done: dict[Any, Relu] = {}  # by operand
-    for eqn in live_equations(jaxpr):
+    for eqn in jaxpr.eqns:
         if first_outvar(eqn) in relus:
             done[eqn.invars[0]] = relus[first_outvar(eqn)]
         elif eqn.primitive in COMPARISONS and non_literals(eqn.invars) == eqn.invars[:1] and eqn.invars[0] in done:

@@ -15,7 +15,7 @@ from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 from .._graph.axes import Axis, axes_of, same
-from .._graph.equations import PLAIN_CALLS, called_jaxpr, has_own_derivative, is_elementwise_call, unclose
+from .._graph.equations import PLAIN_CALLS, called_jaxpr, has_own_derivative, is_elementwise_call, unclose, without_dead
 from .._graph.primitives import TILE
 from .._graph.rewrite import Form
 from ._equations import first_outvar, multiplies
@@ -23,6 +23,7 @@ from ._equations import first_outvar, multiplies
 
 def repeated_rows(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
     """The equations of a jaxpr; if it multiplies repeated rows, those that do are evaluated for one row."""
+    jaxpr = without_dead(jaxpr)
     repeated = repeated_in(jaxpr)
     if not any(first_outvar(eqn) in repeated and multiplies(eqn) for eqn in jaxpr.eqns):
         return list(map(Form, jaxpr.eqns))

@@ -100,9 +100,8 @@ class AffineMap:
 
     def _zeros(self, aval: Any) -> Array:
         """Zeros of a type, varying over the devices of a `shard_map` as the constants do."""
-        zero = jnp.zeros((), aval.dtype)
-        zero = sum((jnp.zeros_like(v, aval.dtype, shape=()) for v in self.constants.values()), zero)
-        return jnp.broadcast_to(zero, aval.shape)
+        zeros = [jnp.zeros((), aval.dtype)] + [jnp.zeros_like(v, aval.dtype, shape=()) for v in self.constants.values()]
+        return jnp.broadcast_to(sum({jax.typeof(zero): zero for zero in zeros}.values()), aval.shape)
 
     def _signed(self, value: Array) -> Array:
         return -value if self.sign < 0 else value

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .._convention import Array
+from .._reductions import divide as quotient
 
 
 class Entry(NamedTuple):
@@ -45,7 +46,7 @@ class Account:
 
     def __init__(self, is_kept: bool = True):
         self.is_kept = is_kept
-        self.bias = self.stabilizer = self.dead = jnp.zeros(())
+        self.bias = self.stabilizer = self.dead = jnp.zeros(()) if is_kept else None
 
     def record(self, *, bias: Any = 0.0, stabilizer: Any = 0.0, dead: Any = 0.0) -> None:
         """Add what biases take, what the stabiliser takes, and what dead denominators lose."""
@@ -66,9 +67,10 @@ class Account:
           bias: the part of ``z`` that no input made.
         """
         denominator = stabilize(z, stabilizer)
-        share = jnp.where(denominator == 0, 0, relevance / jnp.where(denominator == 0, 1, denominator))
-        lost = jnp.where(z == 0, 0, share * (denominator - z))
-        self.record(bias=share * bias, stabilizer=lost, dead=jnp.where(z == 0, relevance, 0))
+        share = quotient(relevance, denominator)
+        if self.is_kept:
+            lost = jnp.where(z == 0, 0, share * (denominator - z))
+            self.record(bias=share * bias, stabilizer=lost, dead=jnp.where(z == 0, relevance, 0))
         return share.astype(z.dtype)
 
     def entry(self, relevance_in: Any, relevance_out: Any) -> Entry | None:
