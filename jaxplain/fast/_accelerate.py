@@ -106,8 +106,11 @@ def forms_of(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
 
 def form_of(eqn: Any, kept: Collection[Any] = ()) -> Callable[..., Any] | None:
     """The other form of an equation by itself, if it has one; ``kept`` are masks to keep in bits."""
-    is_kept, operands, result = first_outvar(eqn) in kept, tuple(v.aval for v in eqn.invars), eqn.outvars[0].aval
-    if not is_kept and (eqn.primitive not in FORMS or not is_plain_float(result) or is_sharded_inside(eqn)):
+    is_kept = first_outvar(eqn) in kept
+    if not is_kept and eqn.primitive not in FORMS:
+        return None
+    operands, result = tuple(v.aval for v in eqn.invars), eqn.outvars[0].aval
+    if not is_kept and (not is_plain_float(result) or is_sharded_inside(eqn)):
         return None
     return shared_form(eqn.primitive, tuple(sorted(eqn.params.items())), operands, result, is_kept)
 

@@ -58,6 +58,8 @@ def packing_axis(values: Any, most: int = BITS) -> tuple[int, int]:
 def long_lived_masks(jaxpr: Any) -> set[Any]:
     """The masks of a jaxpr that are read after a later matrix product, or outside, while what they compare is not.
 
+    All equations of the jaxpr are to be live.
+
     Time is counted in matrix products: between two of them XLA fuses operations, and keeps nothing.
     """
     products = 0  # so far
