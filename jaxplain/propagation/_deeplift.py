@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from .._chunking import chunked_sum
 from .._convention import Apply, Array, Explain, Function, Target, explainer, full_precision, reference, scorer
-from ._engine import no_rule, refuse_training_mode, trace_network
+from ._engine import Lanes, no_rule, refuse_training_mode, trace_network
 from ._unit_call import Composite, Rule, TwoWayRule, UnitCall
 from ._units import Unit
 
@@ -298,7 +298,8 @@ def cancel_rule(unit: Unit) -> Rule:
         return in_parts(activation_parts, activation_multipliers)
     multipliers = multipliers_of(unit) or midpoint
 
-    def net(call: UnitCall, x: Any, x0: Any, p: Any, n: Any, y: Array, y0: Array, m_p: Array, m_n: Array) -> Any:
+    def net(call: UnitCall, x: Any, x0: Any, p: Any, n: Any, outputs: Lanes, m_p: Array, m_n: Array) -> Any:
+        y, y0, *_ = outputs
         m = jnp.where(y > y0, m_p, jnp.where(y < y0, m_n, (m_p + m_n) / 2))
         result = multipliers(call, x, x0, y, y0, m)
         return result, result
@@ -316,7 +317,7 @@ def in_parts(parts: Callable[..., Any], multipliers: Callable[..., Any]) -> TwoW
 
     def backward(call: UnitCall, x: Any, y: Any, m: Any) -> Any:
         x, x0, p, n = lanes_first(x)
-        m_p, m_n = multipliers(call, x, x0, p, n, y[0], y[1], m[2], m[3])
+        m_p, m_n = multipliers(call, x, x0, p, n, y, m[2], m[3])
         if isinstance(x, tuple):  # none in the lanes of the input and the reference
             return tuple((None, None, *m) for m in zip(m_p, m_n, strict=True))
         return None, None, m_p, m_n
@@ -330,11 +331,10 @@ def moved_parts(call: UnitCall, x: Any, x0: Any, p: Any, n: Any, y: Array, y0: A
     return linear(p), linear(n)
 
 
-def moved_multipliers(
-    call: UnitCall, x: Any, x0: Any, p: Any, n: Any, y: Array, y0: Array, m_p: Array, m_n: Array
-) -> Any:
+def moved_multipliers(call: UnitCall, x: Any, x0: Any, p: Any, n: Any, y: Lanes, m_p: Array, m_n: Array) -> Any:
     """The transpose, of each part by itself."""
-    return call.vjp(x, m_p), call.vjp(x, m_n)
+    pull = call.pullback(x)
+    return pull(m_p), pull(m_n)
 
 
 def affine_parts(call: UnitCall, x: Array, x0: Array, p: Array, n: Array, y: Array, y0: Array) -> tuple[Array, Array]:
@@ -344,9 +344,7 @@ def affine_parts(call: UnitCall, x: Array, x0: Array, p: Array, n: Array, y: Arr
     return apply(up, plus) + apply(down, minus), apply(up, minus) + apply(down, plus)
 
 
-def affine_multipliers(
-    call: UnitCall, x: Array, x0: Array, p: Any, n: Any, y: Any, y0: Any, m_p: Array, m_n: Array
-) -> Any:
+def affine_multipliers(call: UnitCall, x: Array, x0: Array, p: Any, n: Any, y: Lanes, m_p: Array, m_n: Array) -> Any:
     """Each contribution by the part it belongs to."""
     transpose, weight = call.affine.transpose, call.affine.weight
     plus, minus = jnp.maximum(weight, 0), jnp.minimum(weight, 0)
@@ -367,11 +365,12 @@ def activation_parts(
 
 
 def activation_multipliers(
-    call: UnitCall, x: Array, x0: Array, p: Array, n: Array, y: Array, y0: Array, m_p: Array, m_n: Array
+    call: UnitCall, x: Array, x0: Array, p: Array, n: Array, y: Lanes, m_p: Array, m_n: Array
 ) -> Any:
     """``m± Δy± / Δz±``, the derivative where a part nearly vanishes."""
-    gain, loss = activation_parts(call, x, x0, p, n, y, y0)
-    derivative = lambda part, m: call.vjp(x, jnp.where(vanishes(part), m, 0))
+    _, _, gain, loss = y
+    pull = call.pullback(x)
+    derivative = lambda part, m: pull(jnp.where(vanishes(part), m, 0))
     return m_p * ratio(gain, p) + derivative(p, m_p), m_n * ratio(loss, n) + derivative(n, m_n)
 
 

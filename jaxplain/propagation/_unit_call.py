@@ -82,9 +82,13 @@ class UnitCall:
 
     def vjp(self, inputs: Any, cotangent: Any) -> Any:
         """The true backward pass of the unit at ``inputs``, an array or a tuple of them."""
+        return self.pullback(inputs)(cotangent)
+
+    def pullback(self, inputs: Any) -> Callable[[Any], Any]:
+        """The same for any number of cotangents."""
         several = isinstance(inputs, tuple)
-        cotangents = jax.vjp(self.forward, *(inputs if several else (inputs,)))[1](cotangent)
-        return cotangents if several else cotangents[0]
+        _, pull = jax.vjp(self.forward, *(inputs if several else (inputs,)))
+        return pull if several else lambda cotangent: pull(cotangent)[0]
 
 
 Rule: TypeAlias = Callable[[UnitCall, Any, Any, Any], Any]
