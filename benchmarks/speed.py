@@ -8,9 +8,9 @@ the files as it is. The explanations are those of `benchmarks/explanations.py`.
 A peer runs in the fastest of its settings, which a trial finds before anything is counted: how many images its own loop
 takes at once, the memory format, `torch.compile`; one after the other, each kept where it is faster and gives the same
 map. Each library has a process of its own, and so has `jax.grad`, so that no first call finds what another one traced.
-Calls are made in turn with the other's, after one that is not counted. A round has new processes and compares medians;
-ratio is the median of the rounds, with the least and the most. Memory is what a call adds at its peak to the memory
-that its process held before, where what is free was given back.
+Calls are made in turn with the other's, after one that is not counted. A round has new processes for every row, and
+compares medians; ratio is the median of the rounds, with the least and the most. Memory is what a call adds at its peak
+to the memory that its process held before, where what is free was given back.
 `agreement` is the correlation of the two maps: where it is not 1, the peer computes something else, and the note says
 what.
 """
@@ -173,12 +173,12 @@ def agreement(ours, peers):
 
 def one_round(chosen, settings, folder):
     """The medians of both sides, for each row of each network, in new processes."""
-    peers, plain, ours = worker(Peers, folder), worker(Jaxplain, folder), worker(Jaxplain, folder)
     found = {}
     for row, network in chosen:
-        sides = [(ours, (row, network, None)), (peers, (row, network, settings.get((row, network))))]
-        if row == "jax.grad":
-            sides = [(ours, ("gradient", network, None)), (plain, (row, network, None))]
+        # Of its own for every row: what a process ran before, and freed, changes how fast memory is to be had.
+        ours, other = worker(Jaxplain, folder), worker(Jaxplain if row == "jax.grad" else Peers, folder)
+        mine = ("gradient", network, None) if row == "jax.grad" else (row, network, None)
+        sides = [(ours, mine), (other, (row, network, settings.get((row, network))))]
         turns = [[ask("seconds", what)[0] for ask, what in sides] for _ in range(ROWS[row][2])]
         maps = [ask("map", what) for ask, what in sides] if not row.startswith(LONG) else None
         found[row, network] = {
@@ -186,8 +186,8 @@ def one_round(chosen, settings, folder):
             "memory": [ask("memory", what) for ask, what in sides] if not row.startswith(LONG) else None,
             "agreement": agreement(*maps) if maps else float("nan"),
         }
-    for ask in (peers, plain, ours):
-        ask.close()
+        ours.close()
+        other.close()
     return found
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 OUT = Path(__file__).parent / "results" / "throughput.md"
-ROUNDS, SECONDS, BATCHES = 3, 4.0, (1, 4, 16, 64)
+ROUNDS, SECONDS, BATCHES = 2, 3.0, (1, 4, 16, 64)
 NETWORKS = ("resnet50", "efficientnet_lite0")
 ROWS = ("gradient", "LRP epsilon_plus_flat", "Grad-CAM")
 FLAGS = (
