@@ -2,10 +2,10 @@
 
     pip install '.[demo]' && python -m benchmarks.throughput
 
-writes `benchmarks/results/throughput.md`. Every number is the median of the calls of a new process that takes at least
-`SECONDS` for them, after one call that is not counted; cells are in turn, and the whole is done `ROUNDS` times: the
-table has the median of the rounds, with the least and the most. Two processes are started at once, each bound to a core
-of its own, and their images a second are added; one process has both cores.
+writes `benchmarks/results/throughput.md`. Every number is the median of the calls of a new process, after one that is
+not counted, with the least and the most; there are at least three, and as many as `SECONDS` have room for. Two
+processes are started at once, each bound to a core of its own, and their images a second are added; one process has
+both cores.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 OUT = Path(__file__).parent / "results" / "throughput.md"
-ROUNDS, SECONDS, BATCHES = 2, 3.0, (1, 4, 16, 64)
+SECONDS, BATCHES = 3.0, (1, 4, 16, 64)
 NETWORKS = ("resnet50", "efficientnet_lite0")
 ROWS = ("gradient", "LRP epsilon_plus_flat", "Grad-CAM")
 FLAGS = (
@@ -56,7 +56,10 @@ def cells():
 
 
 def images_per_second(cell):
-    """Of all processes of a cell together; None where one of them ends with an error, such as an unknown flag."""
+    """Of all processes of a cell together: the median, the least and the most.
+
+    None where one of them ends with an error, such as an unknown flag.
+    """
     cores = sorted(os.sched_getaffinity(0))
     command = [sys.executable, "-m", "benchmarks.throughput", "--one", json.dumps(cell)]
     environment = os.environ | {"XLA_FLAGS": cell.flags, "JAX_PLATFORMS": "cpu"}
@@ -66,7 +69,9 @@ def images_per_second(cell):
         for own in bound
     ]
     answers = [(process.communicate()[0], process.returncode) for process in started]
-    return None if any(code for _, code in answers) else sum(float(text.split()[-1]) for text, _ in answers)
+    if any(code for _, code in answers):
+        return None
+    return [sum(numbers) for numbers in zip(*(map(float, text.split()[-3:]) for text, _ in answers), strict=True)]
 
 
 def one(cell, cores):
@@ -95,21 +100,19 @@ def one(cell, cores):
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
-    print(cell.batch / statistics.median(times))
+    print(*(cell.batch / seconds for seconds in (statistics.median(times), max(times), min(times))))
 
 
 def shown(numbers):
-    """The median of the rounds, with the least and the most."""
-    if None in numbers:
-        return "does not run"
-    return f"**{statistics.median(numbers):.1f}** ({min(numbers):.1f} to {max(numbers):.1f})"
+    """The median, with the least and the most."""
+    return "does not run" if numbers is None else "**{:.1f}** ({:.1f} to {:.1f})".format(*numbers)
 
 
 def tables(found):
     """The tables as Markdown."""
     cores = len(os.sched_getaffinity(0))
     yield f"jaxplain {version('jaxplain')} with jax {version('jax')}, on a CPU ({platform.machine()}, {cores} cores)."
-    yield f"Images of 224 x 224 a second: the median of {ROUNDS} rounds, with the least and the most."
+    yield "Images of 224 x 224 a second: the median of the calls, with the least and the most."
     yield from ("", "## By batch", "", f"| explanation | network | {' | '.join(map(str, BATCHES))} |")
     yield f"|{'---|' * (2 + len(BATCHES))}"
     for row, network in itertools.product(ROWS, NETWORKS):
@@ -139,10 +142,9 @@ def main():
         one(Cell(*cell), cores)
         return
     found = {}
-    for _ in range(ROUNDS):
-        for cell in cells():
-            found.setdefault(cell, []).append(images_per_second(cell))
-            print(*cell, found[cell][-1], flush=True)
+    for cell in cells():
+        found[cell] = images_per_second(cell)
+        print(*cell, shown(found[cell]), flush=True)
     OUT.write_text("\n".join(tables(found)) + "\n")
 
 

@@ -1,5 +1,7 @@
 """`accelerate` changes the form of convolutions, not their values, in any layout and under any transform."""
 
+import gc
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import pytest
 from jax import lax
 
 import jaxplain
+from jaxplain._graph.trace import trace
 from jaxplain.fast._accelerate import form_of
 from tests.close import within
 from tests.convolution import NHWC, conv
@@ -218,3 +221,43 @@ def test_explicit_meshes(spec):
             fast, plain = (jax.jit(g)(sharded) for g in (jaxplain.accelerate(f), f))
             assert fast.sharding == plain.sharding
             close(jax.device_get(fast), jax.device_get(plain))
+
+
+def test_garbage_is_collected_again_after_tracing():
+    def seen(x):
+        assert not gc.isenabled()
+        return x.sum(axis=1) if x.ndim == 2 else x.no_such_attribute
+
+    assert gc.isenabled()
+    jaxplain.gradient(seen)(jnp.ones((1, 2)))
+    assert gc.isenabled()
+    with pytest.raises(AttributeError):
+        jaxplain.accelerate(seen)(jnp.ones(2))
+    assert gc.isenabled()
+    gc.disable()  # as a user may do
+    try:
+        jaxplain.accelerate(seen)(jnp.ones((1, 2)))
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_equal_operations_share_a_form():
+    x, w = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 1, 4))
+    f = lambda x: conv(conv(x, w), w)
+    jaxpr = jax.make_jaxpr(f)(x).jaxpr
+    first, second = (form_of(eqn) for eqn in jaxpr.eqns if eqn.primitive is lax.conv_general_dilated_p)
+    assert first is second is not None
+
+
+def test_operations_that_share_a_form_keep_their_lines():
+    w, options = jnp.ones((3, 3, 1, 4)), {"dimension_numbers": NHWC, "feature_group_count": 4}
+
+    def f(x):
+        x = lax.conv_general_dilated(x, w, (1, 1), "SAME", **options)
+        return lax.conv_general_dilated(x, w, (1, 1), "SAME", **options)
+
+    graph, _ = trace(jaxplain.accelerate(f), jnp.ones((1, 8, 8, 4)))
+    lines = {op.line.rpartition(":")[2] for op in graph.ops if op.primitive is lax.conv_general_dilated_p}
+    start = f.__code__.co_firstlineno
+    assert {int(line.split()[0]) for line in lines} == {start + 1, start + 2}

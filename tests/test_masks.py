@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 import jaxplain
-from jaxplain._graph.equations import without_dead
+from jaxplain._graph.equations import without_dead_equations
 from jaxplain.fast._bit_masks import long_lived_masks, packed_roundtrip, packing_axis
 
 X = jax.random.normal(jax.random.key(0), (4, 64, 64, 16), jnp.float32)
@@ -29,7 +29,7 @@ def network(rectifier):
 
 
 def masks(f, *args):
-    return long_lived_masks(without_dead(jax.make_jaxpr(f)(*args).jaxpr))
+    return long_lived_masks(without_dead_equations(jax.make_jaxpr(f)(*args).jaxpr))
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 3), (1, 7, 5), (3, 2, 16), (2, 3, 12, 3), (2, 12, 1, 1), (4, 30)])

@@ -73,6 +73,15 @@ def test_the_same_explanation_in_less_memory(monkeypatch, composite, depthwise, 
 
 
 @pytest.mark.parametrize("composite", COMPOSITES)
+def test_waiting_takes_few_loops_of_its_own(monkeypatch, composite):
+    f = network(blocks=6)
+    loops = lambda explain: compiled(explain, X).as_text().count(" fusion(")
+    waiting = loops(lambda x: jaxplain.lrp(f, COMPOSITES[composite])(x, target=1))
+    at_once(monkeypatch)
+    assert waiting <= 1.2 * loops(lambda x: jaxplain.lrp(f, COMPOSITES[composite])(x, target=1))
+
+
+@pytest.mark.parametrize("composite", COMPOSITES)
 def test_what_all_classes_share_is_still_computed_once(monkeypatch, composite):
     f = network(depthwise=False)
     each = lambda: lambda x: jax.vmap(lambda t: jaxplain.lrp(f, COMPOSITES[composite])(x, target=t))(jnp.arange(4))
@@ -147,3 +156,22 @@ def test_sharded_examples_wait_without_being_moved():
             np.testing.assert_array_equal(ones, np.ones((4, 3)))
             assert doubled.sharding.is_equivalent_to(sharded.sharding, 2)
             assert "all-gather" not in each.lower(sharded).compile().as_text()
+
+
+def test_inside_shard_map_with_its_checks():
+    devices = np.array(jax.devices()[:2])
+    if len(devices) < 2:
+        pytest.skip("two devices are needed")
+    mesh, spec = jax.sharding.Mesh(devices, ("b",)), jax.P("b")
+    x, w = jnp.arange(32.0).reshape(4, 8) / 32, jnp.eye(8) / 2
+
+    def f(w, x):
+        h = x
+        for _ in range(6):
+            h = jnp.tanh(h @ w)
+        return h @ (jnp.abs(w) @ w), jnp.abs(w).sum()  # of what is the same on all devices nothing waits
+
+    mapped = lambda f, specs, out: jax.jit(jax.shard_map(f, mesh=mesh, in_specs=specs, out_specs=out))
+    np.testing.assert_array_equal(mapped(lambda x: delay_until(x @ x.T, x * 2), spec, spec)(x), 2 * x)
+    results = mapped(jaxplain.accelerate(f), (jax.P(), spec), (spec, jax.P()))(w, x)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), results, f(w, x))

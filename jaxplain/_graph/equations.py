@@ -29,7 +29,12 @@ def non_literals(atoms: Sequence[Any]) -> list[Any]:
     return [atom for atom in atoms if not isinstance(atom, jexc.Literal)]
 
 
-def without_dead(jaxpr: Any) -> Any:
+def varying_axes(v: Any) -> frozenset[str]:
+    """The axes of a mesh over which a value differs, inside `jax.shard_map` with its checks."""
+    return getattr(getattr(v.aval, "mat", None), "varying", frozenset())
+
+
+def without_dead_equations(jaxpr: Any) -> Any:
     """The jaxpr without equations that its results do not depend on, and that have no other effect."""
     needed, eqns = set(non_literals(jaxpr.outvars)), []
     for eqn in reversed(jaxpr.eqns):

@@ -1,7 +1,7 @@
 """A function, traced and evaluated again with other forms of some of its equations.
 
-A *rewrite* is a function from a jaxpr to a list of `Form`, one an equation: how it is evaluated. It is written for one
-flat jaxpr; loops, branches and calls inside are entered here, with the same rewrite.
+A *rewrite* is a function from a jaxpr to a list of `Form`, mostly one an equation: how it is evaluated. It is written
+for one flat jaxpr; loops, branches and calls inside are entered here, with the same rewrite.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from jax.extend import core as jexc
 from jax.extend import source_info_util
 from jax.extend.core import primitives as P
+from jax.interpreters.partial_eval import DynamicJaxprTracer
 
 from .equations import unclose
 from .primitives import CALLS, CONTROL_FLOW
@@ -35,7 +36,7 @@ class Form(NamedTuple):
     """
 
     eqn: Any
-    prepare: Callable[..., list[Any]] | None = None
+    prepare: Callable[[list[Any]], list[Any]] | None = None
     other: Callable[..., Any] | None = None
 
 
@@ -47,8 +48,8 @@ def with_rewritten_equations(
     Args:
       f: any JAX function. What is no array in its arguments and results, numbers included, stays as it is.
       rewrite: ``(jaxpr, values of its constants) -> forms of its equations``, in order. It may leave out what is not
-        live, and change equations. Loops, branches and functions with a derivative of their own are entered and stay
-        what they are.
+        live, change equations, and add some that give a variable another value from there on. Loops, branches and
+        functions with a derivative of their own are entered and stay what they are.
       before: forms that make another function of it first.
 
     Returns:
@@ -70,7 +71,7 @@ def with_rewritten_equations(
         with collection_paused():
             closed = jax.make_jaxpr(traced)(*arrays)
             jaxpr, consts = unclose(rewrite_jaxpr(closed, before) if before else closed)
-        is_traced = any(isinstance(a, jax.core.Tracer) for a in arrays)
+        is_traced = any(isinstance(a, DynamicJaxprTracer) for a in arrays)  # and not evaluated, as under jax.vmap alone
         with collection_paused() if is_traced else contextlib.nullcontext():
             values, (tree, out) = iter(interpret(jaxpr, consts, arrays, rewrite)), kept
         return tree.unflatten([next(values) if leaf is None else leaf for leaf in out])
@@ -80,7 +81,7 @@ def with_rewritten_equations(
 
 @contextlib.contextmanager
 def collection_paused() -> Iterator[None]:
-    """Python's garbage collection paused, for the second or so in which a function is traced.
+    """Python's garbage collection paused, for the second or so in which `jax.jit` traces a function.
 
     Tracing makes tens of thousands of objects, nearly all of which stay. A collection looks at each again, in vain: of
     the time to trace LRP of ResNet-50 that was a quarter, with zᴮ and γ two fifths.

@@ -172,7 +172,7 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, keep_call
         avals[len(avals)] = aval
         return len(avals) - 1
 
-    def inline(jaxpr: Any, args: Sequence[Atom], path: str, line: str) -> list[Atom]:
+    def inline(jaxpr: Any, args: Sequence[Atom], path: str, line: str, is_shared: bool = False) -> list[Atom]:
         jaxpr, consts = unclose(jaxpr)
         env: dict[Any, Atom] = dict(zip(jaxpr.invars, args, strict=True))
         for var, value in zip(jaxpr.constvars, consts, strict=True):
@@ -181,9 +181,8 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, keep_call
         read = lambda atom: atom if isinstance(atom, jexc.Literal) else env[atom]
         for eqn in jaxpr.eqns:
             here = path_inside(path, eqn)
-            at = (
-                source_info_util.summarize(eqn.source_info) or line
-            )  # inside JAX's own functions: where they were called
+            # Inside JAX's own functions, and those that equal operations share: where they were called.
+            at = (not is_shared and source_info_util.summarize(eqn.source_info)) or line
             inputs = tuple(map(read, eqn.invars))
             if eqn.primitive is P.name_p and eqn.params["name"].startswith(NAMES):
                 (env[eqn.outvars[0]],) = inputs
@@ -191,9 +190,9 @@ def flatten(jaxpr: Any, path: str = "", line: str = "line unknown", *, keep_call
                 continue
             body = jaxpr_to_inline(eqn, keep_call)
             if body is not None:
-                if eqn.params.get("branches_platforms"):
-                    inputs = inputs[1:]  # the first one says which
-                env.update(zip(eqn.outvars, inline(body, inputs, here, at), strict=True))
+                is_choice = bool(eqn.params.get("branches_platforms"))  # the first input says which
+                results = inline(body, inputs[is_choice:], here, at, is_shared or is_choice)
+                env.update(zip(eqn.outvars, results, strict=True))
                 continue
             outputs = tuple(number(var.aval) for var in eqn.outvars)
             env.update(zip(eqn.outvars, outputs, strict=True))

@@ -90,8 +90,8 @@ class Convolution:
 
     @property
     def is_shifted_sum(self) -> bool:
-        """Whether it becomes a sum of slices, its channels last."""
-        return self.form() == self.as_shifted_sum and self.params["dimension_numbers"].out_spec[1] == len(self.out) - 1
+        """Whether it becomes a sum of slices."""
+        return self.form() == self.as_shifted_sum
 
     def is_fast_as_matmul(self, positions: int) -> bool:
         """Whether one product for all positions is faster, and precise enough: of a dilated input, or few features."""

@@ -15,15 +15,22 @@ from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 from .._graph.axes import Axis, axes_of, same
-from .._graph.equations import PLAIN_CALLS, called_jaxpr, has_own_derivative, is_elementwise_call, unclose, without_dead
+from .._graph.equations import (
+    PLAIN_CALLS,
+    called_jaxpr,
+    has_own_derivative,
+    is_elementwise_call,
+    unclose,
+    without_dead_equations,
+)
 from .._graph.primitives import TILE
 from .._graph.rewrite import Form
 from ._equations import first_outvar, multiplies
 
 
 def repeated_rows(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
-    """The equations of a jaxpr; if it multiplies repeated rows, those that do are evaluated for one row."""
-    jaxpr = without_dead(jaxpr)
+    """The live equations of a jaxpr; if it multiplies repeated rows, those that do are evaluated for one row."""
+    jaxpr = without_dead_equations(jaxpr)
     repeated = repeated_in(jaxpr)
     if not any(first_outvar(eqn) in repeated and multiplies(eqn) for eqn in jaxpr.eqns):
         return list(map(Form, jaxpr.eqns))

@@ -3,8 +3,8 @@
 XLA on a CPU runs what is ready. A rule's sum over a layer's inputs reads what the forward pass made, so that it is
 computed as soon as that is there, and kept until relevance arrives. Here what such a product reads, where it is made
 for it element by element, waits for the product that was written before. `jax.lax.optimization_barrier` is removed
-before XLA orders operations; a selection by a flag that it cannot know is not, and costs nothing: it becomes a part of
-the loop that makes the operand, and the machine code's compiler, which comes later, knows the flag.
+before XLA orders operations; a selection by a flag that it cannot know is not, and costs next to nothing: mostly it
+becomes a part of the loop that makes the operand, and the machine code's compiler, which comes later, knows the flag.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as P
 
-from .._graph.equations import non_literals
+from .._graph.equations import non_literals, varying_axes
 from .._graph.primitives import ELEMENTWISE, PRODUCTS
 from ._equations import first_outvar, multiplies
 
@@ -25,14 +25,15 @@ LONG = 4  # products written in between
 MADE = ELEMENTWISE | {P.broadcast_in_dim_p}  # where they are read, element by element
 
 
-def operands_to_delay(eqns: Sequence[Any], is_kernel: Callable[[Any], bool]) -> dict[Any, tuple[Any, list[Any]]]:
+def operands_to_delay(eqns: Sequence[Any], is_fused: Callable[[Any], bool]) -> dict[Any, tuple[Any, list[Any]]]:
     """For the results of products among equations: a value, and the operands that wait until it is there.
 
-    Products of values that are all there already do not wait: their operands would be copied.
+    Products of values that are all there already do not wait: their operands would be copied. An operand that is the
+    same on all devices of a `jax.shard_map` does not wait for a value that is not, as it would be no longer.
 
     Args:
       eqns: equations in order.
-      is_kernel: whether a product's result is written to memory as it is, so that a number of it is there to be read.
+      is_fused: whether XLA fuses a product with what reads it, so that there may be no number of it to wait for.
     """
     written, last = 0, None  # how many products, and the result of the last one
     ready: dict[Any, int] = {}  # for a value: how many products had been written when all that it needs was there
@@ -43,11 +44,12 @@ def operands_to_delay(eqns: Sequence[Any], is_kernel: Callable[[Any], bool]) -> 
         when = max((ready.get(v, 0) for v in read), default=0)
         if multiplies(eqn):
             if eqn.primitive in PRODUCTS and last is not None and written - when >= LONG and not made.isdisjoint(read):
-                waits[first_outvar(eqn)] = last, [v for v in dict.fromkeys(read) if v in made]
+                late = [v for v in dict.fromkeys(read) if v in made and varying_axes(last) <= varying_axes(v)]
+                waits[first_outvar(eqn)] = last, late
+                ready.update(dict.fromkeys(late, written))  # whoever reads it next waits as well
             written += 1
             when = written
-            if eqn.primitive in PRODUCTS and is_kernel(eqn) and is_float(eqn.outvars[0]):
-                last = eqn.outvars[0]
+            last = last if is_fused(eqn) else next(filter(is_float, eqn.outvars), last)
         elif eqn.primitive in MADE:
             made.update(eqn.outvars)
         ready.update(dict.fromkeys(eqn.outvars, when))
@@ -83,6 +85,6 @@ def _(_: int, __: list[bool], numbers: jax.Array) -> tuple[jax.Array, bool]:
     return opaque_false(jnp.max(numbers, initial=-jnp.inf)), False
 
 
-def never(_: jax.Array) -> jax.Array:
+def never(number: jax.Array) -> jax.Array:
     """False, and known to be."""
-    return jnp.zeros((), bool)
+    return jnp.zeros_like(number, bool)

@@ -46,7 +46,7 @@ class Account:
 
     def __init__(self, is_kept: bool = True):
         self.is_kept = is_kept
-        self.bias = self.stabilizer = self.dead = jnp.zeros(()) if is_kept else None
+        self.bias = self.stabilizer = self.dead = 0.0
 
     def record(self, *, bias: Any = 0.0, stabilizer: Any = 0.0, dead: Any = 0.0) -> None:
         """Add what biases take, what the stabiliser takes, and what dead denominators lose."""
@@ -77,7 +77,7 @@ class Account:
         """The ledger, given the relevance that arrived and that which was handed on; None where nobody asks for it."""
         if not self.is_kept:
             return None
-        return Entry(total(relevance_in), total(relevance_out), self.bias, self.stabilizer, self.dead)
+        return Entry(*map(total, (relevance_in, relevance_out, self.bias, self.stabilizer, self.dead)))
 
 
 def no_entry() -> Entry:
