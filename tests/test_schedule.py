@@ -72,13 +72,14 @@ def test_the_same_explanation_in_less_memory(monkeypatch, composite, depthwise, 
     assert work < more * flops(explain, X)
 
 
-@pytest.mark.parametrize("composite", COMPOSITES)
-def test_waiting_takes_few_loops_of_its_own(monkeypatch, composite):
+# What waits is made in a loop that there is anyway. Where two products read it, as in αβ, it is written once more.
+@pytest.mark.parametrize(("composite", "most"), [("flat", 1.02), ("box", 1.02), ("alpha2-beta1", 1.32)])
+def test_waiting_takes_few_loops_of_its_own(monkeypatch, composite, most):
     f = network(blocks=6)
     loops = lambda explain: compiled(explain, X).as_text().count(" fusion(")
     waiting = loops(lambda x: jaxplain.lrp(f, COMPOSITES[composite])(x, target=1))
     at_once(monkeypatch)
-    assert waiting <= 1.2 * loops(lambda x: jaxplain.lrp(f, COMPOSITES[composite])(x, target=1))
+    assert waiting <= most * loops(lambda x: jaxplain.lrp(f, COMPOSITES[composite])(x, target=1))
 
 
 @pytest.mark.parametrize("composite", COMPOSITES)
