@@ -175,7 +175,7 @@ def one_round(chosen, settings, folder):
     """The medians of both sides, for each row of each network, in new processes."""
     found = {}
     for row, network in chosen:
-        # Of its own for every row: what a process ran before, and freed, changes how fast memory is to be had.
+        # Of its own for every row: after others a row took up to a third longer.
         ours, other = worker(Jaxplain, folder), worker(Jaxplain if row == "jax.grad" else Peers, folder)
         mine = ("gradient", network, None) if row == "jax.grad" else (row, network, None)
         sides = [(ours, mine), (other, (row, network, settings.get((row, network))))]

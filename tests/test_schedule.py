@@ -72,7 +72,7 @@ def test_the_same_explanation_in_less_memory(monkeypatch, composite, depthwise, 
     assert work < more * flops(explain, X)
 
 
-# What waits is made in a loop that there is anyway. Where two products read it, as in αβ, it is written once more.
+# What waits is made in a loop that there is anyway, but for αβ: there 192 become 224, on JAX 0.10.0 109 become 141.
 @pytest.mark.parametrize(("composite", "most"), [("flat", 1.02), ("box", 1.02), ("alpha2-beta1", 1.32)])
 def test_waiting_takes_few_loops_of_its_own(monkeypatch, composite, most):
     f = network(blocks=6)

@@ -3,8 +3,8 @@
 XLA on a CPU runs what is ready. A rule's sum over a layer's inputs reads what the forward pass made, so that it is
 computed as soon as that is there, and kept until relevance arrives. Here what such a product reads, where it is made
 for it element by element, waits for the product that was written before. `jax.lax.optimization_barrier` is removed
-before XLA orders operations; a selection by a flag that it cannot know is not. It becomes a part of the loop that makes
-the operand, unless several products read that, and the machine code's compiler, which comes later, knows the flag.
+before XLA orders operations; a selection by a flag that it cannot know is not. Mostly it becomes a part of the loop
+that makes the operand: z+ has no loop more on EfficientNet-Lite0, 444 for 413 on ResNet-50; αβ up to a third more.
 """
 
 from __future__ import annotations
