@@ -12,6 +12,7 @@ from jax import lax
 import jaxplain
 from jaxplain._graph.trace import trace
 from jaxplain.fast._accelerate import form_of
+from jaxplain.fast._convolution import Convolution
 from tests.close import within
 from tests.convolution import NHWC, conv
 
@@ -51,6 +52,39 @@ def test_every_form_has_the_values_and_derivatives_of_the_convolution(seed):
     close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9)
     jax.tree.map(close, through, wanted)
     jax.tree.map(close, instead, wanted[1])
+
+
+BY_ROWS = {  # in single precision alone
+    "plain": ((2, 9, 8, 16), (3, 3, 16, 5), {}),
+    "strided": ((2, 9, 8, 16), (3, 2, 16, 5), {"window_strides": (1, 2), "padding": [(2, 0), (-1, 3)]}),
+    "dilated": ((2, 9, 8, 16), (3, 3, 16, 5), {"rhs_dilation": (2, 3), "padding": [(3, 2), (1, 0)]}),
+    "dilated input": (
+        (2, 9, 8, 16),
+        (3, 3, 16, 5),
+        {"lhs_dilation": (1, 2), "window_strides": (1, 2), "padding": [(1, 1), (2, 0)]},
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("name", BY_ROWS)
+def test_sums_of_rows(name, layout):
+    shape, kernel, options = BY_ROWS[name]
+    options = {"window_strides": (1, 1), "padding": "SAME"} | options
+    rng = np.random.default_rng(0)
+    x, w = (jnp.asarray(rng.normal(size=size), jnp.float32) for size in (shape, kernel))
+    x = x.transpose(0, 3, 1, 2) if layout == "NCHW" else x
+    spec = lax.conv_dimension_numbers(x.shape, w.shape, (layout, "HWIO", layout))
+    f = lambda x, w: lax.conv_general_dilated(x, w, dimension_numbers=spec, **options)
+    form = Convolution(jax.make_jaxpr(f)(x, w).eqns[-1].params, x.shape, w.shape, f(x, w).shape, x.dtype).form()
+    assert form.__name__ == "as_sum_of_rows"
+    loss = lambda f: lambda x, w: (f(x, w) ** 2).mean()
+    for fast, slow in (
+        (jaxplain.accelerate(f)(x, w), f(x, w)),
+        (jax.grad(loss(jaxplain.accelerate(f)))(x, w), jax.grad(loss(f))(x, w)),
+        (jaxplain.accelerate(jax.grad(loss(f), 1))(x, w), jax.grad(loss(f), 1)(x, w)),
+    ):
+        np.testing.assert_allclose(fast, slow, atol=1e-5 * float(jnp.abs(slow).max()))
 
 
 class Net(nn.Module):

@@ -50,6 +50,7 @@ ALONE = {  # every operation works on examples by themselves
     "reversed": lambda x: jnp.tanh(conv(x)[:, ::-1].transpose(0, 2, 1, 3)),
     "scan": lambda x: lax.scan(lambda h, w: (jnp.tanh(h @ w) * h, None), x, jnp.stack([SQUARE, 2 * SQUARE]))[0],
     "scan_ys": lambda x: lax.scan(lambda h, w: (jnp.tanh(h @ w),) * 2, x, jnp.stack([SQUARE, SQUARE]))[1].sum(0),
+    "equal_weights": lambda x: convolution.conv(jnp.tanh(x), jnp.full_like(KERNEL, 0.1)) @ jnp.full((3, 3), 0.2),
     "cond": lambda x: lax.cond(SQUARE[0, 0] > 0, jnp.tanh, lambda x: conv(x) ** 2, conv(x)),
 }
 ALONE["call"] = lambda x: jax.jit(lambda x: jax.nn.relu(jax.nn.gelu(conv(x)) + TOKEN[None]))(x)
@@ -178,6 +179,25 @@ def test_it_is_computed_for_one_row(name):
 def test_rows_that_meet_or_are_told_apart_are_not_repeated(name):
     jaxpr = jax.make_jaxpr(lambda x0: TOGETHER[name](jnp.broadcast_to(conv(x0), X.shape)))(X0).jaxpr
     assert jaxpr.outvars[0] not in repeated_in(jaxpr)
+
+
+def test_only_what_belongs_to_a_product_is_computed_for_one_row():
+    f = lambda x, x0: jnp.tanh(conv(jnp.broadcast_to(x0, x.shape))) + x * jnp.broadcast_to(x0, x.shape) ** 2
+    jaxpr = jax.make_jaxpr(f)(X, X0).jaxpr
+    names = [form.eqn.primitive.name for form in repeated_rows(jaxpr) if form.other]
+    assert names == ["broadcast_in_dim", "conv_general_dilated", "tanh"]
+
+
+def test_the_flat_rule_counts_inputs_once():
+    """What its neurons share relevance by depends on no image."""
+    network = lambda x: jax.nn.relu(conv(x)).mean(axis=(1, 2))
+
+    def flops(n):
+        explain = jax.jit(jaxplain.lrp(network, jaxplain.composites.epsilon_plus_flat()))
+        return explain.lower(jnp.ones((n, 16, 16, 3)), target=1).compile().cost_analysis()["flops"]
+
+    products = lambda n: 2 * 16 * 16 * 3 * 27 * n
+    assert flops(8) - flops(2) < 6 * 2.4 * products(1)  # forward and backward for every image
 
 
 def test_operations_that_are_not_known_get_all_rows():

@@ -29,6 +29,7 @@ MAX_DILATION = 8  # of the input, all axes multiplied
 MAX_INTERMEDIATE = 16  # how much larger than the output a matrix product may be, before its terms are added
 SLOW_CHANNELS, SLOW_OUTPUTS = (3, 5, 7), range(17, 33)  # with which the library is up to ten times slower
 MANY_CHANNELS, FEW_OUTPUTS, MOST_PRODUCTS = 512, 2**18, 9  # where matrix products win: large kernels, small features
+ROWS, SOME_CHANNELS, FEW_FEATURES, SMALL_FEATURES = 3, 16, 96, 2**21  # where all rows of a kernel at once win
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class Convolution:
             return self.as_matmul_then_scatter
         if groups == 1 and positions == 1:
             return self.as_matmul
+        if groups == 1 and self.is_fast_by_rows():
+            return self.as_sum_of_rows
         if groups == 1 and self.has_slow_channels():
             return self.pad_channels_to_4
         if groups == 1:
@@ -113,6 +116,20 @@ class Convolution:
             and self.rhs[self.params["dimension_numbers"].rhs_spec[1]] >= MANY_CHANNELS
             and positions <= MOST_PRODUCTS
             and math.prod(self.out) <= FEW_OUTPUTS
+        )
+
+    def is_fast_by_rows(self) -> bool:
+        """Whether this has so few outputs that the library is faster at three times as many."""
+        outputs, channels, *space = self.params["dimension_numbers"].rhs_spec
+        return (
+            self.dtype == jnp.float32
+            and len(space) == 2
+            and self.rhs[space[0]] == ROWS
+            and self.rhs[channels] >= SOME_CHANNELS
+            and self.rhs[outputs] <= FEW_FEATURES
+            and (self.params["window_strides"][0], self.params["lhs_dilation"][0]) == (1, 1)
+            and not any(map(is_symbolic_dim, self.out))
+            and math.prod(self.out) <= SMALL_FEATURES
         )
 
     def has_slow_channels(self) -> bool:
@@ -198,6 +215,21 @@ class Convolution:
         y = functools.reduce(jnp.add, map(jnp.multiply, windows, jnp.unstack(weights)))
         return y.reshape(*y.shape[:-2], outputs)
 
+    def as_sum_of_rows(self, x: Array, w: Array) -> Array:
+        """One convolution for all rows of the kernel, ``y[i] = Σ_r (x * w[r])[i + r * rhs_dilation]``.
+
+        Its kernel has one row, and the outputs of all: with more outputs the library is faster.
+        """
+        rows, *others, channels, outputs = w.shape
+        w = jnp.moveaxis(w, 0, -2).reshape(1, *others, channels, rows * outputs)
+        none, padding = (0, 0), self.params["padding"]
+        x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (*padding[0], 0), *[(0, 0, 0)] * (x.ndim - 2)])
+        y = self.native(x, w, padding=(none, *padding[1:]))
+        below = np.arange(rows) * self.params["rhs_dilation"][0]
+        height = y.shape[1] - below[-1]
+        parts = (y[:, low : low + height, ..., r * outputs : (r + 1) * outputs] for r, low in enumerate(below))
+        return functools.reduce(jnp.add, parts)
+
     def pad_channels_to_4(self, x: Array, w: Array) -> Array:
         """With channels of zeros, up to a multiple of four."""
         none, more = jnp.zeros((), x.dtype), -x.shape[-1] % 4
@@ -206,13 +238,17 @@ class Convolution:
 
     def one_conv_per_group(self, x: Array, w: Array) -> Array:
         """One convolution for each group, in the only layout that the library knows inside loops."""
-        # NHWC and HWIO, or their like in other dimensions.
-        groups, axes = self.params["feature_group_count"], range(x.ndim)
+        groups = self.params["feature_group_count"]
+        parts = zip(jnp.split(x, groups, axis=-1), jnp.split(w, groups, axis=-1), strict=True)
+        return jnp.concatenate([self.native(x, w) for x, w in parts], axis=-1)
+
+    def native(self, x: Array, w: Array, **changes: Any) -> Array:
+        """The library's own, of one group, with NHWC and HWIO or their like in other dimensions."""
+        axes = range(x.ndim)
         layout = (axes[0], axes[-1], *axes[1:-1])
         spec = lax.ConvDimensionNumbers(layout, (axes[-1], axes[-2], *axes[:-2]), layout)
-        params = self.params | {"feature_group_count": 1, "dimension_numbers": spec}
-        parts = zip(jnp.split(x, groups, axis=-1), jnp.split(w, groups, axis=-1), strict=True)
-        return jnp.concatenate([lax.conv_general_dilated_p.bind(x, w, **params) for x, w in parts], axis=-1)
+        params = self.params | {"feature_group_count": 1, "dimension_numbers": spec} | changes
+        return lax.conv_general_dilated_p.bind(x, w, **params)
 
     def padded(self, x: Array) -> Array:
         """With the padding, and with zeros between pixels where the input is dilated."""

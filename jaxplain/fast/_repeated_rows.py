@@ -29,11 +29,9 @@ from ._equations import first_outvar, multiplies
 
 
 def repeated_rows(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
-    """The live equations of a jaxpr; if it multiplies repeated rows, those that do are evaluated for one row."""
+    """The live equations of a jaxpr; those that multiply repeated rows, and what belongs to them, for one row."""
     jaxpr = without_dead_equations(jaxpr)
-    repeated = repeated_in(jaxpr)
-    if not any(first_outvar(eqn) in repeated and multiplies(eqn) for eqn in jaxpr.eqns):
-        return list(map(Form, jaxpr.eqns))
+    repeated = around_products(jaxpr, repeated_in(jaxpr))
     row_of: dict[Any, Any] = {}  # a repeated value -> its one row, as soon as that is computed
 
     def once(eqn: Any) -> Callable[..., Any] | None:
@@ -58,6 +56,12 @@ def for_one_row(eqn: Any, operands: Sequence[Any], repeated: Collection[Any]) ->
         every = [jnp.broadcast_to(value, v.aval.shape) for value, v in zip(operands, eqn.invars, strict=True)]
         return [y[:1] for y in bound(eqn, every, eqn.params)]
     if eqn.primitive not in PLAIN_CALLS:
+        # An operand that is not taken by the row is needed as a whole, as a weight whose rows are all equal is.
+        by_row = operands_by_row(eqn) or (False,) * len(operands)
+        operands = [
+            value if flag or not is_row(v, repeated) else jnp.broadcast_to(value, v.aval.shape)
+            for value, v, flag in zip(operands, eqn.invars, by_row, strict=True)
+        ]
         name = OF_RESULT.get(eqn.primitive)
         return bound(eqn, operands, eqn.params | ({name: (1, *eqn.params[name][1:])} if name else {}))
     jaxpr, consts = unclose(called_jaxpr(eqn))
@@ -92,6 +96,18 @@ def repeated_in(jaxpr: Any, given: Collection[Any] = ()) -> set[Any]:
     return found
 
 
+def around_products(jaxpr: Any, repeated: Collection[Any]) -> set[Any]:
+    """Of the repeated rows those that products make, or that are made of them, and what these are made of."""
+    found: set[Any] = set()
+    for eqn in jaxpr.eqns:
+        if first_outvar(eqn) in repeated and (multiplies(eqn) or any(is_row(v, found) for v in eqn.invars)):
+            found.update(eqn.outvars)
+    for eqn in reversed(jaxpr.eqns):
+        if first_outvar(eqn) in found:
+            found.update(v for v in eqn.invars if is_row(v, repeated))
+    return found
+
+
 def is_row(atom: Any, repeated: Collection[Any] | Mapping[Any, Any]) -> bool:
     """Whether an operand is among the repeated rows."""
     return not isinstance(atom, jexc.Literal) and atom in repeated
@@ -110,7 +126,6 @@ def is_repeated(eqn: Any) -> bool:
 
 def keeps_rows(eqn: Any, repeated: Collection[Any]) -> bool:
     """Whether an equation works on every row by itself, and all operands that it takes by the row are repeated."""
-    flags = [is_row(v, repeated) for v in eqn.invars]
     if eqn.primitive in PLAIN_CALLS:
         jaxpr, _ = unclose(called_jaxpr(eqn))
         inside = repeated_in(jaxpr, inner_of(eqn, jaxpr, repeated))
@@ -120,7 +135,8 @@ def keeps_rows(eqn: Any, repeated: Collection[Any]) -> bool:
         )
     if has_own_derivative(eqn) and not is_elementwise_call(eqn):
         return False
-    return operands_by_row(eqn, eqn.invars[flags.index(True)].aval.shape[0]) == tuple(flags)
+    by_row = operands_by_row(eqn) or ()
+    return any(by_row) and all(is_row(v, repeated) for v, flag in zip(eqn.invars, by_row, strict=False) if flag)
 
 
 def inner_of(eqn: Any, jaxpr: Any, repeated: Collection[Any]) -> list[Any]:
@@ -128,12 +144,11 @@ def inner_of(eqn: Any, jaxpr: Any, repeated: Collection[Any]) -> list[Any]:
     return [inner for v, inner in zip(eqn.invars, jaxpr.invars, strict=True) if is_row(v, repeated)]
 
 
-def operands_by_row(eqn: Any, n: int) -> tuple[bool, ...] | None:
+def operands_by_row(eqn: Any) -> tuple[bool, ...] | None:
     """Which operands an equation takes row by row: row i of its result comes of their rows i, and all of the others.
 
     Args:
       eqn: the equation.
-      n: the number of rows.
 
     Returns:
       One flag per operand; None where rows meet, change their place, or are told apart.
@@ -144,7 +159,8 @@ def operands_by_row(eqn: Any, n: int) -> tuple[bool, ...] | None:
     if not first.is_aligned or any(axis != 0 for _, axis in first.sources):
         return None
     shapes = [v.aval.shape for v in eqn.invars]
-    return tuple((k, 0) in first.sources and shape[0] == n for k, shape in enumerate(shapes))
+    rows = eqn.outvars[0].aval.shape[:1]
+    return tuple((k, 0) in first.sources and shape[:1] == rows for k, shape in enumerate(shapes))
 
 
 def says_where(eqn: Any) -> bool:
