@@ -32,13 +32,13 @@ def accelerate(f: F, enable: bool = True) -> F:
     """The same function, faster on a CPU; on other devices it stays as it is.
 
     The function is traced, and evaluated again with other forms of some operations: depthwise and grouped convolutions
-    as sums of shifted slices, those of one position and the derivatives of strided ones as matrix products, those of few
-    outputs with all rows of their kernel at once, max-pooling as a maximum of slices, masks that derivatives remember as
-    bits, and rectifiers behind sums and behind depthwise convolutions as selections, which XLA computes once. What is
-    made of one image that is repeated for a whole batch is computed for one. Values agree to rounding. Derivatives taken
-    inside ``f`` are fast as well: ``accelerate(jax.grad(f))`` is faster than ``jax.grad(accelerate(f))`` and, behind
-    rectifiers such as ``jax.nn.relu``, needs less memory: with four images, 54 MiB for 274 on ResNet-50, 41 for 129 on
-    EfficientNet-Lite0.
+    as sums of shifted slices, those of one position and the derivatives of strided ones as matrix products, those of
+    few outputs with all rows of their kernel at once, max-pooling as a maximum of slices, masks that derivatives
+    remember as bits, and rectifiers behind sums and behind depthwise convolutions as selections, which XLA computes
+    once. What is made of one image that is repeated for a whole batch is computed for one. Values agree to rounding.
+    Derivatives taken inside ``f`` are fast as well: ``accelerate(jax.grad(f))`` is faster than
+    ``jax.grad(accelerate(f))`` and, behind rectifiers such as ``jax.nn.relu``, needs less memory: with four images, 54
+    MiB for 274 on ResNet-50, 41 for 129 on EfficientNet-Lite0.
     In derivatives of depthwise convolutions, and in LRP, an axis of space that is sharded over a mesh whose axes are
     not explicit is gathered.
 
