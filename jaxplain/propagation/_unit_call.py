@@ -12,11 +12,11 @@ import jax
 from jax.extend.core import primitives as P
 
 from .._convention import Array
-from .._graph.primitives import ROOTS
-from .._graph.trace import read, run
+from .._graph.primitives import MOVES, PRODUCTS, SHIFTS, SUMS
+from .._graph.trace import Op, read, run
 from ._affine_map import AffineMap
 from ._ledger import Account
-from ._units import Unit
+from ._units import Unit, element_by_element
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,18 +60,28 @@ class UnitCall:
         return outputs[0] if len(outputs) == 1 else outputs
 
     def with_fixed_scale(self, x: Array) -> Callable[[Array], Array]:
-        """What a normalisation computes with the divisor that it has at ``x``: a linear function, up to a shift."""
-        at_x = run(self.unit.ops, {**self.constants, self.unit.inputs[0]: x})
+        """What a normalisation computes with its statistics held as they are at ``x``: linear, up to a shift.
+
+        A mean that is subtracted is not held, as it is linear itself; all that multiplies or divides is.
+        """
+        ops, (value,) = self.unit.ops, self.unit.inputs
+        at_x = run(ops, {**self.constants, value: x})
+        elements = element_by_element(ops, value, x.size)
 
         def normalise(x: Array) -> Array:
-            env = {**self.constants, self.unit.inputs[0]: x}
-            for op in self.unit.ops:
-                operands = read(op.inputs, env)
+            linear = {value: x}
+            for op in ops:
+                scales = op.primitive in (P.mul_p, P.div_p) and not elements.isdisjoint(op.reads)
+                varies = [isinstance(a, int) and a in linear and (a in elements or not scales) for a in op.inputs]
                 if op.primitive is P.div_p:
-                    operands[1] = read(op.inputs, at_x)[1]
-                is_scale = op.primitive in ROOTS
-                env.update(zip(op.outputs, read(op.outputs, at_x) if is_scale else op.bind(*operands), strict=True))
-            return env[self.unit.outputs[0]]
+                    varies[1] = False
+                if is_linear(op, varies):
+                    operands = read(op.inputs, at_x)
+                    operands = [
+                        linear[a] if flag else v for a, v, flag in zip(op.inputs, operands, varies, strict=True)
+                    ]
+                    linear.update(zip(op.outputs, op.bind(*operands), strict=True))
+            return linear[self.unit.outputs[0]]
 
         return normalise
 
@@ -89,6 +99,14 @@ class UnitCall:
         several = isinstance(inputs, tuple)
         _, pull = jax.vjp(self.forward, *(inputs if several else (inputs,)))
         return pull if several else lambda cotangent: pull(cotangent)[0]
+
+
+def is_linear(op: Op, varies: Sequence[bool]) -> bool:
+    """Whether an operation is linear, up to a shift, in the operands that vary."""
+    if op.primitive in PRODUCTS | {P.mul_p, P.div_p}:
+        return sum(varies) == 1
+    chooses = op.primitive is P.select_n_p and not varies[0]
+    return any(varies) and (chooses or op.primitive in SHIFTS | MOVES | SUMS)
 
 
 Rule: TypeAlias = Callable[[UnitCall, Any, Any, Any], Any]

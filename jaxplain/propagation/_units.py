@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -148,6 +149,20 @@ class Plan:
             elif isinstance(step, ControlFlow):
                 for plan in step.plans:
                     yield from plan.units()
+
+
+def element_by_element(ops: Sequence[Op], root: int, size: int) -> set[int]:
+    """The values of a region that are made of its root's elements one by one, and not of statistics that were spread.
+
+    A statistic is smaller, and is spread by a broadcast or by the operation that applies it: a learned scale times the
+    inverse of a deviation is as large as the root, and no less a statistic.
+    """
+    rich = {root}
+    for op in ops:
+        is_as_large = all(math.prod(v.aval.shape) == size for v in op.eqn.outvars)
+        if is_as_large and not rich.isdisjoint(op.reads):
+            rich.update(op.outputs)
+    return rich
 
 
 # ---------------------------------------------------------------------------------------------------- first and last

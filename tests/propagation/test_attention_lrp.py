@@ -99,6 +99,30 @@ def test_normalisations_with_a_fixed_deviation(name):
     close(relevance.sum(axis=1), with_fixed_deviation(x))
 
 
+SCALED = {  # a vector by a function of its statistics, which ``hold`` holds: not by an inverse root alone
+    "squash of a capsule": lambda x, hold: x * hold(squares(x) / (1 + squares(x)) / jnp.sqrt(squares(x) + 1e-9)),
+    "in another order": lambda x, hold: hold(squares(x)) / (1 + hold(squares(x))) * x / hold(jnp.sqrt(squares(x))),
+    "with exp": lambda x, hold: hold(1 - 1 / jnp.exp(jnp.sqrt(squares(x)))) * x / hold(jnp.sqrt(squares(x))),
+    "of the mean as well": lambda x, hold: x * hold(gain(x)) - x.mean(axis=1, keepdims=True) * hold(gain(x)),
+    "of absolute values": lambda x, hold: x / hold(jnp.abs(x).sum(axis=1, keepdims=True)),
+    "of the values": lambda x, hold: x / hold(x.sum(axis=1, keepdims=True) + 9),
+    "weighted": lambda x, hold: x / hold(jnp.sqrt((x**2 * jnp.arange(1.0, 9)[None]).sum(axis=1, keepdims=True))),
+}
+squares = lambda x: (x**2).sum(axis=1, keepdims=True)
+gain = lambda x: squares(x) / (1 + squares(x)) / jnp.sqrt(squares(x))
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_a_vector_scaled_by_its_statistics_keeps_its_relevance(name):
+    x = jax.random.normal(jax.random.key(3), (3, 8), jnp.float64) + 0.3
+    head = jax.random.normal(jax.random.key(4), (8, 4), jnp.float64)
+    network = lambda x, hold=lambda v: v: SCALED[name](x, hold) @ head
+    by_rules = composites.first_match(("norm", rules.layer_norm(0.0)), ("dense", rules.zero()))
+    relevance = jaxplain.lrp(network, by_rules)(x, target=1)
+    close(relevance, x * jax.grad(lambda x: network(x, fixed)[:, 1].sum())(x))
+    close(relevance.sum(axis=1), network(x)[:, 1])
+
+
 def test_the_weights_of_an_attention_are_told_from_its_values():
     rows = jaxplain.summary(vit.unrolled, composites.cp_lrp())(WEIGHTS, X, target=TARGET).rows
     products = [row.unit.attention for row in rows if row.unit.kind == "product"]

@@ -8,7 +8,7 @@ from jax.extend.core import primitives as P
 
 from ..._graph.primitives import REDUCTIONS, ROOTS, SHIFTS
 from ..._graph.trace import Op
-from .._units import Unit
+from .._units import Unit, element_by_element
 from ._view import View
 
 
@@ -62,16 +62,17 @@ def softmax_root(view: View, last: Op, root: int) -> int:
 def kind_of_region(view: View, ops: Sequence[Op], root: int) -> str | None:
     """What operations from one value to one value are; None where they are no function with a name.
 
-    A softmax divides by a sum of exp, or subtracts the logarithm of one. A normalisation divides, or takes a root, and
-    what it divides has gone through linear operations alone.
+    A softmax divides by a sum of exp of every element, or subtracts the logarithm of one. A normalisation divides, or
+    takes a root, and what it divides has gone through linear operations alone.
     """
     primitives = {op.primitive for op in ops}
     if not primitives & REDUCTIONS:
         return None if all(is_jointly_linear(view, op) for op in ops) else "activation"
-    if {P.exp_p, P.reduce_sum_p} <= primitives and ops[-1].primitive in (P.div_p, P.sub_p, P.exp_p):
+    rich = element_by_element(ops, root, view.size(root))
+    exponentials = any(op.primitive is P.exp_p and not rich.isdisjoint(op.reads) for op in ops)
+    if exponentials and P.reduce_sum_p in primitives and ops[-1].primitive in (P.div_p, P.sub_p, P.exp_p):
         return "softmax"
     divides = any(op.primitive in ROOTS or (op.primitive is P.div_p and view.depends(op.inputs[1])) for op in ops)
-    rich = element_by_element(view, ops, root)
     # The operations through which the root's elements pass one by one on their way to the end.
     path = leading_to(ops[-1], ops, lambda op: rich.intersection(op.reads))
     is_linear = all(scales_linearly(view, op, rich) for op in path)
@@ -82,20 +83,6 @@ def is_jointly_linear(view: View, op: Op) -> bool:
     """Whether an operation is linear in its explained operands together."""
     adds = op.primitive in SHIFTS and all(map(view.is_float, op.outputs))
     return adds or view.is_linear(op) or not view.explained(op)
-
-
-def element_by_element(view: View, ops: Sequence[Op], root: int) -> set[int]:
-    """The values of a region that are made of the root's elements one by one, and not of statistics that were spread.
-
-    A statistic is smaller, and is spread by a broadcast or by the operation that applies it: a learned scale times the
-    inverse of a deviation is as large as the root, and no less a statistic.
-    """
-    rich = {root}
-    for op in ops:
-        made_of = {a for a in view.explained(op) if a in rich}
-        if made_of and all(view.size(out) == view.size(root) for out in op.outputs):
-            rich.update(op.outputs)
-    return rich
 
 
 def scales_linearly(view: View, op: Op, rich: set[int]) -> bool:
