@@ -77,65 +77,23 @@ class Convolution:
         if self.params["batch_group_count"] != 1 or any(map(is_symbolic_dim, sizes)) or 0 in self.rhs:
             return None
         channels, positions = self.rhs[spec.rhs_spec[1]], math.prod(self.rhs[axis] for axis in spec.rhs_spec[2:])
-        if groups == 1 and self.is_fast_as_matmul(positions):
+        if groups != 1:
+            is_thin = channels <= FEW_CHANNELS and 0 < channels * positions <= MOST_TERMS
+            return self.as_shifted_sum if is_thin else self.one_conv_per_group if groups <= FEW_GROUPS else None
+        if is_fast_as_matmul(self, positions):
             return self.as_matmul_then_scatter
-        if groups == 1 and positions == 1:
+        if positions == 1:
             return self.as_matmul
-        if groups == 1 and self.is_fast_by_rows():
+        if is_fast_by_rows(self):
             return self.as_sum_of_rows
-        if groups == 1 and self.has_slow_channels():
+        if has_slow_channels(self):
             return self.pad_channels_to_4
-        if groups == 1:
-            return None if self.is_canonical else self.one_conv_per_group
-        if channels <= FEW_CHANNELS and 0 < channels * positions <= MOST_TERMS:
-            return self.as_shifted_sum
-        return self.one_conv_per_group if groups <= FEW_GROUPS else None
+        return None if self.is_canonical else self.one_conv_per_group
 
     @property
     def is_shifted_sum(self) -> bool:
         """Whether it becomes a sum of slices."""
         return self.form() == self.as_shifted_sum
-
-    def is_fast_as_matmul(self, positions: int) -> bool:
-        """Whether one product for all positions is faster, and precise enough: of a dilated input, or few features."""
-        strides = self.params["lhs_dilation"]
-        dilation = math.prod(
-            strides
-        )  # the output is larger than the input by this factor, and so many sums are written out
-        if positions > MAX_INTERMEDIATE * dilation or max(self.params["window_strides"], default=1) > 1:
-            return False
-        if positions > 1 and (dilation > MAX_DILATION or jnp.finfo(self.dtype).bits <= 16):
-            return False
-        return max(strides, default=1) > 1 or self.is_large_kernel_over_small_features(positions)
-
-    def is_large_kernel_over_small_features(self, positions: int) -> bool:
-        """Whether this is the derivative of a large kernel over small features."""
-        return (
-            self.has_inputs_last
-            and not any(map(is_symbolic_dim, self.out))
-            and self.rhs[self.params["dimension_numbers"].rhs_spec[1]] >= MANY_CHANNELS
-            and positions <= MOST_PRODUCTS
-            and math.prod(self.out) <= FEW_OUTPUTS
-        )
-
-    def is_fast_by_rows(self) -> bool:
-        """Whether this has so few outputs that the library is faster at three times as many."""
-        outputs, channels, *space = self.params["dimension_numbers"].rhs_spec
-        return (
-            self.dtype == jnp.float32
-            and len(space) == 2
-            and self.rhs[space[0]] == ROWS
-            and self.rhs[channels] >= SOME_CHANNELS
-            and self.rhs[outputs] <= FEW_FEATURES
-            and (self.params["window_strides"][0], self.params["lhs_dilation"][0]) == (1, 1)
-            and not any(map(is_symbolic_dim, self.out))
-            and math.prod(self.out) <= SMALL_FEATURES
-        )
-
-    def has_slow_channels(self) -> bool:
-        """Whether this is a convolution of few channels, such as colours, that the library is slow at."""
-        outputs, channels, *_ = (self.rhs[axis] for axis in self.params["dimension_numbers"].rhs_spec)
-        return channels in SLOW_CHANNELS and outputs in SLOW_OUTPUTS and self.dtype == jnp.float32
 
     @property
     def is_canonical(self) -> bool:
@@ -265,3 +223,50 @@ class Convolution:
             start[axis], step[axis] = here * dilation, stride
             stop[axis] = x.shape[axis] - (end - here) * dilation
         return lax.slice(x, start, stop, step)
+
+
+# ------------------------------------------------------------------------------------- where a form is faster
+
+
+def is_fast_as_matmul(conv: Convolution, positions: int) -> bool:
+    """Whether one product for all positions is faster, and precise enough: of a dilated input, or few features."""
+    strides = conv.params["lhs_dilation"]
+    # The output is larger than the input by this factor, and so many sums are written out.
+    dilation = math.prod(strides)
+    if positions > MAX_INTERMEDIATE * dilation or max(conv.params["window_strides"], default=1) > 1:
+        return False
+    if positions > 1 and (dilation > MAX_DILATION or jnp.finfo(conv.dtype).bits <= 16):
+        return False
+    return max(strides, default=1) > 1 or is_large_kernel_over_small_features(conv, positions)
+
+
+def is_large_kernel_over_small_features(conv: Convolution, positions: int) -> bool:
+    """Whether this is the derivative of a large kernel over small features."""
+    return (
+        conv.has_inputs_last
+        and not any(map(is_symbolic_dim, conv.out))
+        and conv.rhs[conv.params["dimension_numbers"].rhs_spec[1]] >= MANY_CHANNELS
+        and positions <= MOST_PRODUCTS
+        and math.prod(conv.out) <= FEW_OUTPUTS
+    )
+
+
+def is_fast_by_rows(conv: Convolution) -> bool:
+    """Whether this has so few outputs that the library is faster at three times as many."""
+    outputs, channels, *space = conv.params["dimension_numbers"].rhs_spec
+    return (
+        conv.dtype == jnp.float32
+        and len(space) == 2
+        and conv.rhs[space[0]] == ROWS
+        and conv.rhs[channels] >= SOME_CHANNELS
+        and conv.rhs[outputs] <= FEW_FEATURES
+        and (conv.params["window_strides"][0], conv.params["lhs_dilation"][0]) == (1, 1)
+        and not any(map(is_symbolic_dim, conv.out))
+        and math.prod(conv.out) <= SMALL_FEATURES
+    )
+
+
+def has_slow_channels(conv: Convolution) -> bool:
+    """Whether this is a convolution of few channels, such as colours, that the library is slow at."""
+    outputs, channels, *_ = (conv.rhs[axis] for axis in conv.params["dimension_numbers"].rhs_spec)
+    return channels in SLOW_CHANNELS and outputs in SLOW_OUTPUTS and conv.dtype == jnp.float32
