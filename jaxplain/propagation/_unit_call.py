@@ -76,10 +76,8 @@ class UnitCall:
                 if op.primitive is P.div_p:
                     varies[1] = False
                 if is_linear(op, varies):
-                    operands = read(op.inputs, at_x)
-                    operands = [
-                        linear[a] if flag else v for a, v, flag in zip(op.inputs, operands, varies, strict=True)
-                    ]
+                    pairs = zip(varies, read(op.inputs, at_x | linear), read(op.inputs, at_x), strict=True)
+                    operands = [value if flag else held for flag, value, held in pairs]
                     linear.update(zip(op.outputs, op.bind(*operands), strict=True))
             return linear[self.unit.outputs[0]]
 
