@@ -262,7 +262,7 @@ def is_fast_by_rows(conv: Convolution) -> bool:
         and conv.rhs[outputs] <= FEW_FEATURES
         and (conv.params["window_strides"][0], conv.params["lhs_dilation"][0]) == (1, 1)
         and not any(map(is_symbolic_dim, conv.out))
-        and math.prod(conv.out) <= SMALL_FEATURES
+        and 0 < math.prod(conv.out) <= SMALL_FEATURES
     )
 
 

@@ -12,11 +12,13 @@ import jax
 from jax.extend.core import primitives as P
 
 from .._convention import Array
-from .._graph.primitives import MOVES, PRODUCTS, SHIFTS, SUMS
+from .._graph.primitives import MAXIMA, MOVES, ORDERS, PRODUCTS, SHIFTS, SUMS
 from .._graph.trace import Op, read, run
 from ._affine_map import AffineMap
 from ._ledger import Account
 from ._units import Unit, element_by_element
+
+ELEMENTS = frozenset([P.abs_p, P.max_p, P.min_p])
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +64,7 @@ class UnitCall:
     def with_fixed_scale(self, x: Array) -> Callable[[Array], Array]:
         """What a normalisation computes with its statistics held as they are at ``x``: linear, up to a shift.
 
-        A mean that is subtracted is not held, as it is linear itself; all that multiplies or divides is.
+        A mean or a maximum that is subtracted is not held, as it is linear itself; all that multiplies or divides is.
         """
         ops, (value,) = self.unit.ops, self.unit.inputs
         at_x = run(ops, {**self.constants, value: x})
@@ -100,11 +102,11 @@ class UnitCall:
 
 
 def is_linear(op: Op, varies: Sequence[bool]) -> bool:
-    """Whether an operation is linear, up to a shift, in the operands that vary."""
+    """Whether an operation is linear, up to a shift, in the operands that vary, where they keep order and signs."""
     if op.primitive in PRODUCTS | {P.mul_p, P.div_p}:
         return sum(varies) == 1
     chooses = op.primitive is P.select_n_p and not varies[0]
-    return any(varies) and (chooses or op.primitive in SHIFTS | MOVES | SUMS)
+    return any(varies) and (chooses or op.primitive in SHIFTS | MOVES | SUMS | MAXIMA | ORDERS | ELEMENTS)
 
 
 Rule: TypeAlias = Callable[[UnitCall, Any, Any, Any], Any]

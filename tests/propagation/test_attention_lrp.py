@@ -106,8 +106,12 @@ SCALED = {  # a vector by a function of its statistics, which ``hold`` holds: no
     "of the mean as well": lambda x, hold: x * hold(gain(x)) - x.mean(axis=1, keepdims=True) * hold(gain(x)),
     "of absolute values": lambda x, hold: x / hold(jnp.abs(x).sum(axis=1, keepdims=True)),
     "of the values": lambda x, hold: x / hold(x.sum(axis=1, keepdims=True) + 9),
+    "between the least and the most": lambda x, hold: (x - least(x)) / hold(most(x) - least(x)),
+    "below the most": lambda x, hold: (most(x) - x) / hold(jnp.sqrt(squares(x))),
+    "beside the mean size": lambda x, hold: (x - jnp.abs(x).mean(axis=1, keepdims=True)) / hold(jnp.sqrt(squares(x))),
     "weighted": lambda x, hold: x / hold(jnp.sqrt((x**2 * jnp.arange(1.0, 9)[None]).sum(axis=1, keepdims=True))),
 }
+least, most = lambda x: x.min(axis=1, keepdims=True), lambda x: x.max(axis=1, keepdims=True)
 squares = lambda x: (x**2).sum(axis=1, keepdims=True)
 gain = lambda x: squares(x) / (1 + squares(x)) / jnp.sqrt(squares(x))
 
