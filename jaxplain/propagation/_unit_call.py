@@ -18,7 +18,7 @@ from ._affine_map import AffineMap
 from ._ledger import Account
 from ._units import Unit, element_by_element
 
-ELEMENTS = frozenset([P.abs_p, P.max_p, P.min_p])
+SIZES = frozenset([P.abs_p, P.max_p, P.min_p])  # linear where elements keep order and signs
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ def is_linear(op: Op, varies: Sequence[bool]) -> bool:
     if op.primitive in PRODUCTS | {P.mul_p, P.div_p}:
         return sum(varies) == 1
     chooses = op.primitive is P.select_n_p and not varies[0]
-    return any(varies) and (chooses or op.primitive in SHIFTS | MOVES | SUMS | MAXIMA | ORDERS | ELEMENTS)
+    return any(varies) and (chooses or op.primitive in SHIFTS | MOVES | SUMS | MAXIMA | ORDERS | SIZES)
 
 
 Rule: TypeAlias = Callable[[UnitCall, Any, Any, Any], Any]
