@@ -127,9 +127,10 @@ def without_stops(graph: Graph) -> Graph:
 def no_rule(unit: Unit, remedy: str | None = None) -> ValueError:
     """The error of a unit that a method has no rule for; the remedy is one in the composite, where it takes one."""
     if unit.kind == "integer":
+        held = "" if remedy else ", or hold what only gates, as an expert's mask, by jax.lax.stop_gradient"
         return ValueError(
             f"the explained input turns into integers before {unit.place}, where no relevance can follow: explain a "
-            "part of the network without it, or write a choice of its values as jnp.where with a comparison"
+            f"part of the network without it, write a choice of its values as jnp.where with a comparison{held}"
         )
     why = REFUSED.get("real" if unit.kind == "complex" else unit.ops[-1].primitive.name)
     if unit.ops[-1].primitive in LINEAR_IN:

@@ -9,16 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import jax
-from jax.extend.core import primitives as P
 
 from .._convention import Array
-from .._graph.primitives import MAXIMA, MOVES, ORDERS, PRODUCTS, SHIFTS, SUMS
-from .._graph.trace import Op, read, run
+from .._graph.trace import read, run
 from ._affine_map import AffineMap
 from ._ledger import Account
-from ._units import Unit, element_by_element
-
-SIZES = frozenset([P.abs_p, P.max_p, P.min_p])  # linear where elements keep order and signs
+from ._units import Unit, linear_steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,24 +60,24 @@ class UnitCall:
     def with_fixed_scale(self, x: Array) -> Callable[[Array], Array]:
         """What a normalisation computes with its statistics held as they are at ``x``: linear, up to a shift.
 
-        A mean or a maximum that is subtracted is not held, as it is linear itself; all that multiplies or divides is.
+        Raises:
+          ValueError: if the unit is none.
         """
-        ops, (value,) = self.unit.ops, self.unit.inputs
-        at_x = run(ops, {**self.constants, value: x})
-        elements = element_by_element(ops, value, x.size)
+        ops, (value,), (out, *_) = self.unit.ops, self.unit.inputs, self.unit.outputs
+        steps, at_x = linear_steps(ops, value, x.size), run(ops, {**self.constants, value: x})
+        if not any(out in op.outputs for op, _ in steps):
+            raise ValueError(
+                f"the unit `{self.unit.kind}` at {self.unit.place} is not linear where its statistics are held: give "
+                "it another rule"
+            )
 
         def normalise(x: Array) -> Array:
             linear = {value: x}
-            for op in ops:
-                scales = op.primitive in (P.mul_p, P.div_p) and not elements.isdisjoint(op.reads)
-                varies = [isinstance(a, int) and a in linear and (a in elements or not scales) for a in op.inputs]
-                if op.primitive is P.div_p:
-                    varies[1] = False
-                if is_linear(op, varies):
-                    pairs = zip(varies, read(op.inputs, at_x | linear), read(op.inputs, at_x), strict=True)
-                    operands = [value if flag else held for flag, value, held in pairs]
-                    linear.update(zip(op.outputs, op.bind(*operands), strict=True))
-            return linear[self.unit.outputs[0]]
+            for op, varies in steps:
+                pairs = zip(varies, read(op.inputs, at_x | linear), read(op.inputs, at_x), strict=True)
+                operands = [value if flag else held for flag, value, held in pairs]
+                linear.update(zip(op.outputs, op.bind(*operands), strict=True))
+            return linear[out]
 
         return normalise
 
@@ -99,14 +95,6 @@ class UnitCall:
         several = isinstance(inputs, tuple)
         _, pull = jax.vjp(self.forward, *(inputs if several else (inputs,)))
         return pull if several else lambda cotangent: pull(cotangent)[0]
-
-
-def is_linear(op: Op, varies: Sequence[bool]) -> bool:
-    """Whether an operation is linear, up to a shift, in the operands that vary, where they keep order and signs."""
-    if op.primitive in PRODUCTS | {P.mul_p, P.div_p}:
-        return sum(varies) == 1
-    chooses = op.primitive is P.select_n_p and not varies[0]
-    return any(varies) and (chooses or op.primitive in SHIFTS | MOVES | SUMS | MAXIMA | ORDERS | SIZES)
 
 
 Rule: TypeAlias = Callable[[UnitCall, Any, Any, Any], Any]

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import jax.numpy as jnp
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
-from .._graph.primitives import PIECEWISE
+from .._graph.primitives import MOVES, PIECEWISE, REDUCTIONS, SHIFTS
 from .._graph.trace import Atom, Graph, Op, numbered
 
 WEIGHTED = ("conv", "dense")
@@ -24,6 +25,7 @@ KINDS = (
     *(*WEIGHTED, "scale", "pool", "max_pool", "sum", "product", "division", "activation", "norm", "softmax"),
     *("linear", "sort", "select", "complex", "shape"),
 )
+SIZES = frozenset([P.abs_p, P.max_p, P.min_p])  # linear where elements keep order and signs
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +151,33 @@ class Plan:
             elif isinstance(step, ControlFlow):
                 for plan in step.plans:
                     yield from plan.units()
+
+
+def linear_steps(ops: Sequence[Op], root: int, size: int) -> list[tuple[Op, list[bool]]]:
+    """The operations of a normalisation that are linear with its statistics held, and which operands vary.
+
+    What multiplies or divides an element is held. A mean or a maximum that is subtracted is linear itself.
+    """
+    elements, linear, steps = element_by_element(ops, root, size), {root}, []
+    for op in ops:
+        scales = op.primitive in (P.mul_p, P.div_p) and not elements.isdisjoint(op.reads)
+        varies = [isinstance(a, int) and a in linear and (a in elements or not scales) for a in op.inputs]
+        if op.primitive is P.div_p:
+            varies[1] = False
+        if is_linear(op, varies):
+            linear.update(op.outputs)
+            steps.append((op, varies))
+    return steps
+
+
+def is_linear(op: Op, varies: Sequence[bool]) -> bool:
+    """Whether an operation is linear, up to a shift, in the operands that vary, where they keep order and signs."""
+    if not all(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in op.eqn.outvars):
+        return False
+    if op.primitive in (P.mul_p, P.div_p):
+        return sum(varies) == 1
+    chooses = op.primitive is P.select_n_p and not varies[0]
+    return any(varies) and (chooses or op.primitive in SHIFTS | MOVES | REDUCTIONS | SIZES)
 
 
 def element_by_element(ops: Sequence[Op], root: int, size: int) -> set[int]:

@@ -8,7 +8,7 @@ from jax.extend.core import primitives as P
 
 from ..._graph.primitives import REDUCTIONS, ROOTS, SHIFTS
 from ..._graph.trace import Op
-from .._units import Unit, element_by_element
+from .._units import SIZES, Unit, element_by_element, linear_steps
 from ._view import View
 
 
@@ -75,19 +75,11 @@ def kind_of_region(view: View, ops: Sequence[Op], root: int) -> str | None:
     divides = any(op.primitive in ROOTS or (op.primitive is P.div_p and view.depends(op.inputs[1])) for op in ops)
     # The operations through which the root's elements pass one by one on their way to the end.
     path = leading_to(ops[-1], ops, lambda op: rich.intersection(op.reads))
-    is_linear = all(scales_linearly(view, op, rich) for op in path)
-    return "norm" if divides and is_linear else None
+    linear = {op for op, _ in linear_steps(ops, root, view.size(root)) if op.primitive not in SIZES}
+    return "norm" if divides and linear.issuperset(path) else None
 
 
 def is_jointly_linear(view: View, op: Op) -> bool:
     """Whether an operation is linear in its explained operands together."""
     adds = op.primitive in SHIFTS and all(map(view.is_float, op.outputs))
     return adds or view.is_linear(op) or not view.explained(op)
-
-
-def scales_linearly(view: View, op: Op, rich: set[int]) -> bool:
-    """Whether an operation adds values, or multiplies or divides one by a statistic or a constant."""
-    if op.primitive in (P.mul_p, P.div_p):
-        flags = [a in rich for a in op.reads]
-        return sum(flags) == 1 and (op.primitive is P.mul_p or op.inputs[0] in rich)
-    return is_jointly_linear(view, op)
