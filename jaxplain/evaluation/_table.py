@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +13,6 @@ from .._intervals import half_width
 from ._records import require_record
 
 __all__ = ["Statistic", "summarize"]
-
-Values: TypeAlias = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -86,16 +84,6 @@ def statistic(values: Sequence[float]) -> Statistic:
         return Statistic(mean, None, None, 1)
     half = half_width(numbers)
     return Statistic(mean, mean - half, mean + half, len(numbers))
-
-
-def exceeds(a: Values, b: Values, better: str) -> bool:
-    """Whether ``a`` is better than ``b`` on the images that both have, with 95 % confidence (a paired t interval).
-
-    Of fewer than 6 images none can tell: five fair coins fall alike more often than that.
-    """
-    sign = -1 if better == "lower" else 1
-    difference = np.array([sign * (a[image] - b[image]) for image in sorted(a.keys() & b.keys())])
-    return len(difference) >= 6 and bool(difference.mean() > half_width(difference))
 
 
 def arrow(better: str) -> str:

@@ -10,7 +10,7 @@ from ._colours import Maps, Scaled, colours
 from ._overlay import blend, pale, resize
 from ._photographs import Photograph
 
-INK, FAINT, HAIRLINE = (32, 32, 32), (112, 112, 112), (208, 208, 208)
+INK, FAINT = (32, 32, 32), (112, 112, 112)
 UNSEEN, HATCH = 244, 0.8
 
 Size = tuple[int, int]  # (width, height)

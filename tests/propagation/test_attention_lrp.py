@@ -137,3 +137,9 @@ def test_the_weights_of_an_attention_are_told_from_its_values():
 def test_the_ledger_is_closed(name):
     summary = jaxplain.summary(vit.unrolled, getattr(composites, name)())(WEIGHTS, X, target=TARGET)
     assert abs(summary.gap) < 1e-9 * sum(abs(row.ledger.bias) for row in summary.rows)
+
+
+def test_the_rule_of_a_normalisation_refuses_other_units():
+    rule_of = lambda unit: rules.layer_norm() if unit.kind == "softmax" else None
+    with pytest.raises(ValueError, match=r"the unit `softmax` at .* is not linear .*: give it another rule"):
+        jaxplain.lrp(jax.nn.softmax, rule_of)(jnp.ones((1, 3)))

@@ -384,6 +384,23 @@ def test_indices_and_roundings_are_errors(method):
         method(lambda x: (x @ DENSE).astype(jnp.int32).astype(jnp.float64) * 2)(FEATURES)
 
 
+def test_hard_routed_experts_are_explained_with_their_mask_held():
+    """The remedy that the error names; each example goes to one expert, a linear map of its features."""
+    router, experts = jnp.eye(4, 2), jnp.arange(16.0).reshape(2, 4, 2) - 7
+
+    def net(x, hold):
+        mask = hold(jax.nn.one_hot((x @ router).argmax(axis=1), 2))
+        return jnp.einsum("ne,nd,edc->nc", mask, x, experts)
+
+    with pytest.raises(ValueError, match=r"turns into integers .*hold what only gates.*jax.lax.stop_gradient"):
+        jaxplain.lrp(lambda x: net(x, lambda mask: mask))(FEATURES)
+    maps = jaxplain.lrp(lambda x: net(x, jax.lax.stop_gradient), "epsilon")(FEATURES, target=0)
+    chosen = experts[(FEATURES @ router).argmax(axis=1)]
+    np.testing.assert_allclose(maps, FEATURES * chosen[:, :, 0], rtol=1e-4)
+    with pytest.raises(ValueError, match=r"with a comparison(?!, or hold)"):  # of a reference the mask is another
+        jaxplain.deeplift(lambda x: net(x, jax.lax.stop_gradient))(FEATURES)
+
+
 def test_the_ledger_where_a_bias_cancels_the_input():
     """x w + b = 0: the stabiliser alone divides, and the ledger still closes."""
     table = jaxplain.summary(lambda x: jax.nn.sigmoid(x - 1.0))(jnp.ones((1, 1)))
