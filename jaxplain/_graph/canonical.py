@@ -7,16 +7,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
+from .equations import non_literals
 from .origins import MARKS
-from .primitives import ELEMENTWISE, STACK
+from .primitives import ELEMENTWISE, RELABEL, STACK
 from .rewrite import Form
 from .trace import NAMES
 
 Array = Any
+
+KEEP_A_SUM = RELABEL | {P.broadcast_in_dim_p}  # what lies between a sum and its reciprocal
 
 
 def canonical(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
@@ -24,11 +28,15 @@ def canonical(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
 
     * An elementwise operation that stretches an operand's axis of size 1 becomes one of operands that were broadcast.
     * A maximum over an axis along which values were stacked, and its like, becomes an elementwise one of those values.
+    * A product with the reciprocal of a sum, as of exponentials in a softmax, becomes a division by it.
     * A name that the network gives to what it computes is noted, and no operation between others.
     """
     made_by = {out: eqn for eqn in jaxpr.eqns for out in eqn.outvars}
-    forms = lambda eqn: noted(eqn, made_by) or unstacked(eqn, made_by) or Form(eqn, broadcasting(eqn))
-    return list(map(forms, jaxpr.eqns))
+    others = (noted, unstacked, divided)
+    form_of = lambda eqn: next(
+        (form for other in others if (form := other(eqn, made_by))), Form(eqn, broadcasting(eqn))
+    )
+    return list(map(form_of, jaxpr.eqns))
 
 
 def noted(eqn: Any, made_by: dict[Any, Any]) -> Form | None:
@@ -69,6 +77,33 @@ def unstacked(eqn: Any, made_by: dict[Any, Any]) -> Form | None:
         return FOLDS[eqn.primitive](pieces).astype(eqn.outvars[0].aval.dtype)
 
     return Form(eqn.replace(invars=stack.invars), None, folded)
+
+
+def divided(eqn: Any, made_by: dict[Any, Any]) -> Form | None:
+    """``v · (1 / Σ)`` as ``v / Σ``."""
+    if eqn.primitive is not P.mul_p or len(non_literals(eqn.invars)) < 2:
+        return None
+    shape = eqn.outvars[0].aval.shape
+    divide = lambda *operands: lax.div(*(jnp.broadcast_to(v, shape) for v in operands))
+    for value, inverse in (eqn.invars, eqn.invars[::-1]):
+        total = reciprocal_of(made_by.get(inverse))
+        maker = made_by.get(total)
+        while maker is not None and maker.primitive in KEEP_A_SUM and non_literals(maker.invars):
+            maker = made_by.get(maker.invars[0])
+        if maker is not None and maker.primitive is P.reduce_sum_p:
+            return Form(eqn.replace(invars=[value, total]), None, divide)
+    return None
+
+
+def reciprocal_of(maker: Any) -> Any:
+    """The value that an equation is one over, if it is."""
+    if maker is None or maker.primitive not in (P.div_p, P.integer_pow_p):
+        return None
+    if maker.primitive is P.integer_pow_p:
+        return maker.invars[0] if maker.params["y"] == -1 else None
+    one, value = maker.invars
+    is_one = isinstance(one, jexc.Literal) and np.ndim(one.val) == 0 and one.val == 1
+    return value if is_one and not isinstance(value, jexc.Literal) else None
 
 
 def index_of(is_better: Callable[[Array, Array], Array]) -> Callable[[Sequence[Array]], Array]:

@@ -18,6 +18,7 @@ from jax.tree_util import Partial
 
 from .._channels import channels_read
 from .._convention import Apply, Array, Function, outputs_of, split, zeros_by_example
+from .._graph.canonical import canonical
 from .._graph.dependence import DEPENDENCE, dependents
 from .._graph.equations import called_jaxpr, has_own_derivative, unclose
 from .._graph.forward import forward
@@ -246,7 +247,7 @@ class AttentionNetwork:
 
     def __init__(self, f: Function, x: Array):
         self.x = x
-        self.graph, _ = trace(f, x, keep_call=has_no_attention)
+        self.graph, _ = trace(f, x, keep_call=has_no_attention, rewrite=canonical)
         read = channels_read(self.graph)
         channels = x.ndim - 1 if read is None else read
         self.places = places_in(self.graph, of_input(self.graph), channels, x.ndim)

@@ -263,11 +263,7 @@ def multipliers_of(unit: Unit) -> Multipliers | None:
             "explain by a method without a reference"
         )
     if unit.kind not in MULTIPLIERS:
-        raise no_rule(
-            unit,
-            "write it by operations that have one, or explain by a method that needs none, such as "
-            "jaxplain.integrated_gradients",
-        )
+        raise no_rule(unit, "explain by a method that needs none, such as jaxplain.integrated_gradients")
     return MULTIPLIERS[unit.kind]
 
 

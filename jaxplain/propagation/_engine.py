@@ -124,23 +124,28 @@ def without_stops(graph: Graph) -> Graph:
     return dataclasses.replace(graph, ops=tuple(map(passing, graph.ops)))
 
 
-def no_rule(unit: Unit, remedy: str | None = None) -> ValueError:
-    """The error of a unit that a method has no rule for; the remedy is one in the composite, where it takes one."""
+def no_rule(unit: Unit, other_method: str = "") -> ValueError:
+    """The error of a unit that a method has no rule for; where it takes none of the user's, which method to take."""
     if unit.kind == "integer":
-        held = "" if remedy else ", or hold what only gates, as an expert's mask, by jax.lax.stop_gradient"
+        remedy = (
+            "write a choice of its values as jnp.where with a comparison, or hold what only gates, as an expert's "
+            "mask, by jax.lax.stop_gradient"
+        )
         return ValueError(
             f"the explained input turns into integers before {unit.place}, where no relevance can follow: explain a "
-            f"part of the network without it, write a choice of its values as jnp.where with a comparison{held}"
+            f"part of the network without it, {f'or {other_method}' if other_method else remedy}"
         )
     why = REFUSED.get("real" if unit.kind == "complex" else unit.ops[-1].primitive.name)
     if unit.ops[-1].primitive in LINEAR_IN:
         why = "it is linear in one operand, and another one depends on the explained input as well"
     # Input times derivative: exact where it is linear, of the first order elsewhere.
     example = f"lambda unit: rules.proportional() if unit.kind == {unit.kind!r} else None"
-    own = f"give it one in the composite, for example {example}"
+    remedy = f"give it one in the composite, for example {example}"
     if unit.kind == "complex":
-        own = "explain by a method that needs none, such as jaxplain.integrated_gradients"
-    return ValueError(f"no rule for `{unit.kind}` at {unit.place}{f', where {why}' if why else ''}: {remedy or own}")
+        remedy = "explain by a method that needs none, such as jaxplain.integrated_gradients"
+    elif other_method:
+        remedy = f"write it by operations that have one, or {other_method}"
+    return ValueError(f"no rule for `{unit.kind}` at {unit.place}{f', where {why}' if why else ''}: {remedy}")
 
 
 def refuse_training_mode(network: TracedNetwork, x: Any) -> None:

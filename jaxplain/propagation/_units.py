@@ -53,6 +53,7 @@ class Unit:
       affine: how an affine unit is put together.
       gates: which operands of a product are gates (see `jaxplain.rules.signal`).
       attention: which operands of a product are weights that a softmax made.
+      inverses: which operands of a product are one over a root or a sum, so that the product is a division.
     """
 
     kind: str
@@ -70,6 +71,7 @@ class Unit:
     affine: Affine | None = None
     gates: tuple[bool, ...] = ()
     attention: tuple[bool, ...] = ()
+    inverses: tuple[bool, ...] = ()
     position: int = -1
     layer: int = -1
     first: bool = False

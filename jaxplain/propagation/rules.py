@@ -324,7 +324,7 @@ def proportional(stabilizer: float = STABILIZER, *, positive: bool = False) -> R
 
 @named
 def half(stabilizer: float = STABILIZER) -> Rule:
-    """A product of two explained operands: half of the relevance to each.
+    """A product of two explained operands: half of the relevance to each; of ``a · rsqrt(b)``, a division, all to a.
 
     Reference:
       Achtibat et al.: AttnLRP. ICML 2024, arXiv:2402.05602.
@@ -360,7 +360,7 @@ def values(stabilizer: float = STABILIZER) -> Rule:
 def product(fixed: Callable[[Unit], Sequence[bool]], stabilizer: float) -> Rule:
     """A product of two operands: ``R_i = c_i x_i Jᵀ R / y``, c = 0 for the one that is held fixed, 1 for the other.
 
-    Where none or both are, ``c = 1/2`` for each.
+    Where none or both are, ``c = 1/2`` for each. An inverse, as in ``a · rsqrt(b)``, is held as a divisor is.
 
     Args:
       fixed: which factors of a unit are.
@@ -371,7 +371,7 @@ def product(fixed: Callable[[Unit], Sequence[bool]], stabilizer: float) -> Rule:
         pulled = call.vjp(x, call.account.divide(r, y, stabilizer))
         if not isinstance(x, tuple):  # a square: one operand, twice
             return x * pulled / 2
-        is_fixed = fixed(call.unit)
+        is_fixed = call.unit.inverses if sum(call.unit.inverses) == 1 else fixed(call.unit)
         if sum(is_fixed) != 1:
             return tuple(a * c / 2 for a, c in zip(x, pulled, strict=True))
         return tuple(jnp.zeros_like(a) if f else a * c for a, c, f in zip(x, pulled, is_fixed, strict=True))

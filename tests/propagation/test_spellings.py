@@ -407,3 +407,36 @@ def test_the_ledger_of_a_shift_inside_a_normalisation():
     (norm,) = (row for row in table.rows if row.unit.kind == "norm")
     assert abs(table.gap) < 1e-12
     assert abs(norm.ledger.bias) > 1e-3
+
+
+# ----------------------------------------------------------------------------------------------------------- divisions
+
+energy = lambda h: jnp.einsum("nd,nd->n", h, h)[:, None]  # by a contraction, so that no unit has all of it
+band = lambda h: 1 + 0.1 * lax.reduce_window(h * h, 0.0, lax.add, (1, 3), (1, 1), "SAME")
+DIVISIONS = {
+    "rsqrt": (lambda h: h * lax.rsqrt(energy(h)), lambda h: h / jnp.sqrt(energy(h))),
+    "a power": (lambda h: h * energy(h) ** -0.5, lambda h: h / energy(h) ** 0.5),
+    "an inverse root": (lambda h: h * (1 / jnp.sqrt(energy(h))), lambda h: h / jnp.sqrt(energy(h))),
+    "with a scale": (lambda h: h * (2 / (jnp.sqrt(energy(h)) + 0.1)), lambda h: 2 * h / (jnp.sqrt(energy(h)) + 0.1)),
+    "in a window": (lambda h: h * band(h) ** -0.75, lambda h: h / band(h) ** 0.75),
+    "of a layer": (
+        lambda h: (d := h - h.mean(-1, keepdims=True)) * lax.rsqrt(energy(d) / 8 + 1e-5),
+        lambda h: jax.nn.standardize(h),
+    ),
+    "cosines": (
+        lambda h: (h @ B) * lax.rsqrt((h * h).sum(-1, keepdims=True)),
+        lambda h: (h @ B) / jnp.linalg.norm(h, axis=-1, keepdims=True),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DIVISIONS)
+def test_a_product_with_an_inverse_is_a_division(name):
+    explained = lambda norm: jaxplain.lrp(lambda x: norm(x @ A) @ C, "epsilon")(X, target=1)
+    close(*map(explained, DIVISIONS[name]), 1e-4)  # stabilisers at other places
+
+
+def test_a_gate_is_no_inverse():
+    gated = lambda gate: lambda x: ((x @ A) * gate(x @ A @ B)) @ C
+    by_hand = jaxplain.lrp(gated(lambda z: 1 / (1 + jnp.exp(-z))), "epsilon")(X, target=1)
+    close(by_hand, jaxplain.lrp(gated(jax.nn.sigmoid), "epsilon")(X, target=1))

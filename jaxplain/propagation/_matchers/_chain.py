@@ -34,7 +34,8 @@ def match(view: View, last: Op) -> Unit | None:
 def takes_one_value(view: View, op: Op) -> bool:
     """Whether an elementwise operation takes one explained value and numbers, and keeps its shape and sort."""
     operands = view.explained(op)
-    if not is_elementwise(op) or op.primitive in MOVES:
+    ends_softmax = view.regions and op.primitive is P.exp_p and view.makers.normalised_axis(op) is not None
+    if ends_softmax or not is_elementwise(op) or op.primitive in MOVES:
         return False
     are_numbers = all(view.depends(a) or not view.shape(a) for a in op.inputs)
     return len(operands) == 1 and are_numbers and view.is_float(operands[0]) and view.is_float(op.outputs[0])

@@ -11,6 +11,8 @@ from ..._graph.trace import Op
 from .._units import SIZES, Unit, element_by_element, linear_steps
 from ._view import View
 
+EXPONENTIALS = (P.exp_p, P.exp2_p)
+
 
 def match(view: View, last: Op) -> Unit | None:
     """The region that ends in an operation of several explained operands: all that lies behind one value."""
@@ -48,7 +50,7 @@ def leading_to(last: Op, ops: Sequence[Op], through: Callable[[Op], Iterable[int
 def softmax_root(view: View, last: Op, root: int) -> int:
     """Where a softmax begins that ends in ``last``: before its exp, and before its maximum is subtracted."""
     maker = view.producer.get(root)
-    if last.primitive is P.div_p and maker and maker.primitive is P.exp_p:
+    if last.primitive is P.div_p and maker and maker.primitive in EXPONENTIALS:
         root = view.dominator[root]
     elif last.primitive is not P.sub_p:
         return root
@@ -69,7 +71,7 @@ def kind_of_region(view: View, ops: Sequence[Op], root: int) -> str | None:
     if not primitives & REDUCTIONS:
         return None if all(is_jointly_linear(view, op) for op in ops) else "activation"
     rich = element_by_element(ops, root, view.size(root))
-    exponentials = any(op.primitive is P.exp_p and not rich.isdisjoint(op.reads) for op in ops)
+    exponentials = any(op.primitive in EXPONENTIALS and not rich.isdisjoint(op.reads) for op in ops)
     if exponentials and P.reduce_sum_p in primitives and ops[-1].primitive in (P.div_p, P.sub_p, P.exp_p):
         return "softmax"
     divides = any(op.primitive in ROOTS or (op.primitive is P.div_p and view.depends(op.inputs[1])) for op in ops)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from jax.extend.core import primitives as P
 
-from ..._graph.primitives import INDEXED, LINEAR_IN, MAXIMA, MOVES, ORDERS
+from ..._graph.primitives import INDEXED, LINEAR_IN, MAXIMA, MOVES, ORDERS, PRODUCTS, ROOTS, SHIFTS, SUMS
 from ..._graph.trace import Atom, Op, scan_split
 from .._units import Unit
 from ._view import View, is_elementwise
@@ -17,14 +18,19 @@ SEVERAL = {  # what an operation of several explained operands is
     **dict.fromkeys((P.max_p, P.min_p), "max_pool"),
     P.div_p: "division",
 }
+STATISTICS = ROOTS | SUMS | MAXIMA | PRODUCTS  # no sigmoid, which is one over a shifted exponential
 
 
 def match(view: View, op: Op, outputs: tuple[int, ...] | None = None) -> Unit:
     """The unit of one operation, or of some of its results."""
     operands, outputs = view.explained(op), outputs or op.outputs
-    gates, attention = tuple(is_gate(view, a, op) for a in operands), tuple(map(view.by_softmax, operands))
+    factors = {
+        "gates": tuple(is_gate(view, a, op) for a in operands),
+        "attention": tuple(map(view.by_softmax, operands)),
+        "inverses": tuple(is_inverse(view, a) for a in operands),
+    }
     kind, inputs = kind_of(view, op, operands, outputs), tuple(dict.fromkeys(operands))
-    return view.new_unit(kind, (op,), inputs, outputs, gates=gates, attention=attention)
+    return view.new_unit(kind, (op,), inputs, outputs, **factors)
 
 
 def is_gate(view: View, atom: Atom, op: Op) -> bool:
@@ -37,6 +43,18 @@ def is_gate(view: View, atom: Atom, op: Op) -> bool:
             return True
         maker = view.producer.get(view.explained(maker)[0])
     return maker is not None and maker.primitive in (P.logistic_p, P.clamp_p)
+
+
+def is_inverse(view: View, atom: Atom) -> bool:
+    """Whether a factor is one over a root or a sum, times constants, so that who multiplies by it divides."""
+    op = view.maker_behind(atom, (P.mul_p, P.neg_p))
+    if op is None or op.primitive is P.rsqrt_p:
+        return op is not None
+    if op.primitive is P.div_p and not view.depends(op.inputs[0]):
+        divisor = view.maker_behind(op.inputs[1], SHIFTS)
+        return divisor is not None and divisor.primitive in STATISTICS
+    exponent = op.params["y"] if op.primitive is P.integer_pow_p else getattr(op.inputs[-1], "val", 0)
+    return op.primitive in (P.integer_pow_p, P.pow_p) and bool(np.all(exponent < 0))
 
 
 def kind_of(view: View, op: Op, operands: tuple[int, ...], outputs: Sequence[int]) -> str:

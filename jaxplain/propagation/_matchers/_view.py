@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
+from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 from ..._graph.dependence import dependents
@@ -95,6 +96,13 @@ class View:
     def only_use_of(self, value: int) -> Op | None:
         """The operation that makes a value, if nothing but the one operation that is looked at reads it."""
         return self.producer.get(value) if self.uses[value] == 1 else None
+
+    def maker_behind(self, atom: Atom, passing: Container[jexc.Primitive]) -> Op | None:
+        """The operation that makes a value, but for moves and for these operations with constants."""
+        op = self.producer.get(self.makers.behind_moves(atom))
+        while op is not None and op.primitive in passing and len(self.explained(op)) == 1:
+            op = self.producer.get(self.makers.behind_moves(*self.explained(op)))
+        return op
 
     def chain(self, last: Op | None, belongs: Callable[[Op], bool]) -> tuple[list[Op], Op | None]:
         """The operations up to one that belong together, each read by the next one alone; and what lies before them."""
