@@ -436,7 +436,15 @@ def test_a_product_with_an_inverse_is_a_division(name):
     close(*map(explained, DIVISIONS[name]), 1e-4)  # stabilisers at other places
 
 
-def test_a_gate_is_no_inverse():
+SIGMOIDS = {
+    "a quotient": lambda z: 1 / (1 + jnp.exp(-z)),
+    "a power": lambda z: (1 + jnp.exp(-z)) ** -1,
+    "a reciprocal": lambda z: jnp.reciprocal(1 + jnp.exp(-z)),
+}
+
+
+@pytest.mark.parametrize("name", SIGMOIDS)
+def test_a_gate_is_no_inverse(name):
     gated = lambda gate: lambda x: ((x @ A) * gate(x @ A @ B)) @ C
-    by_hand = jaxplain.lrp(gated(lambda z: 1 / (1 + jnp.exp(-z))), "epsilon")(X, target=1)
+    by_hand = jaxplain.lrp(gated(SIGMOIDS[name]), "epsilon")(X, target=1)
     close(by_hand, jaxplain.lrp(gated(jax.nn.sigmoid), "epsilon")(X, target=1))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jax.extend.core import primitives as P
 
-from ..._graph.primitives import INDEXED, LINEAR_IN, MAXIMA, MOVES, ORDERS, PRODUCTS, ROOTS, SHIFTS, SUMS
+from ..._graph.primitives import INDEXED, LINEAR_IN, MAXIMA, MOVES, ORDERS, PRODUCTS, ROOTS, SUMS
 from ..._graph.trace import Atom, Op, scan_split
 from .._units import Unit
 from ._view import View, is_elementwise
@@ -47,14 +47,20 @@ def is_gate(view: View, atom: Atom, op: Op) -> bool:
 
 def is_inverse(view: View, atom: Atom) -> bool:
     """Whether a factor is one over a root or a sum, times constants, so that who multiplies by it divides."""
-    op = view.maker_behind(atom, (P.mul_p, P.neg_p))
+    is_scale = lambda op: view.is_shift_or_scale(op) and op.primitive not in (P.add_p, P.sub_p)
+    op = view.maker_behind(atom, is_scale)
     if op is None or op.primitive is P.rsqrt_p:
         return op is not None
     if op.primitive is P.div_p and not view.depends(op.inputs[0]):
-        divisor = view.maker_behind(op.inputs[1], SHIFTS)
-        return divisor is not None and divisor.primitive in STATISTICS
-    exponent = op.params["y"] if op.primitive is P.integer_pow_p else getattr(op.inputs[-1], "val", 0)
-    return op.primitive in (P.integer_pow_p, P.pow_p) and bool(np.all(exponent < 0))
+        base, exponent = op.inputs[1], -1
+    elif op.primitive in (P.pow_p, P.integer_pow_p):
+        base, exponent = op.inputs[0], op.params.get("y", getattr(op.inputs[-1], "val", 0))
+    else:
+        return False
+    if not np.all(np.less(exponent, 0)):
+        return False
+    statistic = view.maker_behind(base, view.is_shift_or_scale)
+    return statistic is not None and statistic.primitive in STATISTICS
 
 
 def kind_of(view: View, op: Op, operands: tuple[int, ...], outputs: Sequence[int]) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
-from jax.extend import core as jexc
 from jax.extend.core import primitives as P
 
 from ..._graph.dependence import dependents
@@ -97,10 +96,10 @@ class View:
         """The operation that makes a value, if nothing but the one operation that is looked at reads it."""
         return self.producer.get(value) if self.uses[value] == 1 else None
 
-    def maker_behind(self, atom: Atom, passing: Container[jexc.Primitive]) -> Op | None:
-        """The operation that makes a value, but for moves and for these operations with constants."""
+    def maker_behind(self, atom: Atom, passing: Callable[[Op], bool]) -> Op | None:
+        """The operation that makes a value, but for moves and for these operations of one explained value."""
         op = self.producer.get(self.makers.behind_moves(atom))
-        while op is not None and op.primitive in passing and len(self.explained(op)) == 1:
+        while op is not None and passing(op):
             op = self.producer.get(self.makers.behind_moves(*self.explained(op)))
         return op
 
