@@ -24,13 +24,11 @@ STATISTICS = ROOTS | SUMS | MAXIMA | PRODUCTS  # no sigmoid, which is one over a
 def match(view: View, op: Op, outputs: tuple[int, ...] | None = None) -> Unit:
     """The unit of one operation, or of some of its results."""
     operands, outputs = view.explained(op), outputs or op.outputs
-    factors = {
-        "gates": tuple(is_gate(view, a, op) for a in operands),
-        "attention": tuple(map(view.by_softmax, operands)),
-        "inverses": tuple(is_inverse(view, a) for a in operands),
-    }
     kind, inputs = kind_of(view, op, operands, outputs), tuple(dict.fromkeys(operands))
-    return view.new_unit(kind, (op,), inputs, outputs, **factors)
+    gates = tuple(is_gate(view, a, op) for a in operands)
+    attention = tuple(map(view.by_softmax, operands))
+    inverses = tuple(is_inverse(view, a) for a in operands)
+    return view.new_unit(kind, (op,), inputs, outputs, gates=gates, attention=attention, inverses=inverses)
 
 
 def is_gate(view: View, atom: Atom, op: Op) -> bool:
