@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from .trace import NAMES
 
 Array = Any
 
-KEEP_A_SUM = RELABEL | {P.broadcast_in_dim_p}  # what lies between a sum and its reciprocal
+KEEP_A_SUM = RELABEL | {P.broadcast_in_dim_p}  # what may lie before and behind its reciprocal
 
 
 def canonical(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
@@ -80,19 +80,37 @@ def unstacked(eqn: Any, made_by: dict[Any, Any]) -> Form | None:
 
 
 def divided(eqn: Any, made_by: dict[Any, Any]) -> Form | None:
-    """``v · (1 / Σ)`` as ``v / Σ``."""
-    if eqn.primitive is not P.mul_p or len(non_literals(eqn.invars)) < 2:
+    """``v · (1 / Σ)`` as ``v / Σ``, also where axes move between, and numbers are added to the sum or scale it."""
+    if eqn.primitive is not P.mul_p or len(non_literals(eqn.invars)) < 2 or not is_real(eqn.outvars[0]):
         return None
     shape = eqn.outvars[0].aval.shape
-    divide = lambda *operands: lax.div(*(jnp.broadcast_to(v, shape) for v in operands))
     for value, inverse in (eqn.invars, eqn.invars[::-1]):
-        total = reciprocal_of(made_by.get(inverse))
-        maker = made_by.get(total)
-        while maker is not None and maker.primitive in KEEP_A_SUM and non_literals(maker.invars):
-            maker = made_by.get(maker.invars[0])
+        moves, reciprocal = behind(made_by.get(inverse), KEEP_A_SUM, made_by)
+        total = reciprocal_of(reciprocal)
+        _, maker = behind(made_by.get(total), KEEP_A_SUM | {P.add_p, P.mul_p, P.div_p}, made_by)
         if maker is not None and maker.primitive is P.reduce_sum_p:
+
+            def divide(value: Array, total: Array, moves: Sequence[Any] = moves) -> Array:
+                for move in reversed(moves):
+                    total = move.primitive.bind(total, **move.primitive.get_bind_params(move.params))
+                return lax.div(jnp.broadcast_to(value, shape), jnp.broadcast_to(total, shape))
+
             return Form(eqn.replace(invars=[value, total]), None, divide)
     return None
+
+
+def is_real(v: Any) -> bool:
+    """Whether a value is of real floating point."""
+    return jnp.issubdtype(v.aval.dtype, jnp.floating)
+
+
+def behind(maker: Any, passing: Collection[Any], made_by: dict[Any, Any]) -> tuple[list[Any], Any]:
+    """The equations up to one that are of these, each of one value and numbers; and what lies before them."""
+    passed = []
+    while maker is not None and maker.primitive in passing and non_literals(maker.invars) == maker.invars[:1]:
+        passed.append(maker)
+        maker = made_by.get(maker.invars[0])
+    return passed, maker
 
 
 def reciprocal_of(maker: Any) -> Any:

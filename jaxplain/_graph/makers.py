@@ -59,9 +59,12 @@ class Makers:
 
     def made(self, atom: Any, by: jexc.Primitive) -> Op | None:
         """The operation that makes a value, but for its axes and the like, if it is of this kind."""
-        value = self.behind_moves(atom)
-        op = self.producer.get(value) if isinstance(value, int) else None
+        op = self.maker(self.behind_moves(atom))
         return op if op is not None and op.primitive is by else None
+
+    def maker(self, atom: Any) -> Op | None:
+        """The operation that makes a value; None for what is given, and for numbers."""
+        return self.producer.get(atom) if isinstance(atom, int) else None
 
     def behind_moves(self, value: Any) -> Any:
         """The value that another one is, but for its axes, their sizes, its precision, and what a mask makes zero."""

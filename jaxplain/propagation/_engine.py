@@ -124,8 +124,8 @@ def without_stops(graph: Graph) -> Graph:
     return dataclasses.replace(graph, ops=tuple(map(passing, graph.ops)))
 
 
-def no_rule(unit: Unit, other_method: str = "") -> ValueError:
-    """The error of a unit that a method has no rule for; where it takes none of the user's, which method to take."""
+def no_rule(unit: Unit, instead: str = "") -> ValueError:
+    """The error of a unit that a method has no rule for; what to do instead, where it takes none of the user's."""
     if unit.kind == "integer":
         remedy = (
             "write a choice of its values as jnp.where with a comparison, or hold what only gates, as an expert's "
@@ -133,7 +133,7 @@ def no_rule(unit: Unit, other_method: str = "") -> ValueError:
         )
         return ValueError(
             f"the explained input turns into integers before {unit.place}, where no relevance can follow: explain a "
-            f"part of the network without it, {f'or {other_method}' if other_method else remedy}"
+            f"part of the network without it, {f'or {instead}' if instead else remedy}"
         )
     why = REFUSED.get("real" if unit.kind == "complex" else unit.ops[-1].primitive.name)
     if unit.ops[-1].primitive in LINEAR_IN:
@@ -143,8 +143,8 @@ def no_rule(unit: Unit, other_method: str = "") -> ValueError:
     remedy = f"give it one in the composite, for example {example}"
     if unit.kind == "complex":
         remedy = "explain by a method that needs none, such as jaxplain.integrated_gradients"
-    elif other_method:
-        remedy = f"write it by operations that have one, or {other_method}"
+    elif instead:
+        remedy = f"write it by operations that have one, or {instead}"
     return ValueError(f"no rule for `{unit.kind}` at {unit.place}{f', where {why}' if why else ''}: {remedy}")
 
 

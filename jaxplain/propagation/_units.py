@@ -53,7 +53,7 @@ class Unit:
       affine: how an affine unit is put together.
       gates: which operands of a product are gates (see `jaxplain.rules.signal`).
       attention: which operands of a product are weights that a softmax made.
-      inverses: which operands of a product are one over a root or a sum, so that the product is a division.
+      inverses: which operands of a product are one over a sum or a root of one, so that the product is a division.
     """
 
     kind: str

@@ -324,7 +324,9 @@ def proportional(stabilizer: float = STABILIZER, *, positive: bool = False) -> R
 
 @named
 def half(stabilizer: float = STABILIZER) -> Rule:
-    """A product of two explained operands: half of the relevance to each; of ``a · rsqrt(b)``, a division, all to a.
+    """A product of two explained operands: half of the relevance to each.
+
+    A factor that is one over a sum or a root of one, as in ``a · rsqrt(Σ b²)``, is held as a divisor is.
 
     Reference:
       Achtibat et al.: AttnLRP. ICML 2024, arXiv:2402.05602.
@@ -337,7 +339,7 @@ def signal(stabilizer: float = STABILIZER) -> Rule:
     """A product of a signal and a gate: all of the relevance to the signal.
 
     The gate is the factor that is broadcast over the other, as in squeeze-and-excitation, or squashed by a sigmoid.
-    Where none or both are gates, each gets half.
+    Where none or both are gates, each gets half, and inverses are held, as by `half`.
 
     Reference:
       Arras et al.: Explaining and interpreting LSTMs. 2019, arXiv:1909.12114.
@@ -349,7 +351,7 @@ def signal(stabilizer: float = STABILIZER) -> Rule:
 def values(stabilizer: float = STABILIZER) -> Rule:
     """An attention's weights applied to its values: all of the relevance to the values, the weights held fixed.
 
-    The weights are the factor that softmax made. Of other products each factor gets half.
+    The weights are the factor that softmax made. Other products as by `half`.
 
     Reference:
       Ali et al.: XAI for Transformers: Better Explanations through Conservative Propagation. ICML 2022.
@@ -360,7 +362,7 @@ def values(stabilizer: float = STABILIZER) -> Rule:
 def product(fixed: Callable[[Unit], Sequence[bool]], stabilizer: float) -> Rule:
     """A product of two operands: ``R_i = c_i x_i Jᵀ R / y``, c = 0 for the one that is held fixed, 1 for the other.
 
-    Where none or both are, ``c = 1/2`` for each. An inverse, as in ``a · rsqrt(b)``, is held as a divisor is.
+    Where none or both are, ``c = 1/2`` for each. An inverse, as in ``a · rsqrt(Σ b²)``, is held as a divisor is.
 
     Args:
       fixed: which factors of a unit are.

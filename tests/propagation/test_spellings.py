@@ -417,6 +417,10 @@ DIVISIONS = {
     "rsqrt": (lambda h: h * lax.rsqrt(energy(h)), lambda h: h / jnp.sqrt(energy(h))),
     "a power": (lambda h: h * energy(h) ** -0.5, lambda h: h / energy(h) ** 0.5),
     "an inverse root": (lambda h: h * (1 / jnp.sqrt(energy(h))), lambda h: h / jnp.sqrt(energy(h))),
+    "at least a number": (
+        lambda h: h * (1 / jnp.maximum(jnp.sqrt(energy(h)), 1e-6)),
+        lambda h: h / jnp.maximum(jnp.sqrt(energy(h)), 1e-6),
+    ),
     "with a scale": (lambda h: h * (2 / (jnp.sqrt(energy(h)) + 0.1)), lambda h: 2 * h / (jnp.sqrt(energy(h)) + 0.1)),
     "in a window": (lambda h: h * band(h) ** -0.75, lambda h: h / band(h) ** 0.75),
     "of a layer": (
@@ -440,6 +444,7 @@ SIGMOIDS = {
     "a quotient": lambda z: 1 / (1 + jnp.exp(-z)),
     "a power": lambda z: (1 + jnp.exp(-z)) ** -1,
     "a reciprocal": lambda z: jnp.reciprocal(1 + jnp.exp(-z)),
+    "another base": lambda z: 1 / (1 + np.e ** (-z)),
 }
 
 
@@ -448,3 +453,23 @@ def test_a_gate_is_no_inverse(name):
     gated = lambda gate: lambda x: ((x @ A) * gate(x @ A @ B)) @ C
     by_hand = jaxplain.lrp(gated(SIGMOIDS[name]), "epsilon")(X, target=1)
     close(by_hand, jaxplain.lrp(gated(jax.nn.sigmoid), "epsilon")(X, target=1))
+
+
+def test_an_activation_of_a_layer_is_no_inverse():
+    """It gets half, which its own activation hands on: the map is that of a gate that JAX differentiates as one."""
+    gated = lambda gate: lambda x: ((x @ A) * gate(x @ A @ B)) @ C
+    gate = jax.custom_jvp(lambda z: lax.rsqrt(1 + z**2))
+    gate.defjvp(lambda primals, tangents: (gate(*primals), tangents[0]))
+    plain, whole = (jaxplain.lrp(gated(g), "epsilon")(X, target=1) for g in (lambda z: lax.rsqrt(1 + z**2), gate))
+    close(plain, whole)
+
+
+def test_integers_are_not_divided_otherwise():
+    count = jnp.sum(jnp.ones(6, jnp.int32))
+    f = lambda x: x @ A * (1 + 2 * count * lax.div(1, count)) @ C
+    close(jaxplain.lrp(f, "epsilon")(X, target=1).sum(axis=1), f(X)[:, 1], 1e-4)
+
+
+def test_a_mask_of_numbers_is_an_error_in_words():
+    with pytest.raises(ValueError, match="turns into integers"):
+        jaxplain.lrp(lambda x: ((x @ A) * jnp.where(x @ A @ B > 0, 1.0, 0.0)) @ C)(X)

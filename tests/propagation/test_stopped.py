@@ -26,6 +26,7 @@ SOFTMAX = {
     "exp of log_softmax": lambda z, v: jnp.exp(jax.nn.log_softmax(z, -1)) @ v,
     "less logsumexp": lambda z, v: jnp.exp(z - jax.nn.logsumexp(z, -1, keepdims=True)) @ v,
     "by 1 / sum": lambda z, v: ((e := jnp.exp(z)) * (1 / e.sum(-1, keepdims=True))) @ v,
+    "by 1 / sum, axis put back": lambda z, v: ((e := jnp.exp(z)) * (1 / e.sum(-1))[..., None]) @ v,
     "exp2": lambda z, v: ((e := jnp.exp2(z / np.log(2))) / e.sum(-1, keepdims=True)) @ v,
     "less log sum exp": lambda z, v: jnp.exp(z - jnp.log(jnp.exp(z).sum(-1, keepdims=True))) @ v,
 }

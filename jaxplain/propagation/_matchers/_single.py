@@ -18,7 +18,7 @@ SEVERAL = {  # what an operation of several explained operands is
     **dict.fromkeys((P.max_p, P.min_p), "max_pool"),
     P.div_p: "division",
 }
-STATISTICS = ROOTS | SUMS | MAXIMA | PRODUCTS  # no sigmoid, which is one over a shifted exponential
+TOTALS = SUMS | MAXIMA | PRODUCTS  # of many elements
 
 
 def match(view: View, op: Op, outputs: tuple[int, ...] | None = None) -> Unit:
@@ -27,7 +27,7 @@ def match(view: View, op: Op, outputs: tuple[int, ...] | None = None) -> Unit:
     kind, inputs = kind_of(view, op, operands, outputs), tuple(dict.fromkeys(operands))
     gates = tuple(is_gate(view, a, op) for a in operands)
     attention = tuple(map(view.by_softmax, operands))
-    inverses = tuple(is_inverse(view, a) for a in operands)
+    inverses = tuple(op.primitive is P.mul_p and is_inverse(view, a) for a in operands)
     return view.new_unit(kind, (op,), inputs, outputs, gates=gates, attention=attention, inverses=inverses)
 
 
@@ -44,21 +44,26 @@ def is_gate(view: View, atom: Atom, op: Op) -> bool:
 
 
 def is_inverse(view: View, atom: Atom) -> bool:
-    """Whether a factor is one over a root or a sum, times constants, so that who multiplies by it divides."""
-    is_scale = lambda op: view.is_shift_or_scale(op) and op.primitive not in (P.add_p, P.sub_p)
-    op = view.maker_behind(atom, is_scale)
-    if op is None or op.primitive is P.rsqrt_p:
-        return op is not None
-    if op.primitive is P.div_p and not view.depends(op.inputs[0]):
-        base, exponent = op.inputs[1], -1
-    elif op.primitive in (P.pow_p, P.integer_pow_p):
-        base, exponent = op.inputs[0], op.params.get("y", getattr(op.inputs[-1], "val", 0))
+    """Whether a factor is one over a sum or a root of one, times constants, so that who multiplies by it divides."""
+    op = view.maker_behind(atom, lambda op: view.is_shift_or_scale(op) and op.primitive not in (P.add_p, P.sub_p))
+    base = None if op is None else inverted(view, op)
+    if base is None:
+        return False
+    # An activation, as a sigmoid is one over a shifted exponential, is a gate and no divisor.
+    is_root = lambda op: op.primitive in ROOTS | {P.max_p} and view.explained(op) == op.inputs[:1]
+    total = view.maker_behind(base, lambda op: is_root(op) or view.is_shift_or_scale(op))
+    return total is not None and total.primitive in TOTALS
+
+
+def inverted(view: View, op: Op) -> Atom | None:
+    """What an operation is one over, or one over a power or a root of; None where it is no inverse."""
+    if op.primitive is P.div_p:
+        return None if view.depends(op.inputs[0]) else op.inputs[1]
+    if op.primitive is P.pow_p:
+        exponent = getattr(op.inputs[1], "val", 0)
     else:
-        return False
-    if not np.all(np.less(exponent, 0)):
-        return False
-    statistic = view.maker_behind(base, view.is_shift_or_scale)
-    return statistic is not None and statistic.primitive in STATISTICS
+        exponent = {P.rsqrt_p: -0.5, P.integer_pow_p: op.params.get("y", 0)}.get(op.primitive, 0)
+    return op.inputs[0] if np.all(np.less(exponent, 0)) else None
 
 
 def kind_of(view: View, op: Op, operands: tuple[int, ...], outputs: Sequence[int]) -> str:

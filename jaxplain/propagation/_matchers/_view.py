@@ -98,9 +98,9 @@ class View:
 
     def maker_behind(self, atom: Atom, passing: Callable[[Op], bool]) -> Op | None:
         """The operation that makes a value, but for moves and for these operations of one explained value."""
-        op = self.producer.get(self.makers.behind_moves(atom))
+        op = self.makers.maker(self.makers.behind_moves(atom))
         while op is not None and passing(op):
-            op = self.producer.get(self.makers.behind_moves(*self.explained(op)))
+            op = self.makers.maker(self.makers.behind_moves(*self.explained(op)))
         return op
 
     def chain(self, last: Op | None, belongs: Callable[[Op], bool]) -> tuple[list[Op], Op | None]:
@@ -120,7 +120,7 @@ class View:
 
     def by_softmax(self, value: int) -> bool:
         """Whether a value was divided by its own sum, as by a softmax, wherever its numbers have been moved since."""
-        maker = self.producer.get(self.makers.behind_moves(value))
+        maker = self.makers.maker(self.makers.behind_moves(value))
         return maker is not None and self.makers.normalised_axis(maker) is not None
 
     def is_shift_or_scale(self, op: Op) -> bool:
