@@ -115,13 +115,13 @@ def behind(maker: Any, passing: Collection[Any], made_by: dict[Any, Any]) -> tup
 
 def reciprocal_of(maker: Any) -> Any:
     """The value that an equation is one over, if it is."""
-    if maker is None or maker.primitive not in (P.div_p, P.integer_pow_p):
+    if maker is None or len(non_literals(maker.invars)) != 1:
         return None
-    if maker.primitive is P.integer_pow_p:
-        return maker.invars[0] if maker.params["y"] == -1 else None
-    one, value = maker.invars
+    if maker.primitive is P.integer_pow_p and maker.params["y"] == -1:
+        return maker.invars[0]
+    one, *values = maker.invars
     is_one = isinstance(one, jexc.Literal) and np.ndim(one.val) == 0 and one.val == 1
-    return value if is_one and not isinstance(value, jexc.Literal) else None
+    return values[0] if maker.primitive is P.div_p and is_one else None
 
 
 def index_of(is_better: Callable[[Array, Array], Array]) -> Callable[[Sequence[Array]], Array]:
