@@ -69,8 +69,9 @@ def lrp(apply: Apply, composite: NamedComposite = "epsilon_plus", *, layer: str 
         convolutions and ε for dense layers: none of six others was measured to be better in insertion, deletion and
         mosaics on all convolutional networks; on a vision transformer ``"epsilon"`` and ``"cp_lrp"`` insert and delete
         better (``benchmarks/results/defaults.md``). Where the composite answers None: ε for conv, dense and BatchNorm,
-        proportional for averages, sums and other linear operations, the winner for maxima, half each for products,
-        pass for activations, ε with a fixed deviation for normalisation, the first order for softmax.
+        proportional for averages, sums and other linear operations, the winner for maxima, half each for products, the
+        dividend of divisions, pass for activations, ε with a fixed deviation for normalisation, the first order for
+        softmax.
       layer: the name of a layer, such as ``"layer4.1/conv2"`` (see `jaxplain.layers`): return the relevance of its
         output in place of the input's, so that ``relevance[:, i, j, k]`` is that of one neuron; in a loop, of
         one of its turns. A layer and the BatchNorm that is folded into it have one output, the BatchNorm's.
