@@ -20,7 +20,7 @@ from .trace import NAMES
 
 Array = Any
 
-KEEP_A_SUM = RELABEL | {P.broadcast_in_dim_p}  # what may lie before and behind its reciprocal
+KEEP_A_SUM = (RELABEL - {P.name_p}) | {P.broadcast_in_dim_p}  # what may lie before and behind its reciprocal
 
 
 def canonical(jaxpr: Any, consts: Sequence[Any] = ()) -> list[Form]:
